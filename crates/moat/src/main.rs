@@ -1,0 +1,2 @@
+//! Moat.
+fn main() {}

@@ -1,0 +1,19 @@
+//! Codes of identities (area I). Source: SPIFFE X.509-SVID.
+
+super::codes! {
+    NO_SPIFFE = "MOAT-I001", 403, Peer,
+        en: "The certificate names no SPIFFE id", "Issue a certificate with exactly one URI name such as spiffe://bank.test/teller.",
+        zh: "证书中没有 SPIFFE ID", "签发恰好含一个形如 spiffe://bank.test/teller 的 URI 名称的证书。";
+    TWO_SPIFFE = "MOAT-I002", 403, Peer,
+        en: "The certificate names more than one URI", "Issue a certificate with exactly one SPIFFE id (X.509-SVID §2).",
+        zh: "证书中有不止一个 URI 名称", "签发恰好含一个 SPIFFE ID 的证书（X.509-SVID §2）。";
+    BAD_SPIFFE = "MOAT-I003", 403, Peer,
+        en: "The certificate's URI is no well-formed SPIFFE id", "Write spiffe://trust-domain/path in lower case, without query, port or empty segments.",
+        zh: "证书中的 URI 不是规范的 SPIFFE ID", "写作 spiffe://信任域/路径，小写，无查询、端口或空段。";
+    TRUST_DOMAIN = "MOAT-I004", 403, Peer,
+        en: "The SPIFFE id belongs to another trust domain", "Use a certificate of the listener's trust domain.",
+        zh: "SPIFFE ID 属于其他信任域", "请使用监听器信任域内的证书。";
+    UNREADABLE = "MOAT-I005", 403, Peer,
+        en: "The certificate cannot be read as strictly as needed", "Issue it anew with a standard tool.",
+        zh: "证书无法按要求严格解析", "请用标准工具重新签发。";
+}

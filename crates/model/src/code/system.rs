@@ -1,0 +1,25 @@
+//! Codes of processes and the machine (area S).
+
+super::codes! {
+    ROLE_DIED = "MOAT-S001", 0, Moat,
+        en: "A role ended and is started again", "The log above names the signal or exit code.",
+        zh: "某角色进程已结束，正在重启", "上方日志注明信号或退出码。";
+    BIND = "MOAT-S002", 0, Operator,
+        en: "A listening socket cannot be opened", "Another program holds the address, or the right to bind it is missing.",
+        zh: "无法打开监听套接字", "地址被其他程序占用，或缺少绑定权限。";
+    SANDBOX = "MOAT-S003", 0, Operator,
+        en: "A role could not give up its rights", "Use a kernel with Landlock and seccomp, or `profile: dev`, which goes on and says so.",
+        zh: "某角色未能放弃权限", "请使用支持 Landlock 与 seccomp 的内核，或使用会明示并继续的 `profile: dev`。";
+    NO_USER = "MOAT-S004", 0, Operator,
+        en: "A role's user does not exist", "Create the users moat-app, moat-audit and moat-admin, or name others under `users`.",
+        zh: "角色所需的用户不存在", "请创建 moat-app、moat-audit、moat-admin 用户，或在 `users` 中另行指定。";
+    NOT_RUNNING = "MOAT-S005", 0, Operator,
+        en: "No running gateway answers here", "Start one with `moat serve`, or name its socket with --socket.",
+        zh: "此处没有运行中的网关应答", "用 `moat serve` 启动，或用 --socket 指定其套接字。";
+    INTERNAL = "MOAT-S006", 500, Moat,
+        en: "Moat met a fault of its own", "Please report the record's trace id.",
+        zh: "Moat 自身出现故障", "请附上记录的跟踪号报告。";
+    NOT_READY = "MOAT-S007", 0, Operator,
+        en: "The gateway did not become ready in time", "Read the lines above; each role says what it waits for.",
+        zh: "网关未按时就绪", "请阅读上方各行；各角色会说明其所等待者。";
+}

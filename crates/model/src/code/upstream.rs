@@ -1,0 +1,31 @@
+//! Codes of the call to the service behind the gateway (area U).
+
+super::codes! {
+    CONNECT = "MOAT-U001", 503, Upstream,
+        en: "The service cannot be reached; nothing was sent", "Check that the service runs; the call may be repeated.",
+        zh: "无法连接服务；未发送任何内容", "检查服务是否运行；可重试该调用。";
+    HANDSHAKE = "MOAT-U002", 503, Upstream,
+        en: "The service did not prove who it is; nothing was sent", "Compare the service's certificate with `trust` and `spiffe` of the upstream.",
+        zh: "服务未能证明身份；未发送任何内容", "请将服务证书与上游的 `trust`、`spiffe` 比对。";
+    TIMEOUT = "MOAT-U003", 504, Upstream,
+        en: "The service did not answer in time; what it did is unknown", "Ask the service what became of the call before repeating it.",
+        zh: "服务未按时应答；其处理结果未知", "重试前请先向服务查询该调用的结果。";
+    BROKEN = "MOAT-U004", 504, Upstream,
+        en: "The connection to the service broke; what it did is unknown", "Ask the service what became of the call before repeating it.",
+        zh: "与服务的连接中断；其处理结果未知", "重试前请先向服务查询该调用的结果。";
+    ANSWER_TOO_LONG = "MOAT-U005", 502, Upstream,
+        en: "The service's answer is longer than the route allows", "Raise `answer_bytes_max` of the route, or page the answer.",
+        zh: "服务的应答超过路由允许的长度", "调大路由的 `answer_bytes_max`，或将应答分页。";
+    BAD_ANSWER = "MOAT-U006", 502, Upstream,
+        en: "The service's answer is malformed", "The service must follow RFC 9112; its framing is ambiguous or broken.",
+        zh: "服务的应答格式错误", "服务须遵循 RFC 9112；其消息边界有歧义或已损坏。";
+    BEFORE_IMAGE = "MOAT-U007", 502, Upstream,
+        en: "The state before the change could not be read, so nothing was sent", "The route's `audit.before.read` must answer 200 with JSON.",
+        zh: "无法读取变更前状态，因此未发送", "路由的 `audit.before.read` 须以 200 应答 JSON。";
+    STREAM_CUT = "MOAT-U008", 0, Upstream,
+        en: "The answer's stream ended early", "The closing record says how many bytes passed.",
+        zh: "应答流提前中断", "收尾记录注明已通过的字节数。";
+    BUSY = "MOAT-U009", 503, Upstream,
+        en: "Every connection to the service is in use; nothing was sent", "Repeat the call later, or raise `connections_max` of the upstream.",
+        zh: "到服务的连接均被占用；未发送任何内容", "请稍后重试，或调大上游的 `connections_max`。";
+}

@@ -1,0 +1,28 @@
+//! Every bound that has no setting of its own, with its unit in its name.
+//!
+//! Bounds that an operator may set have their defaults in the configuration; what stands here is
+//! what must hold whatever the configuration says.
+
+/// Longest leaf of the audit log, in bytes: the length prefix of an entry bundle is 16 bits wide
+/// (C2SP tlog-tiles).
+pub const LEAF_BYTES_MAX: usize = 65_535;
+/// Most record bodies that may wait for their receipts on one link, in records.
+pub const LINK_IN_FLIGHT_MAX: usize = 4_096;
+/// Longest request or answer head, in bytes.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most fields in one head.
+pub const HEAD_FIELDS_MAX: usize = 100;
+/// Longest request target, in bytes.
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+/// Longest chunk extension, in bytes, per chunk (RFC 9112 §7.1.1).
+pub const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
+/// Deepest nesting of a JSON document.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Longest scalar that a masking or audit rule may look at, in bytes. A longer one gets the fixed
+/// mask of its class, and its anchor covers the whole value.
+pub const JSON_SCALAR_BYTES_MAX: usize = 4 * 1024;
+/// Most fields captured from one document.
+pub const CAPTURES_MAX: usize = 256;
+
+const _: () = assert!(HEAD_BYTES_MAX > TARGET_BYTES_MAX);
+const _: () = assert!(CAPTURES_MAX * 64 < LEAF_BYTES_MAX);
