@@ -1,0 +1,57 @@
+//! What went wrong in a handshake, as a stable code.
+
+use std::io;
+
+use moat_model::code::tls;
+use moat_model::{Code, Refusal, Stage};
+use rustls::CertificateError as Certificate;
+
+/// A configuration that cannot be built, with its stable code.
+#[derive(Debug)]
+pub struct Error {
+    /// The code for `moat explain`.
+    pub code: &'static Code,
+    /// Why, without secrets.
+    pub detail: String,
+}
+
+impl Error {
+    pub(crate) fn new(code: &'static Code, detail: impl core::fmt::Display) -> Error {
+        Error { code, detail: detail.to_string() }
+    }
+}
+
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// The refusal that a failed server-side handshake amounts to.
+#[must_use]
+pub fn refusal_of(error: &io::Error) -> Refusal {
+    Refusal::new(Stage::Handshake, code_of(error)).because(error)
+}
+
+/// The code of an error that a TLS stream reported.
+#[must_use]
+pub fn code_of(error: &io::Error) -> &'static Code {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::NoCertificatesPresented) => &tls::NO_CERTIFICATE,
+        Some(rustls::Error::InvalidCertificate(certificate)) => code_of_certificate(certificate),
+        Some(_) => &tls::PROTOCOL,
+        None => &tls::BROKEN,
+    }
+}
+
+fn code_of_certificate(error: &Certificate) -> &'static Code {
+    match error {
+        Certificate::Expired | Certificate::ExpiredContext { .. } => &tls::EXPIRED,
+        Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => &tls::NOT_YET_VALID,
+        Certificate::UnknownIssuer => &tls::UNKNOWN_ISSUER,
+        _ => &tls::BAD_CERTIFICATE,
+    }
+}
