@@ -1,0 +1,214 @@
+//! The input document: what a policy is told about one call.
+//!
+//! Every key is always present and numbers are integers where Moat supplies them, because Rego
+//! compares values across types (null < boolean < number < string) and a missing key makes
+//! `not input.x` true.
+
+use std::sync::Arc;
+
+use regorus::Value;
+use regorus::value::Object;
+
+/// A flat fact under its own top-level name, taken from an authenticated source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Top-level key, for example `service_id`.
+    pub name: Arc<str>,
+    /// Its value for this call.
+    pub value: String,
+}
+
+/// The policy's view of one declared body field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyValue {
+    /// JSON null.
+    Null,
+    /// JSON boolean.
+    Bool(bool),
+    /// An integer, such as an amount in minor units.
+    Integer(i64),
+    /// A JSON number as it was spelled.
+    Number(String),
+    /// Text.
+    Text(String),
+    /// A card number: what may be shown of it.
+    Pan {
+        /// First six digits.
+        bin: String,
+        /// Last four digits.
+        last4: String,
+    },
+    /// A value the policy may know the presence of, and no more.
+    Present,
+}
+
+/// All that is asked. Borrowed from the request for the time of one decision.
+#[derive(Clone, Debug)]
+pub struct Question<'a> {
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub now_ms: u64,
+    /// Whose call it is.
+    pub tenant: &'a str,
+    /// Name of the listener.
+    pub listener: &'a str,
+    /// Name of the route.
+    pub route: &'a str,
+    /// SPIFFE id of the caller.
+    pub spiffe: &'a str,
+    /// Subject as RFC 4514 text.
+    pub subject: &'a str,
+    /// Issuer as RFC 4514 text.
+    pub issuer: &'a str,
+    /// Serial number, hexadecimal.
+    pub serial: &'a str,
+    /// End of the certificate's validity, milliseconds since 1970.
+    pub expires_ms: i64,
+    /// Negotiated cipher suite.
+    pub suite: &'a str,
+    /// Negotiated key-agreement group.
+    pub group: &'a str,
+    /// HTTP method.
+    pub method: &'a str,
+    /// Path, normalised.
+    pub path: &'a str,
+    /// Named parts of the path.
+    pub params: &'a [(Arc<str>, String)],
+    /// Declared request headers, as the caller sent them: asserted, not proven.
+    pub headers: &'a [(Arc<str>, String)],
+    /// SHA-256 of the body in hexadecimal, or nothing where the body streams.
+    pub body_digest: &'a str,
+    /// Declared body fields by concrete JSON pointer.
+    pub body: &'a [(String, BodyValue)],
+    /// Flat facts.
+    pub facts: &'a [Fact],
+}
+
+impl Question<'_> {
+    /// The document as the engine's value.
+    pub(crate) fn to_value(&self) -> Value {
+        let peer = object([
+            ("spiffe", text(self.spiffe)),
+            ("subject", text(self.subject)),
+            ("issuer", text(self.issuer)),
+            ("serial", text(self.serial)),
+            ("expires_ms", Value::from(self.expires_ms)),
+            ("suite", text(self.suite)),
+            ("group", text(self.group)),
+            ("national", Value::from(self.suite.contains("SM4"))),
+        ]);
+        let request = object([
+            ("method", text(self.method)),
+            ("path", text(self.path)),
+            ("params", named(self.params)),
+            ("headers", named(self.headers)),
+            ("body_digest", text(self.body_digest)),
+        ]);
+        let mut top = object([
+            ("v", Value::from(1_u64)),
+            ("now_ms", Value::from(self.now_ms)),
+            ("attempt", Value::from(1_u64)),
+            ("tenant", text(self.tenant)),
+            ("listener", text(self.listener)),
+            ("route", text(self.route)),
+            ("peer", peer),
+            ("token", object([("state", text("none"))])),
+            ("step_up", object([("state", text("none"))])),
+            ("kernel", object([("state", text("absent"))])),
+            ("request", request),
+            ("body", self.body_value()),
+        ]);
+        for fact in self.facts {
+            put(&mut top, &fact.name, text(&fact.value));
+        }
+        top
+    }
+
+    /// The document as JSON, for `moat policy why` and for tests.
+    ///
+    /// # Errors
+    /// Never for a question of the gateway; the engine's serialiser may fail on its own values.
+    pub fn to_json(&self) -> Result<String, String> {
+        self.to_value().to_json_str().map_err(|e| e.to_string())
+    }
+
+    /// Declared body fields as nested objects. Array elements stand under their index as text.
+    fn body_value(&self) -> Value {
+        let mut body = Value::new_object();
+        for (pointer, value) in self.body {
+            let steps: Vec<String> = pointer
+                .split('/')
+                .skip(1)
+                .map(|step| step.replace("~1", "/").replace("~0", "~"))
+                .collect();
+            put_at(&mut body, &steps, value.to_value());
+        }
+        body
+    }
+}
+
+impl BodyValue {
+    fn to_value(&self) -> Value {
+        match self {
+            BodyValue::Null => Value::Null,
+            BodyValue::Bool(value) => Value::from(*value),
+            BodyValue::Integer(value) => Value::from(*value),
+            // A spelling that the engine cannot hold stays visible as text, never as null: null
+            // is less than every number.
+            BodyValue::Number(token) => {
+                Value::from_numeric_string(token).unwrap_or_else(|_| text(token))
+            }
+            BodyValue::Text(value) => text(value),
+            BodyValue::Pan { bin, last4 } => object([("bin", text(bin)), ("last4", text(last4))]),
+            BodyValue::Present => object([("present", Value::from(true))]),
+        }
+    }
+}
+
+fn text(value: &str) -> Value {
+    Value::String(value.into())
+}
+
+fn named(pairs: &[(Arc<str>, String)]) -> Value {
+    let mut value = Value::new_object();
+    for (name, content) in pairs {
+        put(&mut value, name, text(content));
+    }
+    value
+}
+
+fn object<const N: usize>(pairs: [(&str, Value); N]) -> Value {
+    let mut value = Value::new_object();
+    for (name, content) in pairs {
+        put(&mut value, name, content);
+    }
+    value
+}
+
+fn fields(value: &mut Value) -> Option<&mut Object> {
+    value.as_object_mut().ok()
+}
+
+fn put(value: &mut Value, name: &str, content: Value) {
+    if let Some(fields) = fields(value) {
+        fields.insert(text(name), content);
+    }
+}
+
+/// Sets the value at `steps`. A scalar in the way gives place: the document's grammar allows equal
+/// keys, and the later, deeper one must not be lost silently.
+fn put_at(value: &mut Value, steps: &[String], content: Value) {
+    match steps {
+        [] => *value = content,
+        [last] => put(value, last, content),
+        [first, rest @ ..] => {
+            let key = text(first);
+            let Some(fields) = fields(value) else { return };
+            if !matches!(fields.get(&key), Some(Value::Object(_))) {
+                fields.insert(key.clone(), Value::new_object());
+            }
+            if let Some(inner) = fields.get_mut(&key) {
+                put_at(inner, rest, content);
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What a policy may not do, found before it is compiled.
+//!
+//! The engine notices an unknown or absent function only when evaluation reaches the line, and
+//! some constructs fail open in it. They are refused here, by a scan over the module's tokens.
+
+use moat_model::code::policy::{BAD_MODULE, FORBIDDEN_BUILTIN};
+
+use crate::Problem;
+
+/// Calls that would make a decision depend on something besides its input, or that the engine
+/// cannot carry out safely.
+const FORBIDDEN: [(&str, &str); 9] = [
+    ("http.send", "a decision must not reach the network"),
+    ("net.lookup_ip_addr", "a decision must not reach the network"),
+    ("rand.intn", "a decision must be repeatable"),
+    ("time.now_ns", "take input.now_ms instead"),
+    ("uuid.rfc4122", "a decision must be repeatable"),
+    ("opa.runtime", "a decision must not read its surroundings"),
+    ("print", "a decision has no output but its answer"),
+    ("trace", "a decision has no output but its answer"),
+    ("strings.count", "the engine fails on an empty needle"),
+];
+/// Longest line the engine takes, in characters.
+const LINE_CHARS_MAX: usize = 1024;
+
+/// A word (a dotted name) or a single other character, with its line number from 1.
+#[derive(Debug, PartialEq)]
+enum Token<'a> {
+    Word(&'a str, usize),
+    Mark(char),
+}
+
+/// Refuses a module that calls a forbidden function, uses `walk` with one argument (the engine
+/// silently yields nothing for it), or has a line longer than the engine reads.
+pub(crate) fn check_calls(path: &str, text: &str) -> Result<(), Problem> {
+    let problem = |code, line: usize, detail: String| {
+        Err(Problem { code, place: format!("{path}:{line}"), detail })
+    };
+    for (at, line) in text.lines().enumerate() {
+        if line.chars().count() > LINE_CHARS_MAX {
+            return problem(&BAD_MODULE, at + 1, format!("over {LINE_CHARS_MAX} characters"));
+        }
+    }
+    let tokens = tokens(text);
+    for (at, token) in tokens.iter().enumerate() {
+        let Token::Word(name, line) = token else { continue };
+        if tokens.get(at + 1) != Some(&Token::Mark('(')) {
+            continue;
+        }
+        if let Some((_, why)) = FORBIDDEN.iter().find(|(forbidden, _)| forbidden == name) {
+            return problem(&FORBIDDEN_BUILTIN, *line, format!("`{name}`: {why}"));
+        }
+        if *name == "walk" && arguments(tokens.get(at + 2..).unwrap_or(&[])) == 1 {
+            let detail = "write `walk(x, [path, value])`: the other form finds nothing";
+            return problem(&FORBIDDEN_BUILTIN, *line, detail.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Counts the arguments of a call whose opening parenthesis has just been passed.
+fn arguments(rest: &[Token<'_>]) -> usize {
+    let (mut depth, mut count, mut any) = (0_usize, 1, false);
+    for token in rest {
+        match token {
+            Token::Mark('(' | '[' | '{') => depth += 1,
+            Token::Mark(')') if depth == 0 => break,
+            Token::Mark(')' | ']' | '}') => depth = depth.saturating_sub(1),
+            Token::Mark(',') if depth == 0 => count += 1,
+            _ => {}
+        }
+        any = true;
+    }
+    if any { count } else { 0 }
+}
+
+/// Splits a module into words and marks; strings and comments are left out.
+fn tokens(text: &str) -> Vec<Token<'_>> {
+    let mut found = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let mut rest = line;
+        while let Some(c) = rest.chars().next() {
+            let length = match c {
+                '#' => rest.len(),
+                '"' => string_length(rest),
+                c if c.is_alphanumeric() || c == '_' => {
+                    let end = |c: char| !(c.is_alphanumeric() || c == '_' || c == '.');
+                    let length = rest.find(end).unwrap_or(rest.len());
+                    found.push(Token::Word(rest.get(..length).unwrap_or(""), at + 1));
+                    length
+                }
+                c if c.is_whitespace() => c.len_utf8(),
+                c => {
+                    found.push(Token::Mark(c));
+                    c.len_utf8()
+                }
+            };
+            rest = rest.get(length..).unwrap_or("");
+        }
+    }
+    found
+}
+
+/// Length in bytes of the quoted string that `text` begins with, quotes included.
+fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
