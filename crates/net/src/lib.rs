@@ -1,1 +1,13 @@
-//! Placeholder, filled in the next commits.
+//! Sockets: what the roles use to talk to callers, to services and to each other.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap,
+        clippy::string_slice,
+        reason = "tests"
+    )
+)]
+
+pub mod control;

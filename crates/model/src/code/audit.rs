@@ -19,6 +19,9 @@ super::codes! {
     LEAF_TOO_LONG = "MOAT-A006", 503, Moat,
         en: "The record is longer than a leaf may be", "Declare fewer audited fields on the route.",
         zh: "记录超过叶的最大长度", "减少该路由声明的审计字段。";
+    BAD_RECORD = "MOAT-A007", 503, Moat,
+        en: "The record contradicts itself and was not taken", "Report it with the trace id; nothing was answered.",
+        zh: "审计记录自相矛盾，未被接受", "请附 trace id 上报；未作任何应答。";
     TAMPERED = "MOAT-A010", 0, Operator,
         en: "The log is not what was written", "Keep the directory as evidence; compare it with a copy.",
         zh: "日志与写入时不符", "将该目录作为证据保留，并与副本比对。";

@@ -1,0 +1,333 @@
+//! The gateway's side of the log: a body goes in, a [`Receipt`] comes out once it is durable.
+//!
+//! One recorder per worker thread, not `Send`: no lock and no channel between threads. It writes
+//! no file and decides nothing; without an auditor it refuses, and never keeps a record back to be
+//! written later.
+//!
+//! A [`Receipt`] can be made here only, so a function that asks for one cannot be called before
+//! the record is durable:
+//!
+//! ```compile_fail,E0451
+//! let forged = moat_audit::recorder::Receipt { seq: 0, leaf_hash: [0; 32], t_wall_ns: 0 };
+//! ```
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use moat_model::limit::LINK_IN_FLIGHT_MAX;
+use moat_model::{Code, Refusal, Stage, code::audit as codes};
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::anchor::AnchorKey;
+use crate::hash::Hash;
+use crate::link::{self, Ack, LinkError, Message, Nack};
+use crate::record::{Body, RecordError};
+
+/// Most bytes that may wait to be written to the auditor, in bytes.
+pub const QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How much is read from the link at once, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Proof that a record is durable. Has no public constructor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    seq: u64,
+    leaf_hash: Hash,
+    t_wall_ns: u64,
+}
+
+impl Receipt {
+    fn from_ack(ack: Ack) -> Receipt {
+        Receipt { seq: ack.seq, leaf_hash: ack.leaf_hash, t_wall_ns: ack.t_wall_ns }
+    }
+
+    /// Index of the record in the log.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Leaf hash of the record.
+    #[must_use]
+    pub fn leaf_hash(&self) -> &Hash {
+        &self.leaf_hash
+    }
+
+    /// The time in the record, in nanoseconds of UTC.
+    #[must_use]
+    pub fn t_wall_ns(&self) -> u64 {
+        self.t_wall_ns
+    }
+}
+
+type Answer = Result<Receipt, &'static Code>;
+
+/// What the last hello said. Kept when the link goes down, so that bodies can still be made.
+struct Greeting {
+    log_id: Rc<str>,
+    anchors: Rc<AnchorKey>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Counts links, so that the end of an old one does not take down a new one.
+    generation: u64,
+    pump: Option<AbortHandle>,
+    is_up: bool,
+    greeting: Option<Greeting>,
+    next_req: u64,
+    waiting: HashMap<u64, oneshot::Sender<Answer>>,
+    queued: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: RefCell<State>,
+    /// Something was queued for the pump.
+    queued: Notify,
+    /// A link came up.
+    up: Notify,
+}
+
+/// The recorder of one worker. Clones are the same recorder.
+#[derive(Clone, Default)]
+pub struct Recorder {
+    shared: Rc<Shared>,
+}
+
+impl Recorder {
+    /// A recorder without a link: commits wait for one until their deadline.
+    #[must_use]
+    pub fn new() -> Recorder {
+        Recorder::default()
+    }
+
+    /// Takes a link to the auditor in place of the one before; what waited there fails with
+    /// `AUDITOR_AWAY`. The link is up when the auditor's hello has come.
+    ///
+    /// Must be called within a `LocalSet`: the link is served by a local task.
+    pub fn attach(&self, stream: UnixStream) {
+        let generation = {
+            let mut state = self.shared.state.borrow_mut();
+            state.generation += 1;
+            if let Some(pump) = state.pump.take() {
+                pump.abort();
+            }
+            state.take_down();
+            state.generation
+        };
+        let shared = Rc::clone(&self.shared);
+        let task = tokio::task::spawn_local(async move {
+            // Whatever ended the link, the supervisor will hand over another or end this process.
+            let _: io::Result<()> = pump(&shared, &stream).await;
+            let mut state = shared.state.borrow_mut();
+            if state.generation == generation {
+                state.take_down();
+            }
+        });
+        self.shared.state.borrow_mut().pump = Some(task.abort_handle());
+    }
+
+    /// Makes one record durable.
+    ///
+    /// If the future is dropped or the deadline passes the record may still become durable; it
+    /// then stands in the log and remains true.
+    ///
+    /// # Errors
+    /// A refusal at [`Stage::Record`]: no auditor, deadline passed, queue full, disk full, write
+    /// failed, or a body that is none.
+    pub async fn commit(&self, body: Body, deadline: Duration) -> Result<Receipt, Refusal> {
+        let body = body.encode().map_err(|error| refuse_body(&error))?;
+        let mut queued = false;
+        let answered = tokio::time::timeout(deadline, async {
+            self.wait_until_up().await;
+            let answer = self.queue(&body)?;
+            queued = true;
+            // A sender dropped without an answer means that its link went down.
+            answer.await.unwrap_or(Err(&codes::AUDITOR_AWAY))
+        })
+        .await;
+        let late = if queued { &codes::COMMIT_DEADLINE } else { &codes::AUDITOR_AWAY };
+        answered.unwrap_or(Err(late)).map_err(|code| Refusal::new(Stage::Record, code))
+    }
+
+    /// Waits until a link is up. Has no deadline of its own.
+    pub async fn wait_until_up(&self) {
+        loop {
+            let up = self.shared.up.notified();
+            if self.is_up() {
+                return;
+            }
+            up.await;
+        }
+    }
+
+    fn queue(&self, body: &[u8]) -> Result<oneshot::Receiver<Answer>, &'static Code> {
+        let mut state = self.shared.state.borrow_mut();
+        if state.waiting.len() >= LINK_IN_FLIGHT_MAX || state.queued.len() >= QUEUED_BYTES_MAX {
+            return Err(&codes::QUEUE_FULL);
+        }
+        let req_id = state.next_req;
+        state.next_req += 1;
+        link::push_commit(&mut state.queued, req_id, body);
+        let (sender, receiver) = oneshot::channel();
+        state.waiting.insert(req_id, sender);
+        self.shared.queued.notify_one();
+        Ok(receiver)
+    }
+
+    /// The anchor key, once an auditor has handed it over; kept while the link is down.
+    #[must_use]
+    pub fn anchors(&self) -> Option<Rc<AnchorKey>> {
+        self.shared.state.borrow().greeting.as_ref().map(|said| Rc::clone(&said.anchors))
+    }
+
+    /// The id of the log that is written.
+    #[must_use]
+    pub fn log_id(&self) -> Option<Rc<str>> {
+        self.shared.state.borrow().greeting.as_ref().map(|said| Rc::clone(&said.log_id))
+    }
+
+    /// Whether a link is up.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.shared.state.borrow().is_up
+    }
+
+    /// How many records wait for their receipts.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.shared.state.borrow().waiting.len()
+    }
+}
+
+impl State {
+    /// Fails whatever waits: dropping a sender is its answer.
+    fn take_down(&mut self) {
+        self.is_up = false;
+        self.waiting.clear();
+        self.queued.clear();
+    }
+
+    fn answer(&mut self, req_id: u64, answer: Answer) {
+        if let Some(sender) = self.waiting.remove(&req_id) {
+            // The one who asked may have gone at its deadline.
+            let _: Result<(), Answer> = sender.send(answer);
+        }
+    }
+
+    fn take(&mut self, message: Message<'_>) -> Result<bool, LinkError> {
+        match message {
+            Message::Hello { log_id, key_id, key } if !self.is_up => {
+                let key = AnchorKey::new(key_id, Zeroizing::new(*key));
+                let anchors = Rc::new(key.ok_or(LinkError::Malformed)?);
+                self.greeting = Some(Greeting { log_id: log_id.into(), anchors });
+                self.is_up = true;
+                return Ok(true);
+            }
+            Message::Ack { req_id, ack } => self.answer(req_id, Ok(Receipt::from_ack(ack))),
+            Message::Nack { req_id, reason } => self.answer(req_id, Err(nack_code(reason))),
+            Message::Hello { .. } | Message::Commit { .. } => return Err(LinkError::Malformed),
+        }
+        Ok(false)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // The pump holds the other reference; it must not outlive the last recorder.
+        if Rc::strong_count(&self.shared) <= 2
+            && let Some(pump) = self.shared.state.borrow_mut().pump.take()
+        {
+            pump.abort();
+        }
+    }
+}
+
+/// Serves one link until it ends.
+async fn pump(shared: &Shared, stream: &UnixStream) -> io::Result<()> {
+    let mut unread = Vec::with_capacity(READ_BYTES);
+    let mut writing: Vec<u8> = Vec::new();
+    let mut written = 0;
+    loop {
+        if written == writing.len() {
+            // One write takes all that was queued since the last.
+            writing.clear();
+            written = 0;
+            std::mem::swap(&mut writing, &mut shared.state.borrow_mut().queued);
+        }
+        let idle = writing.is_empty();
+        tokio::select! {
+            ready = stream.readable() => {
+                ready?;
+                read(shared, stream, &mut unread)?;
+            }
+            ready = stream.writable(), if !idle => {
+                ready?;
+                match stream.try_write(writing.get(written..).unwrap_or_default()) {
+                    Ok(more) => written += more,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            () = shared.queued.notified(), if idle => {}
+        }
+    }
+}
+
+/// Reads what is there and gives each answer to whom it belongs.
+fn read(shared: &Shared, stream: &UnixStream, unread: &mut Vec<u8>) -> io::Result<()> {
+    unread.reserve(READ_BYTES);
+    match stream.try_read_buf(unread) {
+        Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let mut used = 0;
+    let mut state = shared.state.borrow_mut();
+    while let Some((message, len)) =
+        link::decode(unread.get(used..).unwrap_or_default()).map_err(invalid)?
+    {
+        used += len;
+        if state.take(message).map_err(invalid)? {
+            shared.up.notify_waiters();
+        }
+    }
+    let left = unread.len() - used;
+    unread.copy_within(used.., 0);
+    // The hello carried a key: leave no copy of it behind.
+    unread.get_mut(left..).unwrap_or_default().zeroize();
+    unread.truncate(left);
+    Ok(())
+}
+
+fn invalid(error: LinkError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+fn nack_code(reason: Nack) -> &'static Code {
+    match reason {
+        Nack::DiskFull => &codes::DISK_FULL,
+        Nack::WriteFailed => &codes::WRITE_FAILED,
+        Nack::Malformed => &codes::BAD_RECORD,
+        Nack::Stopping => &codes::AUDITOR_AWAY,
+    }
+}
+
+fn refuse_body(error: &RecordError) -> Refusal {
+    let too_long =
+        matches!(error, RecordError::TooLong | RecordError::Tlv(crate::TlvError::TooLong(_)));
+    let code = if too_long { &codes::LEAF_TOO_LONG } else { &codes::BAD_RECORD };
+    Refusal::new(Stage::Record, code).because(error)
+}
+
+#[cfg(test)]
+#[path = "recorder_tests.rs"]
+mod tests;
