@@ -1,1 +1,32 @@
-//! Placeholder, filled in the next commits.
+//! The configuration: one `moat.yaml`, read once, resolved once.
+//!
+//! [`load`] turns the raw form ([`raw`], what people write) into the resolved one ([`Config`], what
+//! the program sees): defaults filled in, files read, secrets fetched, names checked. The schema of
+//! the raw form is generated ([`schema_json`]). The crate never writes a file.
+
+mod load;
+mod problem;
+pub mod raw;
+mod resolve;
+mod resolve_route;
+mod resolved;
+mod secret;
+
+pub use load::{Loaded, load, parse};
+pub use problem::{Problem, Problems};
+pub use resolved::{
+    AdminSettings, After, AuditSettings, BodyField, Config, FactSource, FieldKind, Hot, Listener,
+    MaskRule, Method, OnBefore, Op, Profile, Protocol, Restart, Route, RouteAudit, RouteMatch, Tls,
+    Upstream, Users,
+};
+
+/// The JSON Schema (draft 2020-12) of the raw form, for editors and `moat schema`.
+///
+/// # Errors
+/// Never in practice: the schema is plain data.
+pub fn schema_json() -> Result<String, serde_json::Error> {
+    serde_json::to_string_pretty(&schemars::schema_for!(raw::Raw))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,362 @@
+//! What people write. Every key is documented here once; the schema and the reference follow.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+/// Text that remembers its line and column.
+pub type Text = Spanned<String>;
+
+/// The whole file.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    /// Always `moat/v1`.
+    #[serde(rename = "apiVersion")]
+    #[schemars(with = "String")]
+    pub api_version: Text,
+    /// Always `Gateway`.
+    #[schemars(with = "String")]
+    pub kind: Text,
+    /// `dev` (default) or `prod`. `prod` refuses whatever is only fit for trying out.
+    #[serde(default)]
+    pub profile: RawProfile,
+    /// The SPIFFE trust domain of callers and services, for example `bank.test`.
+    #[schemars(with = "String")]
+    pub trust_domain: Text,
+    /// Facts about this gateway, such as `env: prod`; policies see them through `policy.facts`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Where calls come in.
+    pub listeners: Vec<RawListener>,
+    /// The services behind the gateway.
+    pub upstreams: Vec<RawUpstream>,
+    /// Which calls go where, and what is recorded, decided on and masked.
+    pub routes: Vec<RawRoute>,
+    /// The policy bundle.
+    pub policy: RawPolicy,
+    /// The audit log.
+    pub audit: RawAudit,
+    /// Admin socket and probes.
+    #[serde(default)]
+    pub admin: RawAdmin,
+    /// Worker threads of the gateway; default: one per core, at most 64.
+    #[schemars(with = "Option<u16>")]
+    pub workers: Option<Spanned<u16>>,
+    /// The users that roles run as when started by root.
+    #[serde(default)]
+    pub users: RawUsers,
+}
+
+/// See [`Raw::profile`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RawProfile {
+    /// For trying out.
+    #[default]
+    Dev,
+    /// For production.
+    Prod,
+}
+
+/// One listening address.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawListener {
+    /// Unique name; stands in records.
+    #[schemars(with = "String")]
+    pub name: Text,
+    /// Address and port, for example `0.0.0.0:8443`.
+    #[schemars(with = "String")]
+    pub bind: Text,
+    /// Always `http`: HTTP/1.1, HTTP/2 and gRPC.
+    #[schemars(with = "Option<String>")]
+    pub protocol: Option<Text>,
+    /// Most connections at once; default 10,000.
+    #[schemars(with = "Option<u32>")]
+    pub connections_max: Option<Spanned<u32>>,
+    /// Certificates.
+    pub tls: RawListenerTls,
+}
+
+/// Certificates of a listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawListenerTls {
+    /// The gateway's own certificate and key.
+    pub identities: Vec<RawIdentity>,
+    /// Whose certificates callers may show.
+    pub clients: Vec<RawClients>,
+}
+
+/// A certificate chain and its key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawIdentity {
+    /// PEM chain, leaf first: `file:gw.pem`.
+    #[schemars(with = "String")]
+    pub certificate: Text,
+    /// PKCS#8 key: `file:gw.key`, `credential:gw-key` or `env:GW_KEY`.
+    #[schemars(with = "String")]
+    pub key: Text,
+}
+
+/// One group of callers.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawClients {
+    /// Name of the group.
+    #[schemars(with = "String")]
+    pub role: Text,
+    /// PEM file of the authorities that may issue their certificates: `file:ca.pem`.
+    #[schemars(with = "String")]
+    pub trust: Text,
+}
+
+/// One service.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawUpstream {
+    /// Unique name.
+    #[schemars(with = "String")]
+    pub name: Text,
+    /// `https://address:port`; exactly one, an IP address or `localhost`.
+    #[schemars(with = "Vec<String>")]
+    pub endpoints: Vec<Text>,
+    /// `auto` (default, by ALPN), `http1` or `http2`.
+    #[serde(default)]
+    pub protocol: RawProtocol,
+    /// How the two prove themselves to each other.
+    pub tls: RawUpstreamTls,
+    /// Facts about the service, such as `tier: gold`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Most connections at once from each worker; default 256.
+    #[schemars(with = "Option<u32>")]
+    pub connections_max: Option<Spanned<u32>>,
+    /// Most idle connections kept for the service by the whole gateway; default 5, at least one a
+    /// worker.
+    #[schemars(with = "Option<u32>")]
+    pub idle_max: Option<Spanned<u32>>,
+    /// How long an idle connection is kept; default 180,000.
+    #[schemars(with = "Option<u64>")]
+    pub idle_ms: Option<Spanned<u64>>,
+    /// Longest wait for TCP and TLS together; default 1,000.
+    #[schemars(with = "Option<u64>")]
+    pub connect_ms: Option<Spanned<u64>>,
+}
+
+/// HTTP version spoken to a service.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawProtocol {
+    /// By ALPN, HTTP/2 preferred.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2; what gRPC needs.
+    Http2,
+}
+
+/// Certificates towards a service.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawUpstreamTls {
+    /// The gateway's certificate and key; default: those of the first listener.
+    pub identity: Option<RawIdentity>,
+    /// PEM file of the authorities that may issue the service's certificate.
+    #[schemars(with = "String")]
+    pub trust: Text,
+    /// The SPIFFE id the service must prove.
+    #[schemars(with = "String")]
+    pub spiffe: Text,
+}
+
+/// One kind of call.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRoute {
+    /// Unique name; stands in records and in the policy's input.
+    #[schemars(with = "String")]
+    pub name: Text,
+    /// Which calls it takes.
+    #[serde(rename = "match")]
+    pub matches: RawMatch,
+    /// Name of the service.
+    #[schemars(with = "String")]
+    pub upstream: Text,
+    /// Package of the bundle that decides, for example `authz`.
+    #[schemars(with = "String")]
+    pub policy: Text,
+    /// Request body fields in the policy's input: JSON pointer to `any`, `text`, `integer`,
+    /// `boolean` or `amount` (text or number with at most two decimals, given in minor units).
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, RawFieldKind>")]
+    pub decide_on: BTreeMap<String, Spanned<RawFieldKind>>,
+    /// Request headers in the policy's input. The caller asserts them; nothing proves them.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub headers: Vec<Text>,
+    /// What is recorded.
+    #[serde(default)]
+    pub audit: RawRouteAudit,
+    /// Fields of the answer to mask: JSON pointer (with `*` and `**`) to a strategy.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub mask: BTreeMap<String, Text>,
+    /// Fields of the request to mask before the service sees them.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub mask_request: BTreeMap<String, Text>,
+    /// Longest request body, in bytes; default 1 MiB. 0 means without bound, for streams only.
+    #[schemars(with = "Option<u64>")]
+    pub body_bytes_max: Option<Spanned<u64>>,
+    /// Longest answer body that is masked or recorded by field, in bytes; default 4 MiB.
+    #[schemars(with = "Option<u64>")]
+    pub answer_bytes_max: Option<Spanned<u64>>,
+    /// Longest time for the whole call; default 5,000. For streams: until the answer's head.
+    #[schemars(with = "Option<u64>")]
+    pub deadline_ms: Option<Spanned<u64>>,
+    /// Longest silence in a streamed body; default 10,000.
+    #[schemars(with = "Option<u64>")]
+    pub stream_idle_ms: Option<Spanned<u64>>,
+}
+
+/// Conditions of a route; all must hold.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawMatch {
+    /// Host without port; default: any.
+    #[schemars(with = "Option<String>")]
+    pub host: Option<Text>,
+    /// Path with `{name}` for one segment, and `{name...}` at the end for the rest.
+    #[schemars(with = "String")]
+    pub path: Text,
+    /// Methods; default: GET.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub methods: Vec<Text>,
+}
+
+/// Type of a body field in the policy's input.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawFieldKind {
+    /// As it comes.
+    Any,
+    /// A JSON string.
+    Text,
+    /// A JSON integer of 64 bits.
+    Integer,
+    /// A JSON boolean.
+    Boolean,
+    /// Money: in the input as an integer of minor units.
+    Amount,
+}
+
+/// What a route records.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRouteAudit {
+    /// Object of the record, with path parameters: `account/{id}`. Default: the path.
+    #[schemars(with = "Option<String>")]
+    pub object: Option<Text>,
+    /// `SEL`, `INS`, `UPD` or `DEL`. Default by method: GET, HEAD and OPTIONS are SEL, POST is INS,
+    /// PUT and PATCH are UPD, DELETE is DEL.
+    #[schemars(with = "Option<String>")]
+    pub op: Option<Text>,
+    /// Recorded fields and their classes (C1, C2, C3, PAN, SAD): of the answer for SEL, of the
+    /// request for everything else.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub fields: BTreeMap<String, Text>,
+    /// State read before the change and recorded with it.
+    pub before: Option<RawBefore>,
+}
+
+/// Before and after images.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawBefore {
+    /// Path read with GET from the same service, with path parameters: `/v1/accounts/{id}`.
+    #[schemars(with = "String")]
+    pub read: Text,
+    /// Fields of what is read, each with its class and the place of its new value in the answer.
+    pub fields: BTreeMap<String, RawBeforeField>,
+}
+
+/// One field with before and after.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawBeforeField {
+    /// Class of the field.
+    #[schemars(with = "String")]
+    pub class: Text,
+    /// JSON pointer of the new value in the answer.
+    #[schemars(with = "String")]
+    pub after: Text,
+}
+
+/// The policy bundle.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawPolicy {
+    /// Folder of Rego modules and JSON data: `file:policy/`.
+    #[schemars(with = "String")]
+    pub bundle: Text,
+    /// Top-level facts of the input and where they come from: `peer.subject`, `peer.spiffe`,
+    /// `peer.spiffe_path[N]`, `upstream.name`, `upstream.labels.NAME`, `labels.NAME`. Default:
+    /// `service_id: upstream.name`, `env: labels.env`, `tier: upstream.labels.tier`,
+    /// `caller_cert_subject: peer.subject`.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub facts: BTreeMap<String, Text>,
+}
+
+/// The audit log.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawAudit {
+    /// Folder of the log.
+    #[schemars(with = "String")]
+    pub dir: Text,
+    /// Origin of the log; default: `<trust domain>/audit/<host name>`.
+    #[schemars(with = "Option<String>")]
+    pub origin: Option<Text>,
+    /// Longest wait for a record to become durable; default 500.
+    #[schemars(with = "Option<u64>")]
+    pub deadline_ms: Option<Spanned<u64>>,
+    /// Size of a segment in MiB; default 64, from 1 to 256.
+    #[schemars(with = "Option<u64>")]
+    pub segment_mib: Option<Spanned<u64>>,
+}
+
+/// Admin socket and probes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawAdmin {
+    /// Unix socket of `moat status` and `moat reload`; default: `admin.sock` beside the log folder.
+    #[schemars(with = "Option<String>")]
+    pub socket: Option<Text>,
+    /// Address of `/livez`, `/readyz` and `/startupz`; default `127.0.0.1:9090`.
+    #[schemars(with = "Option<String>")]
+    pub probes: Option<Text>,
+}
+
+/// Users of the roles.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawUsers {
+    /// Default `moat-app`.
+    #[schemars(with = "Option<String>")]
+    pub gateway: Option<Text>,
+    /// Default `moat-audit`.
+    #[schemars(with = "Option<String>")]
+    pub auditor: Option<Text>,
+    /// Default `moat-admin`.
+    #[schemars(with = "Option<String>")]
+    pub admin: Option<Text>,
+}

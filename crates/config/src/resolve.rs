@@ -1,0 +1,417 @@
+//! From the raw form to the resolved one. Everything that can be wrong is collected, not only the
+//! first thing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use moat_model::Code;
+use moat_model::code::config as codes;
+use serde_saphyr::Spanned;
+
+use crate::load::{Loaded, as_usize, problem};
+use crate::problem::nearest;
+use crate::raw::{Raw, RawIdentity, RawListener, RawProfile, RawProtocol, RawUpstream, Text};
+use crate::resolved::{
+    AdminSettings, AuditSettings, Config, FactSource, Hot, Listener, Profile, Protocol, Restart,
+    Tls, Upstream, Users,
+};
+use crate::{Problem, resolve_route, secret};
+
+/// Most connections a listener may be told to hold.
+const CONNECTIONS_MAX: u32 = 1_000_000;
+/// Most worker threads.
+const WORKERS_MAX: u16 = 64;
+/// Longest wait that may be configured anywhere, in milliseconds.
+pub(crate) const WAIT_MS_MAX: u64 = 3_600_000;
+/// Most files in a policy folder.
+const POLICY_FILES_MAX: usize = 10_000;
+
+/// Collects problems and watched files while resolving.
+pub(crate) struct Resolver<'a> {
+    file: String,
+    base: PathBuf,
+    pub(crate) prod: bool,
+    pub(crate) problems: Vec<Problem>,
+    watched: Vec<PathBuf>,
+    digest: Context,
+    pub(crate) raw: &'a Raw,
+}
+
+impl Resolver<'_> {
+    /// Notes a problem at the place of `at`.
+    pub(crate) fn bad<T>(
+        &mut self,
+        code: &'static Code,
+        at: &Spanned<T>,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        let place = (as_usize(at.referenced.line()), as_usize(at.referenced.column()));
+        self.problems.push(problem(&self.file, code, place, message.into(), fix.into()));
+    }
+
+    /// Notes a problem that has no place of its own.
+    fn bad_whole(&mut self, code: &'static Code, message: impl Into<String>) {
+        let (message, fix) = (message.into(), String::new());
+        self.problems.push(problem(&self.file, code, (0, 0), message, fix));
+    }
+
+    fn fetch(&mut self, reference: &Text, is_secret: bool) -> Vec<u8> {
+        match secret::fetch(&reference.value, &self.base, is_secret) {
+            Ok(fetched) => {
+                self.digest.update(&fetched.bytes);
+                self.watched.extend(fetched.path);
+                fetched.bytes
+            }
+            Err((code, message, fix)) => {
+                self.bad(code, reference, message, fix);
+                Vec::new()
+            }
+        }
+    }
+
+    pub(crate) fn bounded(
+        &mut self,
+        value: Option<&Spanned<u64>>,
+        default: u64,
+        range: core::ops::RangeInclusive<u64>,
+    ) -> u64 {
+        let Some(value) = value else { return default };
+        if !range.contains(&value.value) {
+            let fix = format!("write a number from {} to {}", range.start(), range.end());
+            self.bad(&codes::BAD_VALUE, value, format!("{} is out of range", value.value), fix);
+        }
+        value.value
+    }
+
+    fn bounded32(&mut self, value: Option<&Spanned<u32>>, default: u32, most: u32) -> u32 {
+        let Some(value) = value else { return default };
+        if value.value == 0 || value.value > most {
+            let fix = format!("write a number from 1 to {most}");
+            self.bad(&codes::BAD_VALUE, value, format!("{} is out of range", value.value), fix);
+        }
+        value.value
+    }
+
+    fn address(&mut self, text: &Text) -> SocketAddr {
+        text.value.parse().unwrap_or_else(|_| {
+            let fix = "write an IP address and a port, for example 0.0.0.0:8443";
+            self.bad(&codes::BAD_VALUE, text, format!("`{}` is no address", text.value), fix);
+            SocketAddr::from(([127, 0, 0, 1], 1))
+        })
+    }
+
+    fn unique<'t>(&mut self, what: &str, names: impl Iterator<Item = &'t Text>) {
+        let mut seen = BTreeSet::new();
+        for name in names {
+            let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if name.value.is_empty() || !name.value.chars().all(fine) || name.value.len() > 64 {
+                let fix = "use 1 to 64 letters, digits, `-`, `_` or `.`";
+                self.bad(&codes::BAD_VALUE, name, format!("bad name for a {what}"), fix);
+            }
+            if !seen.insert(name.value.as_str()) {
+                let message = format!("two {what}s are called `{}`", name.value);
+                self.bad(&codes::DUPLICATE_KEY, name, message, "rename one of them");
+            }
+        }
+    }
+}
+
+pub(crate) fn resolve(raw: &Raw, path: &Path, text: &str) -> Result<Loaded, Vec<Problem>> {
+    let mut digest = Context::new(&SHA256);
+    digest.update(text.as_bytes());
+    let mut r = Resolver {
+        file: path.display().to_string(),
+        base: path.parent().unwrap_or(Path::new(".")).to_path_buf(),
+        prod: raw.profile == RawProfile::Prod,
+        problems: Vec::new(),
+        watched: vec![path.to_path_buf()],
+        digest,
+        raw,
+    };
+    check_header(&mut r);
+    let listeners: Vec<Listener> = raw.listeners.iter().map(|l| listener(&mut r, l)).collect();
+    let first_tls = listeners.first().map(|l| l.tls.clone());
+    let upstreams: Vec<Upstream> =
+        raw.upstreams.iter().map(|u| upstream(&mut r, u, first_tls.as_ref())).collect();
+    let routes = raw.routes.iter().map(|route| resolve_route::route(&mut r, route)).collect();
+    let hot = Hot {
+        trust_domain: raw.trust_domain.value.clone(),
+        listeners,
+        upstreams,
+        routes,
+        policy: policy(&mut r),
+        facts: facts(&mut r),
+        labels: raw.labels.clone(),
+        audit_deadline_ms: r.bounded(raw.audit.deadline_ms.as_ref(), 500, 10..=30_000),
+    };
+    let restart = restart(&mut r);
+    if r.problems.is_empty() {
+        let digest = data_encoding::HEXLOWER.encode(r.digest.finish().as_ref());
+        Ok(Loaded { config: Config { restart, hot, digest }, watched: r.watched })
+    } else {
+        Err(r.problems)
+    }
+}
+
+fn check_header(r: &mut Resolver<'_>) {
+    let raw = r.raw;
+    if raw.api_version.value != "moat/v1" {
+        r.bad(&codes::BAD_VALUE, &raw.api_version, "unknown version", "write `moat/v1`");
+    }
+    if raw.kind.value != "Gateway" {
+        r.bad(&codes::BAD_VALUE, &raw.kind, "unknown kind", "write `Gateway`");
+    }
+    let domain = &raw.trust_domain;
+    let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
+    if domain.value.is_empty() || !domain.value.bytes().all(fine) {
+        let fix = "use lower-case letters, digits, `.`, `-` and `_` only";
+        r.bad(&codes::BAD_VALUE, domain, "this is no SPIFFE trust domain", fix);
+    }
+    r.unique("listener", raw.listeners.iter().map(|l| &l.name));
+    r.unique("upstream", raw.upstreams.iter().map(|u| &u.name));
+    r.unique("route", raw.routes.iter().map(|route| &route.name));
+    for (key, empty) in [
+        ("listeners", raw.listeners.is_empty()),
+        ("upstreams", raw.upstreams.is_empty()),
+        ("routes", raw.routes.is_empty()),
+    ] {
+        if empty {
+            r.bad_whole(&codes::MISSING_KEY, format!("`{key}` is empty"));
+        }
+    }
+}
+
+fn listener(r: &mut Resolver<'_>, raw: &RawListener) -> Listener {
+    if let Some(protocol) = &raw.protocol
+        && protocol.value != "http"
+    {
+        let message = format!("`{}` is not served", protocol.value);
+        r.bad(&codes::BAD_VALUE, protocol, message, "write `http`");
+    }
+    let ([identity], [clients]) = (raw.tls.identities.as_slice(), raw.tls.clients.as_slice())
+    else {
+        let message = "a listener takes exactly one identity and one group of clients";
+        r.bad(&codes::BAD_VALUE, &raw.name, message, "list one under each key");
+        let tls = Tls { chain_pem: Vec::new(), key_pem: Vec::new(), trust_pem: Vec::new() };
+        return Listener { name: raw.name.value.clone(), connections_max: 1, tls };
+    };
+    Listener {
+        name: raw.name.value.clone(),
+        connections_max: r.bounded32(raw.connections_max.as_ref(), 10_000, CONNECTIONS_MAX),
+        tls: tls(r, identity, &clients.trust),
+    }
+}
+
+fn tls(r: &mut Resolver<'_>, identity: &RawIdentity, trust: &Text) -> Tls {
+    Tls {
+        chain_pem: r.fetch(&identity.certificate, false),
+        key_pem: r.fetch(&identity.key, true),
+        trust_pem: r.fetch(trust, false),
+    }
+}
+
+fn upstream(r: &mut Resolver<'_>, raw: &RawUpstream, first: Option<&Tls>) -> Upstream {
+    let (address, authority) = match raw.endpoints.as_slice() {
+        [one] => endpoint(r, one),
+        _ => {
+            let message = "an upstream takes exactly one endpoint";
+            r.bad(&codes::BAD_VALUE, &raw.name, message, "list one endpoint");
+            (SocketAddr::from(([127, 0, 0, 1], 1)), String::new())
+        }
+    };
+    let tls = match (&raw.tls.identity, first) {
+        (Some(identity), _) => tls(r, identity, &raw.tls.trust),
+        (None, Some(first)) => Tls { trust_pem: r.fetch(&raw.tls.trust, false), ..first.clone() },
+        (None, None) => Tls { chain_pem: vec![], key_pem: vec![], trust_pem: vec![] },
+    };
+    if !raw.tls.spiffe.value.starts_with("spiffe://") {
+        let fix = "write the id the service must prove, for example spiffe://bank.test/accounts";
+        r.bad(&codes::BAD_VALUE, &raw.tls.spiffe, "this is no SPIFFE id", fix);
+    }
+    Upstream {
+        name: raw.name.value.clone(),
+        address,
+        authority,
+        protocol: match raw.protocol {
+            RawProtocol::Auto => Protocol::Auto,
+            RawProtocol::Http1 => Protocol::Http1,
+            RawProtocol::Http2 => Protocol::Http2,
+        },
+        tls,
+        spiffe: raw.tls.spiffe.value.clone(),
+        labels: raw.labels.clone(),
+        connections_max: r.bounded32(raw.connections_max.as_ref(), 256, CONNECTIONS_MAX),
+        idle_max: r.bounded32(raw.idle_max.as_ref(), 5, CONNECTIONS_MAX),
+        idle_ms: r.bounded(raw.idle_ms.as_ref(), 180_000, 1..=WAIT_MS_MAX),
+        connect_ms: r.bounded(raw.connect_ms.as_ref(), 1_000, 1..=WAIT_MS_MAX),
+    }
+}
+
+fn endpoint(r: &mut Resolver<'_>, text: &Text) -> (SocketAddr, String) {
+    let fallback = (SocketAddr::from(([127, 0, 0, 1], 1)), String::new());
+    let Some(authority) = text.value.strip_prefix("https://") else {
+        let fix = "services are reached by mutual TLS only: write https://address:port";
+        r.bad(&codes::BAD_VALUE, text, "the endpoint is not https", fix);
+        return fallback;
+    };
+    let numeric = authority.replacen("localhost:", "127.0.0.1:", 1);
+    match numeric.parse() {
+        Ok(address) => (address, authority.to_owned()),
+        Err(_) => {
+            let fix = "write an IP address (or localhost) and a port: https://10.1.0.5:9443";
+            r.bad(&codes::BAD_VALUE, text, "the endpoint is no address and port", fix);
+            fallback
+        }
+    }
+}
+
+fn restart(r: &mut Resolver<'_>) -> Restart {
+    let raw = r.raw;
+    let binds = raw.listeners.iter().map(|l| (l.name.value.clone(), r.address(&l.bind))).collect();
+    let workers = match &raw.workers {
+        Some(workers) if workers.value == 0 || workers.value > WORKERS_MAX => {
+            let fix = format!("write a number from 1 to {WORKERS_MAX}");
+            r.bad(&codes::BAD_VALUE, workers, "out of range", fix);
+            1
+        }
+        Some(workers) => workers.value,
+        None => cores().min(WORKERS_MAX),
+    };
+    let dir = r.base.join(&raw.audit.dir.value);
+    let socket = match &raw.admin.socket {
+        Some(socket) => r.base.join(&socket.value),
+        None => dir.parent().unwrap_or(&dir).join("admin.sock"),
+    };
+    let probes = match &raw.admin.probes {
+        Some(probes) => r.address(probes),
+        None => SocketAddr::from(([127, 0, 0, 1], 9090)),
+    };
+    let origin = match &raw.audit.origin {
+        Some(origin) => origin.value.clone(),
+        None => format!("{}/audit/{}", raw.trust_domain.value, host_name()),
+    };
+    let mib = r.bounded(raw.audit.segment_mib.as_ref(), 64, 1..=256);
+    let user = |text: &Option<Text>, default: &str| {
+        text.as_ref().map_or_else(|| default.to_owned(), |t| t.value.clone())
+    };
+    Restart {
+        profile: if r.prod { Profile::Prod } else { Profile::Dev },
+        binds,
+        workers,
+        audit: AuditSettings { dir, origin, segment_bytes: mib * 1024 * 1024 },
+        admin: AdminSettings { socket, probes },
+        users: Users {
+            gateway: user(&raw.users.gateway, "moat-app"),
+            auditor: user(&raw.users.auditor, "moat-audit"),
+            admin: user(&raw.users.admin, "moat-admin"),
+        },
+    }
+}
+
+fn cores() -> u16 {
+    std::thread::available_parallelism().map_or(1, |n| u16::try_from(n.get()).unwrap_or(1))
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "node".to_owned() } else { name.to_owned() }
+}
+
+/// All files of the policy folder, by their path below it.
+fn policy(r: &mut Resolver<'_>) -> Vec<(String, Vec<u8>)> {
+    let reference = &r.raw.policy.bundle;
+    let Some(path) = reference.value.strip_prefix("file:") else {
+        r.bad(&codes::BAD_VALUE, reference, "the bundle is no folder", "write `file:policy/`");
+        return Vec::new();
+    };
+    let root = r.base.join(path);
+    let mut found = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) => {
+                let message = format!("{}: {e}", folder.display());
+                r.bad(&codes::UNREADABLE, reference, message, "");
+                return Vec::new();
+            }
+        };
+        r.watched.push(folder);
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rego" || e == "json") {
+                found.push(path);
+            }
+        }
+        if found.len() > POLICY_FILES_MAX {
+            r.bad(&codes::TOO_LARGE, reference, format!("over {POLICY_FILES_MAX} files"), "");
+            return Vec::new();
+        }
+    }
+    found.sort();
+    let mut files = Vec::new();
+    for path in found {
+        let name = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
+        match secret::read_bounded(&path) {
+            Ok(bytes) => {
+                r.digest.update(name.as_bytes());
+                r.digest.update(&bytes);
+                r.watched.push(path);
+                files.push((name, bytes));
+            }
+            Err((code, message, fix)) => r.bad(code, reference, message, fix),
+        }
+    }
+    files
+}
+
+fn facts(r: &mut Resolver<'_>) -> BTreeMap<String, FactSource> {
+    if r.raw.policy.facts.is_empty() {
+        return BTreeMap::from([
+            ("service_id".to_owned(), FactSource::UpstreamName),
+            ("env".to_owned(), FactSource::Label("env".to_owned())),
+            ("tier".to_owned(), FactSource::UpstreamLabel("tier".to_owned())),
+            ("caller_cert_subject".to_owned(), FactSource::PeerSubject),
+        ]);
+    }
+    let mut facts = BTreeMap::new();
+    for (name, source) in &r.raw.policy.facts {
+        match fact_source(&source.value) {
+            Some(source) => {
+                facts.insert(name.clone(), source);
+            }
+            None => {
+                let known = ["peer.subject", "peer.spiffe", "upstream.name"];
+                let fix = match nearest(&source.value, known) {
+                    Some(near) => format!("write `{near}`"),
+                    None => "see `moat schema` for the sources".to_owned(),
+                };
+                r.bad(&codes::DANGLING, source, "there is no such source of facts", fix);
+            }
+        }
+    }
+    facts
+}
+
+fn fact_source(text: &str) -> Option<FactSource> {
+    let index = text.strip_prefix("peer.spiffe_path[").and_then(|rest| rest.strip_suffix(']'));
+    match text {
+        "peer.subject" => Some(FactSource::PeerSubject),
+        "peer.spiffe" => Some(FactSource::PeerSpiffe),
+        "upstream.name" => Some(FactSource::UpstreamName),
+        _ if index.is_some() => index?.parse().ok().map(FactSource::PeerSpiffePath),
+        _ => {
+            if let Some(name) = text.strip_prefix("upstream.labels.") {
+                Some(FactSource::UpstreamLabel(name.to_owned()))
+            } else {
+                text.strip_prefix("labels.").map(|name| FactSource::Label(name.to_owned()))
+            }
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What the program sees: plain structs without options, every file read, every name checked.
+//!
+//! The supervisor resolves; the gateway gets the [`Hot`] part as bytes over its control socket. No
+//! `Debug`: private keys are in here.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A resolved configuration.
+pub struct Config {
+    /// What can change only by a restart.
+    pub restart: Restart,
+    /// What a reload swaps as one.
+    pub hot: Hot,
+    /// SHA-256 over the file and everything it refers to, hexadecimal.
+    pub digest: String,
+}
+
+/// What can change only by a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// `prod` goes on only with every protection in place.
+    pub profile: Profile,
+    /// Names and addresses of the listeners.
+    pub binds: Vec<(String, SocketAddr)>,
+    /// Worker threads of the gateway.
+    pub workers: u16,
+    /// The log.
+    pub audit: AuditSettings,
+    /// Admin socket and probes.
+    pub admin: AdminSettings,
+    /// Users of the roles.
+    pub users: Users,
+}
+
+/// What a reload swaps as one.
+#[derive(Serialize, Deserialize)]
+pub struct Hot {
+    /// Trust domain of callers and services.
+    pub trust_domain: String,
+    /// Listeners, in the order of [`Restart::binds`].
+    pub listeners: Vec<Listener>,
+    /// Services.
+    pub upstreams: Vec<Upstream>,
+    /// Routes in order; the first match wins.
+    pub routes: Vec<Route>,
+    /// Files of the policy bundle: path and bytes.
+    pub policy: Vec<(String, Vec<u8>)>,
+    /// Top-level facts of the input.
+    pub facts: BTreeMap<String, FactSource>,
+    /// Facts about this gateway.
+    pub labels: BTreeMap<String, String>,
+    /// Longest wait for a record to become durable, in milliseconds.
+    pub audit_deadline_ms: u64,
+}
+
+/// See the key of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// For trying out.
+    Dev,
+    /// For production.
+    Prod,
+}
+
+/// Certificate chain, key and trusted authorities, PEM.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Tls {
+    /// Chain, leaf first.
+    pub chain_pem: Vec<u8>,
+    /// Private key.
+    pub key_pem: Vec<u8>,
+    /// Authorities of the other side.
+    pub trust_pem: Vec<u8>,
+}
+
+/// One listener.
+#[derive(Serialize, Deserialize)]
+pub struct Listener {
+    /// Name.
+    pub name: String,
+    /// Most connections at once.
+    pub connections_max: u32,
+    /// Certificates.
+    pub tls: Tls,
+}
+
+/// HTTP version spoken to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// By ALPN, HTTP/2 preferred.
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// One service.
+#[derive(Serialize, Deserialize)]
+pub struct Upstream {
+    /// Name.
+    pub name: String,
+    /// Address.
+    pub address: SocketAddr,
+    /// Host and port as the service is addressed in `Host`.
+    pub authority: String,
+    /// HTTP version.
+    pub protocol: Protocol,
+    /// Certificates.
+    pub tls: Tls,
+    /// The SPIFFE id the service must prove.
+    pub spiffe: String,
+    /// Facts about the service.
+    pub labels: BTreeMap<String, String>,
+    /// Most connections at once, per worker.
+    pub connections_max: u32,
+    /// Most idle connections kept, for all workers together.
+    pub idle_max: u32,
+    /// How long an idle connection is kept, in milliseconds.
+    pub idle_ms: u64,
+    /// Longest wait for TCP and TLS, in milliseconds.
+    pub connect_ms: u64,
+}
+
+/// A method that a route may take.
+pub type Method = String;
+
+/// Conditions of a route.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RouteMatch {
+    /// Host without port in lower case, or any.
+    pub host: Option<String>,
+    /// Path template.
+    pub path: String,
+    /// Methods.
+    pub methods: Vec<Method>,
+}
+
+/// Type of a body field in the policy's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FieldKind {
+    /// As it comes.
+    Any,
+    /// A JSON string.
+    Text,
+    /// A JSON integer of 64 bits.
+    Integer,
+    /// A JSON boolean.
+    Boolean,
+    /// Money, in minor units.
+    Amount,
+}
+
+/// What a call does to its object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// Reads.
+    Sel,
+    /// Makes.
+    Ins,
+    /// Changes.
+    Upd,
+    /// Removes.
+    Del,
+}
+
+/// A recorded or decided-on body field.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BodyField {
+    /// JSON pointer pattern.
+    pub pointer: String,
+    /// Class by name.
+    pub class: String,
+}
+
+/// A field of the state read before a change.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct After {
+    /// JSON pointer in what is read.
+    pub pointer: String,
+    /// Class by name.
+    pub class: String,
+    /// JSON pointer of the new value in the answer.
+    pub after: String,
+}
+
+/// State read before a change.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OnBefore {
+    /// Path template.
+    pub read: String,
+    /// Fields.
+    pub fields: Vec<After>,
+}
+
+/// What a route records.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RouteAudit {
+    /// Object template.
+    pub object: String,
+    /// What the call does.
+    pub op: Op,
+    /// Recorded fields.
+    pub fields: Vec<BodyField>,
+    /// Before and after images.
+    pub before: Option<OnBefore>,
+}
+
+/// One masked field.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MaskRule {
+    /// JSON pointer pattern.
+    pub pointer: String,
+    /// Strategy by name.
+    pub strategy: String,
+}
+
+/// One kind of call.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Route {
+    /// Name.
+    pub name: String,
+    /// Conditions.
+    pub matches: RouteMatch,
+    /// Index into [`Hot::upstreams`].
+    pub upstream: usize,
+    /// Policy package.
+    pub policy: String,
+    /// Body fields in the policy's input.
+    pub decide_on: Vec<(String, FieldKind)>,
+    /// Headers in the policy's input, in lower case.
+    pub headers: Vec<String>,
+    /// What is recorded.
+    pub audit: RouteAudit,
+    /// Masks of the answer.
+    pub mask: Vec<MaskRule>,
+    /// Masks of the request.
+    pub mask_request: Vec<MaskRule>,
+    /// Longest request body in bytes.
+    pub body_bytes_max: u64,
+    /// Longest answer body in bytes, where it is held.
+    pub answer_bytes_max: u64,
+    /// Longest time for the call in milliseconds.
+    pub deadline_ms: u64,
+    /// Longest silence in a streamed body in milliseconds.
+    pub stream_idle_ms: u64,
+}
+
+/// Where a flat fact comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FactSource {
+    /// The caller's subject, RFC 4514.
+    PeerSubject,
+    /// The caller's SPIFFE id.
+    PeerSpiffe,
+    /// One segment of the SPIFFE id's path, from 0.
+    PeerSpiffePath(usize),
+    /// The service's name.
+    UpstreamName,
+    /// A label of the service.
+    UpstreamLabel(String),
+    /// A label of this gateway.
+    Label(String),
+}
+
+/// The log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// Folder.
+    pub dir: PathBuf,
+    /// Origin.
+    pub origin: String,
+    /// Size of a segment in bytes.
+    pub segment_bytes: u64,
+}
+
+/// Admin socket and probes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Unix socket.
+    pub socket: PathBuf,
+    /// Address of the probes.
+    pub probes: SocketAddr,
+}
+
+/// Users of the roles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Users {
+    /// Of the gateway.
+    pub gateway: String,
+    /// Of the auditor.
+    pub auditor: String,
+    /// Of the admin role.
+    pub admin: String,
+}

@@ -1,0 +1,72 @@
+//! References to files and secrets: `file:`, `env:`, `credential:`.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use moat_model::Code;
+use moat_model::code::config::{BAD_VALUE, LITERAL_SECRET, TOO_LARGE, UNREADABLE};
+
+/// Longest file that a reference may name, in bytes.
+pub(crate) const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What a reference gave, and the file behind it, which a reload watches.
+pub(crate) struct Fetched {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) path: Option<PathBuf>,
+}
+
+type Failure = (&'static Code, String, String);
+
+/// Fetches what `reference` names. Relative paths start at `base`, the folder of the file that
+/// holds the reference.
+pub(crate) fn fetch(reference: &str, base: &Path, secret: bool) -> Result<Fetched, Failure> {
+    if let Some(path) = reference.strip_prefix("file:") {
+        let path = base.join(path);
+        return Ok(Fetched { bytes: read_bounded(&path)?, path: Some(path) });
+    }
+    if let Some(name) = reference.strip_prefix("credential:") {
+        // systemd puts LoadCredential= files into this folder.
+        let folder = variable("CREDENTIALS_DIRECTORY").ok_or_else(|| {
+            let fix = "start Moat by systemd with LoadCredential=, or use file:";
+            (&UNREADABLE, "there is no credentials directory".to_owned(), fix.to_owned())
+        })?;
+        let path = Path::new(&folder).join(name);
+        return Ok(Fetched { bytes: read_bounded(&path)?, path: Some(path) });
+    }
+    if let Some(name) = reference.strip_prefix("env:") {
+        let value = variable(name).filter(|value| !value.is_empty()).ok_or_else(|| {
+            let what = format!("the environment variable {name} is not set or empty");
+            (&UNREADABLE, what, String::new())
+        })?;
+        return Ok(Fetched { bytes: value.into_bytes(), path: None });
+    }
+    if secret || reference.contains("-----BEGIN") {
+        let what = "this is no reference but, it seems, the secret itself".to_owned();
+        return Err((&LITERAL_SECRET, what, String::new()));
+    }
+    let what = format!("`{reference}` is no reference");
+    Err((&BAD_VALUE, what, format!("write `file:{reference}`")))
+}
+
+/// Reads a whole file of at most [`FILE_BYTES_MAX`] bytes; an empty one is an error.
+pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, Failure> {
+    let unreadable =
+        |e: std::io::Error| (&UNREADABLE, format!("{}: {e}", path.display()), String::new());
+    let file = fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        let what = format!("{} is over {FILE_BYTES_MAX} bytes", path.display());
+        return Err((&TOO_LARGE, what, String::new()));
+    }
+    if bytes.is_empty() {
+        return Err((&BAD_VALUE, format!("{} is empty", path.display()), String::new()));
+    }
+    Ok(bytes)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where references are resolved")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
