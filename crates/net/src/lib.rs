@@ -1,4 +1,7 @@
-//! Sockets: what the roles use to talk to callers, to services and to each other.
+//! Listeners and connections: what stands between a socket and the pipeline.
+//!
+//! Nothing here knows policy or records. Every wait has a bound: see [`activity`] for callers and
+//! [`pool::Settings`] for services.
 #![cfg_attr(
     test,
     allow(
@@ -10,4 +13,13 @@
     )
 )]
 
+pub mod activity;
+mod alarm;
+pub mod client_io;
 pub mod control;
+pub mod guard;
+pub mod listen;
+pub mod local;
+pub mod pool;
+mod scratch;
+pub mod upstream_io;

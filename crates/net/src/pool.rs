@@ -96,7 +96,7 @@ pub struct SendError<B> {
 
 impl<B> Pool<B>
 where
-    B: Body + 'static,
+    B: Body + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
 {
@@ -137,15 +137,14 @@ where
 
     fn shared_lease(&self) -> Option<Lease<B>> {
         let mut shared = self.shared.borrow_mut();
-        let usable = shared
-            .as_ref()
-            .is_some_and(|c| !c.sender.is_closed() && c.born.elapsed() < AGE_MAX);
+        let usable =
+            shared.as_ref().is_some_and(|c| !c.sender.is_closed() && c.born.elapsed() < AGE_MAX);
         if !usable {
             *shared = None;
         }
-        shared.as_ref().map(|c| {
-            Lease(Kind::Two { sender: c.sender.clone(), _slot: Rc::clone(&c.slot) })
-        })
+        shared
+            .as_ref()
+            .map(|c| Lease(Kind::Two { sender: c.sender.clone(), _slot: Rc::clone(&c.slot) }))
     }
 
     /// The connection used last; those idle too long, too old or closed are dropped on the way.
@@ -163,9 +162,8 @@ where
     }
 
     async fn connect(self: &Rc<Self>, slot: Slot<B>) -> Result<Lease<B>, Refusal> {
-        let tcp = TcpStream::connect(self.settings.address)
-            .await
-            .map_err(|e| no(&codes::CONNECT, e))?;
+        let tcp =
+            TcpStream::connect(self.settings.address).await.map_err(|e| no(&codes::CONNECT, e))?;
         tcp.set_nodelay(true).map_err(|e| no(&codes::CONNECT, e))?;
         let connector = TlsConnector::from(Arc::clone(&self.settings.tls));
         let name = ServerName::IpAddress(self.settings.address.ip().into());
@@ -201,7 +199,7 @@ where
 
 impl<B> Lease<B>
 where
-    B: Body + 'static,
+    B: Body + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
 {

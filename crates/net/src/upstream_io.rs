@@ -35,12 +35,8 @@ impl<S> UpstreamIo<S> {
     /// An HTTP/1.1 connection and its guard.
     pub fn http1(stream: S) -> (UpstreamIo<S>, SharedGuard) {
         let guard = Rc::new(RefCell::new(ResponseGuard::new(Limits::default())));
-        let io = UpstreamIo {
-            stream,
-            guard: Some(Rc::clone(&guard)),
-            ready: Vec::new(),
-            fetched: 0,
-        };
+        let io =
+            UpstreamIo { stream, guard: Some(Rc::clone(&guard)), ready: Vec::new(), fetched: 0 };
         (io, guard)
     }
 
