@@ -1,0 +1,171 @@
+//! The two buffers of the machine: the key being read and the scalar being read.
+
+use moat_model::limit::JSON_SCALAR_BYTES_MAX;
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::capture::Scalar;
+use crate::pointer::KEY_BYTES_MAX;
+
+/// The unescaped key, as far as any rule could name it.
+#[derive(Default)]
+pub(super) struct KeyBuffer {
+    bytes: Vec<u8>,
+    over: bool,
+}
+
+impl KeyBuffer {
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.over = false;
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        let room = KEY_BYTES_MAX - self.bytes.len().min(KEY_BYTES_MAX);
+        let kept = bytes.get(..room).unwrap_or(bytes);
+        self.over |= kept.len() < bytes.len();
+        self.bytes.extend_from_slice(kept);
+    }
+
+    /// The key, or nothing if it is longer than any rule's.
+    pub(super) fn known(&self) -> Option<&[u8]> {
+        (!self.over).then_some(&self.bytes)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Appends `/` and the key to a JSON pointer, escaped as RFC 6901 §3 asks; a cut key ends in
+    /// `…`.
+    pub(super) fn append_to(&self, path: &mut String) {
+        path.push('/');
+        // A long key may be cut inside a character.
+        let valid = self.bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        for c in valid.chars() {
+            match c {
+                '~' => path.push_str("~0"),
+                '/' => path.push_str("~1"),
+                other => path.push(other),
+            }
+        }
+        if self.over {
+            path.push('…');
+        }
+    }
+}
+
+/// What a token turned out to be.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Null,
+    Bool(bool),
+    Number,
+    Text,
+}
+
+/// A matched scalar: its token as sent and its unescaped text, or a running hash once it is longer
+/// than a rule may look at.
+#[derive(Default)]
+pub(super) struct ScalarBuffer {
+    raw: Vec<u8>,
+    text: Vec<u8>,
+    long: Option<(u64, Sha256)>,
+}
+
+impl ScalarBuffer {
+    /// Bytes that mean themselves.
+    pub(super) fn plain(&mut self, bytes: &[u8]) {
+        self.raw(bytes);
+        self.decoded(bytes);
+    }
+
+    /// Bytes of the spelling only: quotes and escapes.
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        if self.long.is_some() {
+            return;
+        }
+        // The two quotes of a string do not count.
+        let quotes = if self.raw.first() == Some(&b'"') { 2 } else { 0 };
+        if self.raw.len() + bytes.len() > JSON_SCALAR_BYTES_MAX + quotes {
+            self.spill();
+        } else {
+            self.raw.extend_from_slice(bytes);
+        }
+    }
+
+    /// Bytes of the meaning only.
+    pub(super) fn decoded(&mut self, bytes: &[u8]) {
+        match &mut self.long {
+            None => self.text.extend_from_slice(bytes),
+            Some((len, hash)) => {
+                *len += bytes.len() as u64;
+                hash.update(bytes);
+            }
+        }
+    }
+
+    fn spill(&mut self) {
+        let mut hash = Sha256::new();
+        hash.update(&self.text);
+        let read = self.text.len() as u64;
+        self.wipe();
+        self.long = Some((read, hash));
+    }
+
+    /// The text of a string or number, unless it is too long.
+    pub(super) fn text(&self) -> Option<&str> {
+        if self.long.is_some() {
+            return None;
+        }
+        // Checked while it was read, so this never fails.
+        core::str::from_utf8(&self.text).ok()
+    }
+
+    /// The value read, and its spelling. The buffer is empty and wiped afterwards.
+    pub(super) fn take(&mut self, kind: Kind) -> (Scalar, Zeroizing<Vec<u8>>) {
+        let taken = (self.value(kind), Zeroizing::new(self.raw.clone()));
+        self.wipe();
+        taken
+    }
+
+    /// A copy of the value read.
+    pub(super) fn value(&self, kind: Kind) -> Scalar {
+        match (&self.long, kind) {
+            (Some((len, hash)), _) => {
+                Scalar::TooLong { len: *len, sha256: hash.clone().finalize().into() }
+            }
+            (None, Kind::Null) => Scalar::Null,
+            (None, Kind::Bool(value)) => Scalar::Bool(value),
+            (None, Kind::Number) => Scalar::Number(self.string()),
+            (None, Kind::Text) => Scalar::Text(self.string()),
+        }
+    }
+
+    fn string(&self) -> Zeroizing<String> {
+        Zeroizing::new(self.text().unwrap_or("").to_owned())
+    }
+
+    /// Forgets the scalar. What was used is overwritten; wiping the whole room each time would cost microseconds.
+    pub(super) fn wipe(&mut self) {
+        self.raw.as_mut_slice().zeroize();
+        self.raw.clear();
+        self.text.as_mut_slice().zeroize();
+        self.text.clear();
+        self.long = None;
+    }
+
+    /// Room for the longest scalar, so that growth never leaves an unwiped copy behind.
+    pub(super) fn reserve(&mut self) {
+        if self.raw.capacity() == 0 {
+            self.raw.reserve_exact(JSON_SCALAR_BYTES_MAX + 2);
+            self.text.reserve_exact(JSON_SCALAR_BYTES_MAX + 2);
+        }
+    }
+}
+
+impl Drop for ScalarBuffer {
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}

@@ -1,0 +1,155 @@
+//! What leaves the machine: forwarded bytes, masks, captures.
+
+use moat_model::Class;
+use moat_model::limit::CAPTURES_MAX;
+use zeroize::Zeroizing;
+
+use super::buffer::Kind;
+use super::{Cursor, Literal, Machine, Number, Reader, Route, Sink, State};
+use crate::capture::{Capture, Scalar};
+use crate::error::{MaskError, Syntax};
+use crate::pointer::KEY_BYTES_MAX;
+use crate::strategy::{Strategy, fixed};
+
+/// Most white space held in front of a member that may be dropped; what is beyond is let go.
+const HOLD_SPACE_MAX: usize = 2048;
+/// Most bytes held for such a member. A key that a rule can name takes at most 6 × 128 + 14.
+const HOLD_BYTES_MAX: usize = 4096;
+
+const _: () = assert!(HOLD_BYTES_MAX - HOLD_SPACE_MAX > 6 * KEY_BYTES_MAX + 14);
+
+impl Machine {
+    /// Sends what has been read where the route says.
+    pub(super) fn flush<S: Sink>(&mut self, cur: &mut Cursor<'_, S>) {
+        match self.route {
+            Route::Forward => cur.out.put(cur.pending()),
+            Route::Hold => {
+                let in_key = matches!(self.state, State::String);
+                let max = if in_key { HOLD_BYTES_MAX } else { HOLD_SPACE_MAX };
+                let room = max - self.hold.len().min(max);
+                let pending = cur.pending();
+                self.hold.extend_from_slice(pending.get(..room).unwrap_or(pending));
+            }
+            Route::Discard => {}
+        }
+        cur.from = cur.at;
+    }
+
+    pub(super) fn begin_scalar<S: Sink>(
+        &mut self,
+        cur: &mut Cursor<'_, S>,
+        byte: u8,
+    ) -> Result<(), MaskError> {
+        self.replacing = self.rewriting && self.dropping.is_none() && self.action.shown.is_some();
+        self.collecting = self.replacing || self.action.captures;
+        if self.collecting {
+            self.scalar.reserve();
+        }
+        if self.replacing {
+            self.flush(cur);
+            self.route = Route::Discard;
+        }
+        if byte == b'"' {
+            let reader = if self.collecting { Reader::Scalar } else { Reader::Nobody };
+            self.begin_string(cur, reader, false);
+        } else if let Some(number) = Number::first(byte) {
+            if self.collecting {
+                self.scalar.plain(&[byte]);
+            }
+            cur.at += 1;
+            self.state = State::Number(number);
+        } else if let Some(literal) = Literal::first(byte) {
+            cur.at += 1;
+            self.state = State::Literal(literal);
+        } else {
+            let bom = byte == 0xef && self.before == 0 && cur.at == 0;
+            return Err(self.wrong(cur, if bom { Syntax::ByteOrderMark } else { Syntax::Value }));
+        }
+        Ok(())
+    }
+
+    /// A scalar has been read; the cursor stands behind it.
+    pub(super) fn end_scalar<S: Sink>(
+        &mut self,
+        cur: &mut Cursor<'_, S>,
+        kind: Kind,
+    ) -> Result<(), MaskError> {
+        if self.collecting {
+            self.collecting = false;
+            if core::mem::replace(&mut self.replacing, false) {
+                self.write_mask(cur, kind);
+                cur.from = cur.at;
+                self.route = Route::Forward;
+            }
+            if self.action.captures {
+                let (value, raw) = self.scalar.take(kind);
+                self.capture(cur, value, raw)?;
+            }
+            self.scalar.wipe();
+        }
+        self.end_value(cur);
+        Ok(())
+    }
+
+    fn write_mask<S: Sink>(&self, cur: &mut Cursor<'_, S>, kind: Kind) {
+        let Some((strategy, class)) = self.action.shown else { return };
+        let masked = match (kind, strategy) {
+            (Kind::Null, _) => return cur.out.put(b"null"),
+            (_, Strategy::HashAnchor) => self.anchor(class, kind),
+            (Kind::Number | Kind::Text, _) => {
+                self.scalar.text().map(|text| strategy.mask(class, text))
+            }
+            (Kind::Bool(_), _) => None,
+        };
+        cur.out.put(b"\"");
+        put_escaped(masked.as_deref().unwrap_or(fixed(class)), cur.out);
+        cur.out.put(b"\"");
+    }
+
+    fn anchor(&self, class: Class, kind: Kind) -> Option<String> {
+        let anchors = self.anchors.as_ref()?;
+        anchors.anchor(&self.path, class, &self.scalar.value(kind))
+    }
+
+    fn capture<S: Sink>(
+        &mut self,
+        cur: &Cursor<'_, S>,
+        value: Scalar,
+        raw: Zeroizing<Vec<u8>>,
+    ) -> Result<(), MaskError> {
+        let class = self.action.class.unwrap_or(Class::C1);
+        let (value, raw) = match class {
+            Class::Sad => (Scalar::Withheld, Zeroizing::default()),
+            _ => (value, raw),
+        };
+        let width = self.plan.width();
+        let start = self.levels.len() * width;
+        let set = self.sets.get(start..start + width).unwrap_or(&[]);
+        for id in self.plan.capture_ids(set) {
+            if self.captures.len() >= CAPTURES_MAX {
+                return Err(MaskError::TooManyFields { offset: self.offset(cur) });
+            }
+            let (pointer, value, raw) = (self.path.clone(), value.clone(), raw.clone());
+            self.captures.push(Capture { id, pointer, class, value, raw });
+        }
+        Ok(())
+    }
+}
+
+/// Writes the content of a JSON string (RFC 8259 §7).
+fn put_escaped<S: Sink>(text: &str, out: &mut S) {
+    let mut rest = text.as_bytes();
+    while let Some(place) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
+        let (plain, special) = rest.split_at(place);
+        out.put(plain);
+        if let Some((byte, after)) = special.split_first() {
+            match byte {
+                b'"' => out.put(b"\\\""),
+                b'\\' => out.put(b"\\\\"),
+                control => out.put(format!("\\u{control:04x}").as_bytes()),
+            }
+            rest = after;
+        }
+    }
+    out.put(rest);
+}
