@@ -16,6 +16,15 @@ pub const HEAD_FIELDS_MAX: usize = 100;
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// Longest chunk extension, in bytes, per chunk (RFC 9112 §7.1.1).
 pub const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
+/// Most digits of a chunk size (RFC 9112 §7.1): as many as 64 bits need.
+pub const CHUNK_SIZE_DIGITS_MAX: usize = 16;
+/// Longest body that a head or a chunk may announce, in bytes: more reads as a negative number
+/// where lengths are signed.
+pub const ANNOUNCED_BYTES_MAX: u64 = i64::MAX as u64;
+/// Longest name of a host, in bytes (RFC 1035 §2.3.4).
+pub const HOST_NAME_BYTES_MAX: usize = 255;
+/// Most interim answers (1xx) before the final one (RFC 9110 §15.2).
+pub const INTERIM_ANSWERS_MAX: u8 = 8;
 /// Deepest nesting of a JSON document.
 pub const JSON_DEPTH_MAX: usize = 64;
 /// Longest scalar that a masking or audit rule may look at, in bytes. A longer one gets the fixed

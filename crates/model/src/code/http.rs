@@ -76,4 +76,10 @@ super::codes! {
     DEADLINE = "MOAT-H025", 504, Operator,
         en: "The call took longer than it may", "Look at the upstream's time in the record; the route's `deadline_ms` bounds the whole call.",
         zh: "调用超时", "请查看记录中上游耗时；整个调用由路由的 `deadline_ms` 限定。";
+    TRAILER = "MOAT-H026", 400, Peer,
+        en: "A trailer carries a field that belongs in the head", "Send framing, routing and identity fields in the head only (RFC 9110 §6.5.1).",
+        zh: "尾部字段含有只能出现在消息头中的字段", "边界、路由与身份字段只放在消息头中（RFC 9110 §6.5.1）。";
+    AFTER_CLOSE = "MOAT-H027", 0, Peer,
+        en: "Bytes after the last message of a connection", "Send nothing after a message that says `Connection: close` (RFC 9112 §9.6).",
+        zh: "连接的最后一条消息之后仍有数据", "在声明 `Connection: close` 的消息之后不得再发送（RFC 9112 §9.6）。";
 }

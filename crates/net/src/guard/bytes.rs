@@ -1,0 +1,77 @@
+//! Classes of bytes, and a cursor that counts how often bytes are looked at.
+
+/// The input of one `feed`, and the work done on it.
+#[derive(Debug)]
+pub(super) struct Cursor<'a> {
+    rest: &'a [u8],
+    steps: u64,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(rest: &'a [u8]) -> Cursor<'a> {
+        Cursor { rest, steps: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Looks at one byte and leaves it.
+    pub(super) fn peek(&mut self) -> Option<u8> {
+        self.steps += 1;
+        self.rest.first().copied()
+    }
+
+    /// Takes one byte.
+    pub(super) fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        self.steps += 1;
+        Some(*first)
+    }
+
+    /// Takes up to `most` bytes unseen: one step, however many they are.
+    pub(super) fn bulk(&mut self, most: u64) -> &'a [u8] {
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(self.rest.len());
+        let (taken, rest) = self.rest.split_at_checked(most).unwrap_or((self.rest, &[]));
+        self.rest = rest;
+        self.steps += 1;
+        taken
+    }
+
+    /// Counts a second look at `bytes` bytes that were held.
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.steps = self.steps.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    pub(super) fn steps(&self) -> u64 {
+        self.steps
+    }
+}
+
+/// A character of a token (RFC 9110 §5.6.2).
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// A whole token.
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)
+}
+
+/// Without spaces and tabs at both ends: OWS of RFC 9110 §5.6.3, not the wider set of Rust.
+pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// `bytes` without `prefix`, whatever the letter case.
+pub(super) fn strip_prefix_ignore_case<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (start, rest) = bytes.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
