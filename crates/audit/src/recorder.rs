@@ -15,6 +15,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use moat_model::limit::LINK_IN_FLIGHT_MAX;
@@ -71,7 +72,7 @@ type Answer = Result<Receipt, &'static Code>;
 /// What the last hello said. Kept when the link goes down, so that bodies can still be made.
 struct Greeting {
     log_id: Rc<str>,
-    anchors: Rc<AnchorKey>,
+    anchors: Arc<AnchorKey>,
 }
 
 #[derive(Default)]
@@ -184,8 +185,8 @@ impl Recorder {
 
     /// The anchor key, once an auditor has handed it over; kept while the link is down.
     #[must_use]
-    pub fn anchors(&self) -> Option<Rc<AnchorKey>> {
-        self.shared.state.borrow().greeting.as_ref().map(|said| Rc::clone(&said.anchors))
+    pub fn anchors(&self) -> Option<Arc<AnchorKey>> {
+        self.shared.state.borrow().greeting.as_ref().map(|said| Arc::clone(&said.anchors))
     }
 
     /// The id of the log that is written.
@@ -226,7 +227,7 @@ impl State {
         match message {
             Message::Hello { log_id, key_id, key } if !self.is_up => {
                 let key = AnchorKey::new(key_id, Zeroizing::new(*key));
-                let anchors = Rc::new(key.ok_or(LinkError::Malformed)?);
+                let anchors = Arc::new(key.ok_or(LinkError::Malformed)?);
                 self.greeting = Some(Greeting { log_id: log_id.into(), anchors });
                 self.is_up = true;
                 return Ok(true);

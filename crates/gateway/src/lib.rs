@@ -1,1 +1,31 @@
-//! Placeholder, filled in the next commits.
+//! The gateway role: the pipeline from a socket to an answer.
+//!
+//! Each stage is one file named by its verb and consumes one type to yield the next; `pipeline` is
+//! the only place that knows their order. The role opens no file, makes no bpf() call and executes
+//! nothing: sockets, configuration and the links to the auditor come over its control channel.
+
+mod accept;
+mod authorize;
+mod body;
+mod call;
+mod decode;
+mod fields;
+mod forward;
+mod generation;
+mod handshake;
+mod headers;
+mod identify;
+mod mask;
+pub mod messages;
+mod pipeline;
+mod record;
+mod reply;
+mod role;
+mod route;
+mod session;
+mod table;
+mod trace;
+mod worker;
+
+pub use generation::{Generation, Refused as GenerationRefused};
+pub use role::{Error, Prepared, prepare, run};

@@ -82,4 +82,7 @@ super::codes! {
     AFTER_CLOSE = "MOAT-H027", 0, Peer,
         en: "Bytes after the last message of a connection", "Send nothing after a message that says `Connection: close` (RFC 9112 §9.6).",
         zh: "连接的最后一条消息之后仍有数据", "在声明 `Connection: close` 的消息之后不得再发送（RFC 9112 §9.6）。";
+    FIELD_TYPE = "MOAT-H028", 422, Peer,
+        en: "A body field that the policy decides on is missing or has the wrong type", "Send the field as the route declares it; amounts with at most two decimals.",
+        zh: "策略所依据的字段缺失或类型不符", "请按路由声明发送该字段；金额至多两位小数。";
 }

@@ -28,4 +28,7 @@ super::codes! {
     BUSY = "MOAT-U009", 503, Upstream,
         en: "Every connection to the service is in use; nothing was sent", "Repeat the call later, or raise `connections_max` of the upstream.",
         zh: "到服务的连接均被占用；未发送任何内容", "请稍后重试，或调大上游的 `connections_max`。";
+    SERVICE_ERROR = "MOAT-U010", 0, Upstream,
+        en: "The service answered with an error whose text is withheld", "The status is the service's own; its text could not be masked.",
+        zh: "服务返回错误，其内容已扣留", "状态码来自服务本身；其内容无法脱敏。";
 }

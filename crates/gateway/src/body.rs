@@ -1,0 +1,299 @@
+//! Bodies on their way: the request to the service, the answer to the caller.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use moat_model::Code;
+use moat_model::code::{http as codes, upstream};
+use moat_net::activity::{Open, Reader};
+use tokio::time::Sleep;
+
+/// Why a body ended early; hyper closes the stream and the records say why.
+#[derive(Debug)]
+pub(crate) struct Cut(pub(crate) &'static Code);
+
+impl core::fmt::Display for Cut {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl core::error::Error for Cut {}
+
+/// Byte count and digest of what has passed.
+pub(crate) struct Meter {
+    bytes: u64,
+    sha256: digest::Context,
+}
+
+impl Meter {
+    pub(crate) fn new() -> Meter {
+        Meter { bytes: 0, sha256: digest::Context::new(&digest::SHA256) }
+    }
+
+    pub(crate) fn take(&mut self, data: &[u8]) {
+        self.bytes += u64::try_from(data.len()).unwrap_or(u64::MAX);
+        self.sha256.update(data);
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn finish(self) -> (u64, [u8; 32]) {
+        (self.bytes, to_array(&self.sha256.finish()))
+    }
+}
+
+/// SHA-256 of `data`.
+pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
+    to_array(&digest::digest(&digest::SHA256, data))
+}
+
+fn to_array(digest: &digest::Digest) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.as_ref());
+    bytes
+}
+
+/// A streamed request body as others watch it.
+pub(crate) struct Upload {
+    /// When the last part was passed on.
+    pub(crate) progress: Cell<Instant>,
+    /// Whether all of it was passed on.
+    pub(crate) is_done: Cell<bool>,
+    /// Why it was cut, if it was.
+    pub(crate) cut: Cell<Option<&'static Code>>,
+    pub(crate) bytes: Cell<u64>,
+}
+
+/// The request's body on its way to the service.
+pub(crate) enum OutBody {
+    /// Complete, or nothing.
+    Full(Option<Bytes>),
+    /// Passed through as it comes.
+    Stream { incoming: Incoming, upload: Rc<Upload>, bytes_max: u64 },
+}
+
+impl OutBody {
+    pub(crate) fn stream(incoming: Incoming, bytes_max: u64) -> (OutBody, Rc<Upload>) {
+        let upload = Rc::new(Upload {
+            progress: Cell::new(Instant::now()),
+            is_done: Cell::new(false),
+            cut: Cell::new(None),
+            bytes: Cell::new(0),
+        });
+        (OutBody::Stream { incoming, upload: Rc::clone(&upload), bytes_max }, upload)
+    }
+}
+
+impl Body for OutBody {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let (incoming, upload, bytes_max) = match self.get_mut() {
+            OutBody::Full(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            OutBody::Stream { incoming, upload, bytes_max } => (incoming, upload, *bytes_max),
+        };
+        let cut = |code| {
+            upload.cut.set(Some(code));
+            Poll::Ready(Some(Err(Cut(code))))
+        };
+        match Pin::new(incoming).poll_frame(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                upload.is_done.set(true);
+                upload.progress.set(Instant::now());
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(_))) => cut(&codes::BODY_BROKEN),
+            Poll::Ready(Some(Ok(frame))) => {
+                upload.progress.set(Instant::now());
+                let length = frame.data_ref().map_or(0, Buf::remaining);
+                let bytes = upload.bytes.get() + u64::try_from(length).unwrap_or(u64::MAX);
+                upload.bytes.set(bytes);
+                if bytes_max > 0 && bytes > bytes_max {
+                    return cut(&codes::BODY_TOO_LONG);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            OutBody::Full(bytes) => bytes.is_none(),
+            OutBody::Stream { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            OutBody::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+            }
+            OutBody::Stream { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+/// How a streamed answer ended.
+pub(crate) struct Ending {
+    pub(crate) bytes: u64,
+    pub(crate) sha256: [u8; 32],
+    /// `grpc-status` of the trailers, if they had one.
+    pub(crate) grpc_status: Option<u8>,
+    /// Why it was cut, if it was.
+    pub(crate) cut: Option<&'static Code>,
+}
+
+type OnEnd = Box<dyn FnOnce(Ending)>;
+
+/// A streamed answer.
+pub(crate) struct Download {
+    incoming: Incoming,
+    idle: Duration,
+    silence: Pin<Box<Sleep>>,
+    meter: Option<Meter>,
+    on_end: Option<OnEnd>,
+}
+
+impl Download {
+    /// `on_end` is called exactly once, when the answer has ended in whatever way.
+    pub(crate) fn new(incoming: Incoming, idle: Duration, on_end: OnEnd) -> Download {
+        Download {
+            incoming,
+            idle,
+            silence: Box::pin(tokio::time::sleep(idle)),
+            meter: Some(Meter::new()),
+            on_end: Some(on_end),
+        }
+    }
+
+    fn end(&mut self, trailers: Option<&HeaderMap>, cut: Option<&'static Code>) {
+        let (Some(on_end), Some(meter)) = (self.on_end.take(), self.meter.take()) else { return };
+        let (bytes, sha256) = meter.finish();
+        let status = trailers.and_then(|t| t.get("grpc-status")).and_then(|v| v.to_str().ok());
+        on_end(Ending { bytes, sha256, grpc_status: status.and_then(|s| s.parse().ok()), cut });
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(None) => {
+                self.end(None, None);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(_))) => self.cut(&upstream::STREAM_CUT),
+            Poll::Ready(Some(Ok(frame))) => {
+                let deadline = tokio::time::Instant::now() + self.idle;
+                self.silence.as_mut().reset(deadline);
+                if let (Some(data), Some(meter)) = (frame.data_ref(), &mut self.meter) {
+                    meter.take(data);
+                }
+                if frame.is_trailers() {
+                    self.end(frame.trailers_ref(), None);
+                } else if self.incoming.is_end_stream() {
+                    // hyper may never ask again: a length-delimited body is over now.
+                    self.end(None, None);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Pending => {
+                if self.silence.as_mut().poll(cx).is_ready() {
+                    return self.cut(&upstream::STREAM_CUT);
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn cut(&mut self, code: &'static Code) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        self.end(None, Some(code));
+        Poll::Ready(Some(Err(Cut(code))))
+    }
+}
+
+impl Drop for Download {
+    /// The caller went away, or its connection was cut, before the end.
+    fn drop(&mut self) {
+        self.end(None, Some(&codes::CALLER_GONE));
+    }
+}
+
+/// The answer's body on its way to the caller.
+pub(crate) struct ReplyBody {
+    content: Content,
+    reader: Rc<Reader>,
+    _open: Option<Open>,
+}
+
+enum Content {
+    Full(Option<Bytes>),
+    Stream(Download),
+}
+
+impl ReplyBody {
+    pub(crate) fn full(bytes: Bytes, reader: Rc<Reader>) -> ReplyBody {
+        let bytes = (!bytes.is_empty()).then_some(bytes);
+        ReplyBody { content: Content::Full(bytes), reader, _open: None }
+    }
+
+    pub(crate) fn stream(download: Download, reader: Rc<Reader>) -> ReplyBody {
+        ReplyBody { content: Content::Stream(download), reader, _open: None }
+    }
+
+    /// Keeps the connection counted as busy until this body is gone.
+    pub(crate) fn holding(mut self, open: Open) -> ReplyBody {
+        self._open = Some(open);
+        self
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        this.reader.asked();
+        let polled = match &mut this.content {
+            Content::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Content::Stream(download) => download.poll(cx),
+        };
+        if matches!(polled, Poll::Ready(Some(Ok(_)))) {
+            this.reader.offered(Instant::now());
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Full(bytes) => bytes.is_none(),
+            Content::Stream(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+            }
+            Content::Stream(download) => download.incoming.size_hint(),
+        }
+    }
+}

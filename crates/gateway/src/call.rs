@@ -1,0 +1,148 @@
+//! One call: what stays the same from its first stage to its last record.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::Method;
+use http::request::Parts;
+use moat_audit::recorder::Receipt;
+
+use crate::generation::RouteRules;
+use crate::headers;
+use crate::session::Session;
+use crate::table::Params;
+use crate::trace::Trace;
+use crate::worker::WorkerGeneration;
+
+/// What may have reached the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Not a byte.
+    Nothing,
+    /// Perhaps something: the outcome is unknown unless an answer says otherwise.
+    Perhaps,
+}
+
+/// A call and its context. Shared with the tasks that finish it when its caller has gone.
+pub(crate) struct Call {
+    pub(crate) session: Rc<Session>,
+    /// The generation that decides this call from beginning to end.
+    pub(crate) generation: Rc<WorkerGeneration>,
+    pub(crate) trace: Trace,
+    pub(crate) started: Instant,
+    pub(crate) method: Method,
+    /// Host as the caller named it, without port.
+    pub(crate) host: String,
+    pub(crate) path: String,
+    pub(crate) user_agent: String,
+    pub(crate) is_grpc: bool,
+    pub(crate) is_http2: bool,
+    /// Whether the caller went away.
+    pub(crate) is_gone: Cell<bool>,
+    pub(crate) sent: Cell<Sent>,
+    pub(crate) upstream_us: Cell<u64>,
+    pub(crate) bytes_in: Cell<u64>,
+    pub(crate) digest_in: Cell<Option<[u8; 32]>>,
+    matched: RefCell<Option<Matched>>,
+    intent: RefCell<Option<Intent>>,
+}
+
+#[derive(Clone)]
+struct Matched {
+    rules: Arc<RouteRules>,
+    object: Rc<str>,
+}
+
+/// The INTENT of this call and what was read before it.
+#[derive(Clone)]
+pub(crate) struct Intent {
+    pub(crate) receipt: Receipt,
+    pub(crate) fields: Rc<Vec<moat_audit::record::Field>>,
+}
+
+impl Call {
+    pub(crate) fn new(session: &Rc<Session>, head: &Parts) -> Rc<Call> {
+        let host = head
+            .uri
+            .authority()
+            .map(|authority| authority.as_str())
+            .or_else(|| head.headers.get(http::header::HOST).and_then(|h| h.to_str().ok()))
+            .unwrap_or("");
+        let user_agent = head.headers.get(http::header::USER_AGENT);
+        Rc::new(Call {
+            session: Rc::clone(session),
+            generation: session.worker.generation(),
+            trace: Trace::of(&head.headers),
+            started: Instant::now(),
+            method: head.method.clone(),
+            host: without_port(host).to_owned(),
+            path: head.uri.path().to_owned(),
+            user_agent: user_agent
+                .and_then(|value| value.to_str().ok())
+                .map(|text| text.chars().take(256).collect())
+                .unwrap_or_default(),
+            is_grpc: headers::is_grpc(&head.headers),
+            is_http2: head.version == http::Version::HTTP_2,
+            is_gone: Cell::new(false),
+            sent: Cell::new(Sent::Nothing),
+            upstream_us: Cell::new(0),
+            bytes_in: Cell::new(0),
+            digest_in: Cell::new(None),
+            matched: RefCell::new(None),
+            intent: RefCell::new(None),
+        })
+    }
+
+    /// Notes the route and the object it works on.
+    pub(crate) fn set_route(&self, rules: &Arc<RouteRules>, params: &Params) {
+        let object = crate::table::fill(&rules.route.audit.object, params).into();
+        *self.matched.borrow_mut() = Some(Matched { rules: Arc::clone(rules), object });
+    }
+
+    pub(crate) fn rules(&self) -> Option<Arc<RouteRules>> {
+        self.matched.borrow().as_ref().map(|m| Arc::clone(&m.rules))
+    }
+
+    /// The object of the record; empty before the route is known.
+    pub(crate) fn object(&self) -> Rc<str> {
+        self.matched.borrow().as_ref().map_or_else(|| "".into(), |m| Rc::clone(&m.object))
+    }
+
+    pub(crate) fn set_intent(&self, intent: Intent) {
+        *self.intent.borrow_mut() = Some(intent);
+    }
+
+    /// The intent that still needs its outcome; asking takes it.
+    pub(crate) fn take_intent(&self) -> Option<Intent> {
+        self.intent.borrow_mut().take()
+    }
+
+    /// Until when the call may take.
+    pub(crate) fn deadline(&self) -> Instant {
+        let allowed = self.rules().map_or(crate::decode::UNROUTED, |rules| rules.deadline);
+        self.started + allowed
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty() => name,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_their_port_and_nothing_else() {
+        for (host, name) in
+            [("a.test:8443", "a.test"), ("a.test", "a.test"), ("[::1]:80", "[::1]"), ("", "")]
+        {
+            assert_eq!(without_port(host), name);
+        }
+    }
+}

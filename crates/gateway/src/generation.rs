@@ -1,0 +1,381 @@
+//! A configuration generation, compiled: what every worker shares, and the rules of each route.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moat_audit::anchor::field_id;
+use moat_audit::hash::Hash;
+use moat_config::{FactSource, FieldKind, Hot, Op, Protocol, Route};
+use moat_identity::SpiffeId;
+use moat_mask::{Pattern, Plan, Rule, Strategy};
+use moat_model::code::config::{BAD_VALUE, DANGLING};
+use moat_model::{Class, Code};
+use moat_net::pool::Settings;
+use moat_policy::{Bundle, BundleFile, Engine};
+use moat_tls::{ALPN_H2, ALPN_HTTP1, Material};
+use rustls::ServerConfig;
+
+use crate::table::{Entry, Template};
+
+/// Version of the field naming scheme that goes into field ids.
+const FIELD_SCHEMA_VERSION: u32 = 1;
+
+/// Why a generation was refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// The code for `moat explain`.
+    pub code: &'static Code,
+    /// What was wrong.
+    pub detail: String,
+}
+
+impl Refused {
+    fn new(code: &'static Code, detail: impl core::fmt::Display) -> Refused {
+        Refused { code, detail: detail.to_string() }
+    }
+}
+
+impl core::fmt::Display for Refused {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}: {}", self.code.id, self.detail)
+    }
+}
+
+impl core::error::Error for Refused {}
+
+/// What every worker of the generation shares. Never changes.
+pub struct Generation {
+    pub(crate) number: u64,
+    pub(crate) trust_domain: String,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) rules: Vec<RouteSpec>,
+    pub(crate) facts: Vec<(Arc<str>, FactSource)>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) audit_deadline: Duration,
+    pub(crate) bundle: Arc<Bundle>,
+}
+
+pub(crate) struct Listener {
+    pub(crate) name: String,
+    pub(crate) connections_max: usize,
+    pub(crate) tls: Arc<ServerConfig>,
+}
+
+pub(crate) struct Upstream {
+    pub(crate) name: String,
+    pub(crate) authority: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) settings: Settings,
+}
+
+/// What a captured field is for.
+#[derive(Clone, Debug)]
+pub(crate) enum Use {
+    /// The policy's input.
+    Decide(FieldKind),
+    /// The record.
+    Record(Recorded),
+}
+
+/// How a field stands in the record.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) class: Class,
+    pub(crate) strategy: Option<Strategy>,
+}
+
+/// A plan and what each of its capture ids is for.
+#[derive(Clone)]
+pub(crate) struct Reading {
+    pub(crate) plan: Plan,
+    pub(crate) uses: Vec<Use>,
+    /// Whether the plan masks, so that the rewritten bytes must be used.
+    pub(crate) masks: bool,
+}
+
+/// A field with before and after images.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    /// Name in the record: the pointer less its first slash.
+    pub(crate) name: String,
+    pub(crate) recorded: Recorded,
+}
+
+/// Before and after images of a route.
+#[derive(Clone)]
+pub(crate) struct Images {
+    pub(crate) read: String,
+    /// Capture id = index into `fields`.
+    pub(crate) plan: Plan,
+    pub(crate) fields: Vec<Image>,
+}
+
+/// A route as it is shared between workers.
+#[derive(Clone)]
+pub(crate) struct RouteSpec(Arc<RouteRules>);
+
+/// A compiled route.
+pub(crate) struct RouteRules {
+    pub(crate) route: Route,
+    /// First part of field ids: the object template without its parameters.
+    pub(crate) table: String,
+    pub(crate) deadline: Duration,
+    pub(crate) stream_idle: Duration,
+    /// Declared headers.
+    pub(crate) headers: Vec<Arc<str>>,
+    /// Fields of the request that are decided on or recorded; `None` lets the body stream.
+    pub(crate) request: Option<Reading>,
+    /// Masks of the request.
+    pub(crate) mask_request: Option<Plan>,
+    /// Fields of the answer that are masked or recorded; `None` lets the body stream. Capture ids
+    /// from `uses.len()` on are the after images, in the order of `images.fields`.
+    pub(crate) answer: Option<Reading>,
+    pub(crate) images: Option<Images>,
+}
+
+impl RouteSpec {
+    pub(crate) fn shared(&self) -> Arc<RouteRules> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl RouteRules {
+    /// Whether the call changes something, so that it needs an INTENT.
+    pub(crate) fn changes(&self) -> bool {
+        self.route.audit.op != Op::Sel
+    }
+
+    /// The index key of a field of this route's object.
+    pub(crate) fn field_id(&self, name: &str) -> Hash {
+        field_id(&self.table, name, FIELD_SCHEMA_VERSION)
+    }
+}
+
+impl Generation {
+    /// Compiles what the supervisor resolved, and one policy engine for each worker.
+    ///
+    /// # Errors
+    /// The first thing that does not work; nothing is in effect then.
+    pub fn compile(hot: Hot, number: u64, workers: usize) -> Result<(Generation, Vec<Engine>), Refused> {
+        let files = hot.policy.into_iter().map(|(path, bytes)| BundleFile { path, bytes });
+        let problem = |p: moat_policy::Problem| Refused::new(p.code, format!("{}: {}", p.place, p.detail));
+        let bundle = Arc::new(Bundle::new(files.collect()).map_err(problem)?);
+        let engines = (0..workers)
+            .map(|_| Engine::compile(&bundle))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(problem)?;
+        for route in &hot.routes {
+            if !engines.first().is_some_and(|engine| engine.has_package(&route.policy)) {
+                let code = &moat_model::code::policy::MISSING_PACKAGE;
+                let detail = format!("route {}: package {}", route.name, route.policy);
+                return Err(Refused::new(code, detail));
+            }
+        }
+        let generation = Generation {
+            number,
+            listeners: hot.listeners.iter().map(listener).collect::<Result<_, _>>()?,
+            upstreams: hot.upstreams.iter().map(|u| upstream(u, workers)).collect::<Result<_, _>>()?,
+            rules: hot
+                .routes
+                .into_iter()
+                .map(|r| route(r, hot.upstreams.len()).map(|r| RouteSpec(Arc::new(r))))
+                .collect::<Result<_, _>>()?,
+            facts: hot.facts.into_iter().map(|(name, source)| (name.into(), source)).collect(),
+            labels: hot.labels,
+            audit_deadline: Duration::from_millis(hot.audit_deadline_ms),
+            trust_domain: hot.trust_domain,
+            bundle,
+        };
+        Ok((generation, engines))
+    }
+
+    /// The entries of the route table, in order.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let entry = |spec: &RouteSpec| Entry {
+            host: spec.0.route.matches.host.clone(),
+            methods: spec
+                .0
+                .route
+                .matches
+                .methods
+                .iter()
+                .filter_map(|m| m.parse().ok())
+                .collect(),
+            template: Template::new(&spec.0.route.matches.path),
+        };
+        self.rules.iter().map(entry).collect()
+    }
+}
+
+fn listener(raw: &moat_config::Listener) -> Result<Listener, Refused> {
+    let tls = moat_tls::server_config(&material(&raw.tls))
+        .map_err(|e| Refused::new(e.code, format!("listener {}: {}", raw.name, e.detail)))?;
+    let connections_max = usize::try_from(raw.connections_max).unwrap_or(usize::MAX);
+    Ok(Listener { name: raw.name.clone(), connections_max, tls })
+}
+
+fn upstream(raw: &moat_config::Upstream, workers: usize) -> Result<Upstream, Refused> {
+    let alpn: &[&[u8]] = match raw.protocol {
+        Protocol::Auto => &[ALPN_H2, ALPN_HTTP1],
+        Protocol::Http1 => &[ALPN_HTTP1],
+        Protocol::Http2 => &[ALPN_H2],
+    };
+    let spiffe: SpiffeId = raw.spiffe.parse().map_err(|e| {
+        Refused::new(&BAD_VALUE, format!("upstream {}: {}: {e}", raw.name, raw.spiffe))
+    })?;
+    let tls = moat_tls::client_config(&material(&raw.tls), spiffe, alpn)
+        .map_err(|e| Refused::new(e.code, format!("upstream {}: {}", raw.name, e.detail)))?;
+    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    Ok(Upstream {
+        name: raw.name.clone(),
+        authority: raw.authority.clone(),
+        labels: raw.labels.clone(),
+        settings: Settings {
+            address: raw.address,
+            tls,
+            connections_max: count(raw.connections_max),
+            // The bound is for the node; each worker keeps its share, and at least one.
+            idle_max: (count(raw.idle_max) / workers.max(1)).max(1),
+            idle: Duration::from_millis(raw.idle_ms),
+            connect: Duration::from_millis(raw.connect_ms),
+        },
+    })
+}
+
+fn material(tls: &moat_config::Tls) -> Material<'_> {
+    Material { chain_pem: &tls.chain_pem, key_pem: &tls.key_pem, trust_pem: &tls.trust_pem }
+}
+
+fn route(route: Route, upstreams: usize) -> Result<RouteRules, Refused> {
+    if route.upstream >= upstreams {
+        return Err(Refused::new(&DANGLING, format!("route {}", route.name)));
+    }
+    let images = images(&route)?;
+    let table = route.audit.object.split('/').filter(|part| !part.starts_with('{'));
+    Ok(RouteRules {
+        table: table.collect::<Vec<_>>().join("/"),
+        deadline: Duration::from_millis(route.deadline_ms),
+        stream_idle: Duration::from_millis(route.stream_idle_ms),
+        headers: route.headers.iter().map(|name| name.as_str().into()).collect(),
+        request: request_reading(&route)?,
+        mask_request: mask_request(&route)?,
+        answer: answer_reading(&route, images.as_ref())?,
+        images,
+        route,
+    })
+}
+
+fn request_reading(route: &Route) -> Result<Option<Reading>, Refused> {
+    let (mut rules, mut uses) = (Vec::new(), Vec::new());
+    for (pointer, kind) in &route.decide_on {
+        // A declared field may be decided on whatever its class is in the record.
+        let class = recorded_class(route, pointer).unwrap_or(Class::C1);
+        rules.push(capture(pointer, class, &mut uses, Use::Decide(*kind))?);
+    }
+    if route.audit.op != Op::Sel {
+        for field in &route.audit.fields {
+            let recorded = recorded(route, &field.pointer, &field.class)?;
+            let class = recorded.class;
+            rules.push(capture(&field.pointer, class, &mut uses, Use::Record(recorded))?);
+        }
+    }
+    reading(rules, uses, false)
+}
+
+fn mask_request(route: &Route) -> Result<Option<Plan>, Refused> {
+    if route.mask_request.is_empty() {
+        return Ok(None);
+    }
+    let rules = route
+        .mask_request
+        .iter()
+        .map(|rule| masking(route, &rule.pointer, &rule.strategy))
+        .collect::<Result<Vec<_>, _>>()?;
+    compile(&rules).map(Some)
+}
+
+fn answer_reading(route: &Route, images: Option<&Images>) -> Result<Option<Reading>, Refused> {
+    let (mut rules, mut uses) = (Vec::new(), Vec::new());
+    if route.audit.op == Op::Sel {
+        for field in &route.audit.fields {
+            let recorded = recorded(route, &field.pointer, &field.class)?;
+            let class = recorded.class;
+            rules.push(capture(&field.pointer, class, &mut uses, Use::Record(recorded))?);
+        }
+    }
+    if let (Some(images), Some(before)) = (images, &route.audit.before) {
+        for (image, field) in images.fields.iter().zip(&before.fields) {
+            let r#use = Use::Record(image.recorded.clone());
+            rules.push(capture(&field.after, image.recorded.class, &mut uses, r#use)?);
+        }
+    }
+    let masks = !route.mask.is_empty();
+    for rule in &route.mask {
+        rules.push(masking(route, &rule.pointer, &rule.strategy)?);
+    }
+    reading(rules, uses, masks)
+}
+
+fn images(route: &Route) -> Result<Option<Images>, Refused> {
+    let Some(before) = &route.audit.before else { return Ok(None) };
+    let (mut rules, mut fields) = (Vec::new(), Vec::new());
+    for field in &before.fields {
+        let recorded = recorded(route, &field.pointer, &field.class)?;
+        let id = u16::try_from(fields.len()).unwrap_or(u16::MAX);
+        rules.push(Rule::new(pattern(&field.pointer)?, recorded.class).captured(id));
+        let name = field.pointer.trim_start_matches('/').to_owned();
+        fields.push(Image { name, recorded });
+    }
+    Ok(Some(Images { read: before.read.clone(), plan: compile(&rules)?, fields }))
+}
+
+fn reading(rules: Vec<Rule>, uses: Vec<Use>, masks: bool) -> Result<Option<Reading>, Refused> {
+    if rules.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Reading { plan: compile(&rules)?, uses, masks }))
+}
+
+fn compile(rules: &[Rule]) -> Result<Plan, Refused> {
+    Plan::compile(rules).map_err(|e| Refused::new(e.code(), e))
+}
+
+fn capture(pointer: &str, class: Class, uses: &mut Vec<Use>, r#use: Use) -> Result<Rule, Refused> {
+    let id = u16::try_from(uses.len()).unwrap_or(u16::MAX);
+    uses.push(r#use);
+    Ok(Rule::new(pattern(pointer)?, class).captured(id))
+}
+
+fn masking(route: &Route, pointer: &str, strategy: &str) -> Result<Rule, Refused> {
+    let strategy: Strategy = strategy.parse().map_err(|e| Refused::new(&BAD_VALUE, e))?;
+    let class = recorded_class(route, pointer).unwrap_or_else(|| default_class(strategy));
+    Ok(Rule::new(pattern(pointer)?, class).masked(strategy))
+}
+
+/// The class that a strategy is meant for, where the route declares none.
+fn default_class(strategy: Strategy) -> Class {
+    match strategy {
+        Strategy::BankCard(_) => Class::Pan,
+        Strategy::Fixed => Class::C3,
+        Strategy::Drop => Class::Sad,
+        _ => Class::C2,
+    }
+}
+
+fn recorded(route: &Route, pointer: &str, class: &str) -> Result<Recorded, Refused> {
+    let class: Class = class.parse().map_err(|e| Refused::new(&BAD_VALUE, e))?;
+    let rule = route.mask.iter().chain(&route.mask_request).find(|rule| rule.pointer == pointer);
+    let strategy = rule.and_then(|rule| rule.strategy.parse().ok());
+    Ok(Recorded { class, strategy })
+}
+
+fn recorded_class(route: &Route, pointer: &str) -> Option<Class> {
+    let field = route.audit.fields.iter().find(|field| field.pointer == pointer)?;
+    field.class.parse().ok()
+}
+
+fn pattern(pointer: &str) -> Result<Pattern, Refused> {
+    pointer.parse().map_err(|e| Refused::new(&BAD_VALUE, e))
+}

@@ -1,0 +1,203 @@
+//! Header hygiene: what never passes, and what the gateway says itself.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::call::Call;
+
+/// Fields that belong to one connection (RFC 9110 §7.6.1, RFC 9113 §8.2.2).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// Whether only a gateway may say this: a caller that sends it pretends to be one.
+fn is_gateways_own(name: &str) -> bool {
+    name.starts_with("x-forwarded-")
+        || name.starts_with("x-moat-")
+        || name.starts_with("x-envoy-")
+        || matches!(
+            name,
+            "forwarded"
+                | "x-real-ip"
+                | "x-client-cert"
+                | "x-ssl-client-cert"
+                | "ssl-client-cert"
+                | "client-cert"
+                | "client-cert-chain"
+                | "proxy-connection"
+                | "via"
+        )
+}
+
+/// Removes what belongs to one connection: the known fields and those that `Connection` names.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The head that goes to the service: the caller's without what must not pass, and the gateway's
+/// own statement of who is calling.
+pub(crate) fn to_upstream(headers: &mut HeaderMap, call: &Call, is_held: bool) {
+    let wants_trailers = headers.get(header::TE).is_some_and(|te| te == "trailers");
+    strip_hop_by_hop(headers);
+    let spoofed: Vec<HeaderName> =
+        headers.keys().filter(|name| is_gateways_own(name.as_str())).cloned().collect();
+    for name in spoofed {
+        headers.remove(name);
+    }
+    headers.remove(header::EXPECT);
+    if wants_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if is_held {
+        // What is masked or recorded by field must come whole and in clear.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.remove(header::RANGE);
+        headers.remove(header::IF_RANGE);
+    }
+    state_caller(headers, call);
+}
+
+/// Says who is calling, as established from the connection.
+pub(crate) fn state_caller(headers: &mut HeaderMap, call: &Call) {
+    let session = &call.session;
+    put(headers, "x-forwarded-for", &session.remote.ip().to_string());
+    put(headers, "x-forwarded-proto", "https");
+    if !call.host.is_empty() {
+        put(headers, "x-forwarded-host", &call.host);
+    }
+    if let Some(peer) = session.peer() {
+        let hash = data_encoding::HEXLOWER.encode(peer.certificate_sha256());
+        let subject = peer.subject().replace('\\', "\\\\").replace('"', "\\\"");
+        let uri = peer.spiffe();
+        put(
+            headers,
+            "x-forwarded-client-cert",
+            &format!("Hash={hash};Subject=\"{subject}\";URI={uri}"),
+        );
+    }
+    put(headers, "traceparent", &call.trace.header());
+}
+
+/// The head of an answer on its way to the caller.
+pub(crate) fn to_caller(headers: &mut HeaderMap, is_rewritten: bool) {
+    strip_hop_by_hop(headers);
+    let own: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-moat-")).cloned().collect();
+    for name in own {
+        headers.remove(name);
+    }
+    if is_rewritten {
+        // These describe the bytes that the service sent, which are no longer those that leave.
+        for name in ["etag", "digest", "content-digest", "repr-digest", "signature", "content-md5"] {
+            headers.remove(name);
+        }
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
+/// Sets a header; a value that cannot stand in one (a subject with unusual characters) is
+/// percent-encoded.
+pub(crate) fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    let value = HeaderValue::from_str(value).or_else(|_| {
+        let mut encoded = String::new();
+        for byte in value.bytes() {
+            if (0x20..0x7f).contains(&byte) {
+                encoded.push(char::from(byte));
+            } else {
+                encoded.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        HeaderValue::from_str(&encoded)
+    });
+    if let Ok(value) = value {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+/// Whether the content type is JSON: `application/json` or `…+json`.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str) else {
+        return false;
+    };
+    let essence = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Whether the body is encoded by anything but `identity`.
+pub(crate) fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONTENT_ENCODING).iter().any(|value| value != "identity")
+}
+
+/// Whether the message is gRPC.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let rest = value.strip_prefix("application/grpc");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_only_a_gateway_may_send_are_known() {
+        for name in [
+            "x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-anything", "forwarded",
+            "x-moat-caller", "x-real-ip", "via", "client-cert",
+        ] {
+            assert!(is_gateways_own(name), "{name}");
+        }
+        assert!(!is_gateways_own("x-forward"));
+        assert!(!is_gateways_own("accept"));
+    }
+
+    #[test]
+    fn what_connection_names_goes_with_it() {
+        let mut headers = HeaderMap::new();
+        headers.insert("connection", "close, x-one ,x-two".parse().unwrap());
+        for name in ["x-one", "x-two", "x-three", "te", "keep-alive", "upgrade"] {
+            headers.insert(HeaderName::from_static(name), "1".parse().unwrap());
+        }
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers.len(), 1);
+        assert!(headers.contains_key("x-three"));
+    }
+
+    #[test]
+    fn json_is_known_by_its_type() {
+        let typed = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("content-type", value.parse().unwrap());
+            headers
+        };
+        for yes in ["application/json", "Application/JSON; charset=utf-8", "application/problem+json"] {
+            assert!(is_json(&typed(yes)), "{yes}");
+        }
+        for no in ["text/json", "application/jsonp", "text/plain", "application/grpc+json5", ""] {
+            assert!(!is_json(&typed(no)), "{no}");
+        }
+        assert!(is_grpc(&typed("application/grpc+proto")));
+        assert!(!is_grpc(&typed("application/grpc-web")));
+    }
+}

@@ -1,0 +1,77 @@
+//! What supervisor and gateway say to each other, as JSON over the control channel.
+
+use serde::{Deserialize, Serialize};
+
+/// From the supervisor.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToGateway {
+    /// Listening sockets of one worker, as descriptors, in the order of the listeners.
+    Sockets {
+        /// Number of the worker, from 0.
+        worker: usize,
+    },
+    /// A new link to the auditor for one worker, as a descriptor.
+    Link {
+        /// Number of the worker.
+        worker: usize,
+    },
+    /// A configuration generation, as a sealed blob: postcard of `moat_config::Hot`.
+    Generation {
+        /// Its number.
+        number: u64,
+        /// Digest of the configuration.
+        digest: String,
+    },
+    /// Everything needed for the start has been sent.
+    Begin {},
+    /// Asks for a [`FromGateway::Status`].
+    Status {},
+    /// Stop accepting, finish what is open, end.
+    Stop {},
+}
+
+/// To the supervisor.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromGateway {
+    /// The generation is active in every worker.
+    Active {
+        /// Its number.
+        number: u64,
+    },
+    /// The generation was refused; the one before stays active.
+    Refused {
+        /// Its number.
+        number: u64,
+        /// Code of the reason.
+        code: String,
+        /// What was wrong.
+        detail: String,
+    },
+    /// Every worker listens and has its link.
+    Ready {},
+    /// How it goes.
+    Status(Status),
+}
+
+/// Counters since the start of the role.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Status {
+    /// Active generation.
+    pub generation: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// Calls begun.
+    pub calls: u64,
+    /// Calls refused, identity and handshake included.
+    pub refused: u64,
+    /// Answers withheld because no record could be made.
+    pub withheld: u64,
+    /// Records made durable.
+    pub records: u64,
+    /// Connections turned away because the listener was full.
+    pub turned_away: u64,
+    /// Whether every worker has a link to the auditor.
+    pub linked: bool,
+}

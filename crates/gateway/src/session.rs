@@ -1,0 +1,65 @@
+//! One connection: who is on the other side, and what was negotiated.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use moat_audit::recorder::Receipt;
+use moat_identity::VerifiedPeer;
+use moat_model::Refusal;
+use moat_net::activity::Activity;
+use moat_net::client_io::Findings;
+
+use crate::worker::Worker;
+
+/// What identification came to.
+pub(crate) enum Caller {
+    /// Known.
+    Verified(VerifiedPeer),
+    /// Refused, and recorded: every call on the connection gets this refusal.
+    Refused(Refusal, Receipt),
+}
+
+/// A connection whose handshake is done. Shared by its calls.
+pub(crate) struct Session {
+    pub(crate) worker: Rc<Worker>,
+    /// Index of the listener.
+    pub(crate) listener: usize,
+    pub(crate) remote: SocketAddr,
+    pub(crate) caller: Caller,
+    pub(crate) suite: &'static str,
+    pub(crate) group: &'static str,
+    pub(crate) activity: Rc<Activity>,
+    /// What the HTTP/1.1 guard finds; HTTP/2 has none.
+    pub(crate) findings: Option<Rc<Findings>>,
+    begun: Cell<u64>,
+}
+
+impl Session {
+    pub(crate) fn new(worker: Rc<Worker>, handshaken: &crate::handshake::Handshaken, caller: Caller,
+        activity: Rc<Activity>, findings: Option<Rc<Findings>>) -> Rc<Session> {
+        Rc::new(Session {
+            worker,
+            listener: handshaken.listener,
+            remote: handshaken.remote,
+            caller,
+            suite: handshaken.suite,
+            group: handshaken.group,
+            activity,
+            findings,
+            begun: Cell::new(0),
+        })
+    }
+
+    /// The number of the next request on this connection, from 0.
+    pub(crate) fn next_index(&self) -> u64 {
+        self.begun.replace(self.begun.get() + 1)
+    }
+
+    pub(crate) fn peer(&self) -> Option<&VerifiedPeer> {
+        match &self.caller {
+            Caller::Verified(peer) => Some(peer),
+            Caller::Refused(..) => None,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Trace ids: the caller's, if it sent a well-formed `traceparent` (W3C Trace Context §3.2), or a
+//! fresh random one.
+
+use aws_lc_rs::rand;
+use http::HeaderMap;
+
+/// A trace id and this gateway's own span id.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trace {
+    pub(crate) id: [u8; 16],
+    span: [u8; 8],
+    sampled: bool,
+}
+
+impl Trace {
+    /// The trace of a request with these headers.
+    pub(crate) fn of(headers: &HeaderMap) -> Trace {
+        let mut fresh = [0; 24];
+        // Without randomness ids would repeat; they name records, they guard nothing.
+        let _ = rand::fill(&mut fresh);
+        let [span @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = fresh;
+        let [_, _, _, _, _, _, _, _, id @ ..] = fresh;
+        let parent = headers.get("traceparent").and_then(|value| parse(value.as_bytes()));
+        match parent {
+            Some((id, sampled)) => Trace { id, span, sampled },
+            None => Trace { id, span, sampled: false },
+        }
+    }
+
+    /// The trace id in lower-case hexadecimal.
+    pub(crate) fn hex(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.id)
+    }
+
+    /// The `traceparent` for the service.
+    pub(crate) fn header(&self) -> String {
+        let hex = data_encoding::HEXLOWER;
+        let flags = if self.sampled { "01" } else { "00" };
+        format!("00-{}-{}-{flags}", hex.encode(&self.id), hex.encode(&self.span))
+    }
+}
+
+/// Trace id and sampled flag of a version 00 header; ids of zeros are invalid.
+fn parse(text: &[u8]) -> Option<([u8; 16], bool)> {
+    if text.len() != 55 || !text.starts_with(b"00-") {
+        return None;
+    }
+    let hex = data_encoding::HEXLOWER;
+    let id: [u8; 16] = hex.decode(text.get(3..35)?).ok()?.try_into().ok()?;
+    let span = hex.decode(text.get(36..52)?).ok()?;
+    let flags = hex.decode(text.get(53..55)?).ok()?;
+    let dashes = text.get(35) == Some(&b'-') && text.get(52) == Some(&b'-');
+    let zero = id == [0; 16] || span.iter().all(|byte| *byte == 0);
+    (dashes && !zero).then(|| (id, flags.first().is_some_and(|f| f & 1 == 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_parent_is_taken_over_and_a_bad_one_is_not() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let mut headers = HeaderMap::new();
+        headers.insert("traceparent", good.parse().unwrap());
+        let trace = Trace::of(&headers);
+        assert_eq!(trace.hex(), "0af7651916cd43dd8448eb211c80319c");
+        assert!(trace.header().starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
+        assert!(trace.header().ends_with("-01"));
+        for bad in [
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "",
+        ] {
+            assert_eq!(parse(bad.as_bytes()), None, "{bad}");
+        }
+        assert_ne!(Trace::of(&HeaderMap::new()).id, Trace::of(&HeaderMap::new()).id);
+    }
+}
