@@ -44,10 +44,6 @@ impl Meter {
         self.sha256.update(data);
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     pub(crate) fn finish(self) -> (u64, [u8; 32]) {
         (self.bytes, to_array(&self.sha256.finish()))
     }
@@ -247,10 +243,12 @@ enum Content {
 impl ReplyBody {
     pub(crate) fn full(bytes: Bytes, reader: Rc<Reader>) -> ReplyBody {
         let bytes = (!bytes.is_empty()).then_some(bytes);
+        reader.offered(Instant::now());
         ReplyBody { content: Content::Full(bytes), reader, _open: None }
     }
 
     pub(crate) fn stream(download: Download, reader: Rc<Reader>) -> ReplyBody {
+        reader.offered(Instant::now());
         ReplyBody { content: Content::Stream(download), reader, _open: None }
     }
 

@@ -19,7 +19,7 @@ use rustls::ServerConfig;
 use crate::table::{Entry, Template};
 
 /// Version of the field naming scheme that goes into field ids.
-const FIELD_SCHEMA_VERSION: u32 = 1;
+pub(crate) const FIELD_SCHEMA_VERSION: u32 = 1;
 
 /// Why a generation was refused.
 #[derive(Debug)]
@@ -54,7 +54,6 @@ pub struct Generation {
     pub(crate) facts: Vec<(Arc<str>, FactSource)>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) audit_deadline: Duration,
-    pub(crate) bundle: Arc<Bundle>,
 }
 
 pub(crate) struct Listener {
@@ -158,9 +157,14 @@ impl Generation {
     ///
     /// # Errors
     /// The first thing that does not work; nothing is in effect then.
-    pub fn compile(hot: Hot, number: u64, workers: usize) -> Result<(Generation, Vec<Engine>), Refused> {
+    pub fn compile(
+        hot: Hot,
+        number: u64,
+        workers: usize,
+    ) -> Result<(Generation, Vec<Engine>), Refused> {
         let files = hot.policy.into_iter().map(|(path, bytes)| BundleFile { path, bytes });
-        let problem = |p: moat_policy::Problem| Refused::new(p.code, format!("{}: {}", p.place, p.detail));
+        let problem =
+            |p: moat_policy::Problem| Refused::new(p.code, format!("{}: {}", p.place, p.detail));
         let bundle = Arc::new(Bundle::new(files.collect()).map_err(problem)?);
         let engines = (0..workers)
             .map(|_| Engine::compile(&bundle))
@@ -176,7 +180,11 @@ impl Generation {
         let generation = Generation {
             number,
             listeners: hot.listeners.iter().map(listener).collect::<Result<_, _>>()?,
-            upstreams: hot.upstreams.iter().map(|u| upstream(u, workers)).collect::<Result<_, _>>()?,
+            upstreams: hot
+                .upstreams
+                .iter()
+                .map(|u| upstream(u, workers))
+                .collect::<Result<_, _>>()?,
             rules: hot
                 .routes
                 .into_iter()
@@ -186,7 +194,6 @@ impl Generation {
             labels: hot.labels,
             audit_deadline: Duration::from_millis(hot.audit_deadline_ms),
             trust_domain: hot.trust_domain,
-            bundle,
         };
         Ok((generation, engines))
     }
@@ -195,14 +202,7 @@ impl Generation {
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let entry = |spec: &RouteSpec| Entry {
             host: spec.0.route.matches.host.clone(),
-            methods: spec
-                .0
-                .route
-                .matches
-                .methods
-                .iter()
-                .filter_map(|m| m.parse().ok())
-                .collect(),
+            methods: spec.0.route.matches.methods.iter().filter_map(|m| m.parse().ok()).collect(),
             template: Template::new(&spec.0.route.matches.path),
         };
         self.rules.iter().map(entry).collect()
@@ -281,7 +281,7 @@ fn request_reading(route: &Route) -> Result<Option<Reading>, Refused> {
             rules.push(capture(&field.pointer, class, &mut uses, Use::Record(recorded))?);
         }
     }
-    reading(rules, uses, false)
+    reading(&rules, uses, false)
 }
 
 fn mask_request(route: &Route) -> Result<Option<Plan>, Refused> {
@@ -315,7 +315,7 @@ fn answer_reading(route: &Route, images: Option<&Images>) -> Result<Option<Readi
     for rule in &route.mask {
         rules.push(masking(route, &rule.pointer, &rule.strategy)?);
     }
-    reading(rules, uses, masks)
+    reading(&rules, uses, masks)
 }
 
 fn images(route: &Route) -> Result<Option<Images>, Refused> {
@@ -331,11 +331,11 @@ fn images(route: &Route) -> Result<Option<Images>, Refused> {
     Ok(Some(Images { read: before.read.clone(), plan: compile(&rules)?, fields }))
 }
 
-fn reading(rules: Vec<Rule>, uses: Vec<Use>, masks: bool) -> Result<Option<Reading>, Refused> {
+fn reading(rules: &[Rule], uses: Vec<Use>, masks: bool) -> Result<Option<Reading>, Refused> {
     if rules.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Reading { plan: compile(&rules)?, uses, masks }))
+    Ok(Some(Reading { plan: compile(rules)?, uses, masks }))
 }
 
 fn compile(rules: &[Rule]) -> Result<Plan, Refused> {

@@ -106,7 +106,8 @@ pub(crate) fn to_caller(headers: &mut HeaderMap, is_rewritten: bool) {
     }
     if is_rewritten {
         // These describe the bytes that the service sent, which are no longer those that leave.
-        for name in ["etag", "digest", "content-digest", "repr-digest", "signature", "content-md5"] {
+        for name in ["etag", "digest", "content-digest", "repr-digest", "signature", "content-md5"]
+        {
             headers.remove(name);
         }
         headers.remove(header::CONTENT_LENGTH);
@@ -163,8 +164,14 @@ mod tests {
     #[test]
     fn fields_that_only_a_gateway_may_send_are_known() {
         for name in [
-            "x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-anything", "forwarded",
-            "x-moat-caller", "x-real-ip", "via", "client-cert",
+            "x-forwarded-client-cert",
+            "x-forwarded-for",
+            "x-forwarded-anything",
+            "forwarded",
+            "x-moat-caller",
+            "x-real-ip",
+            "via",
+            "client-cert",
         ] {
             assert!(is_gateways_own(name), "{name}");
         }
@@ -191,7 +198,9 @@ mod tests {
             headers.insert("content-type", value.parse().unwrap());
             headers
         };
-        for yes in ["application/json", "Application/JSON; charset=utf-8", "application/problem+json"] {
+        for yes in
+            ["application/json", "Application/JSON; charset=utf-8", "application/problem+json"]
+        {
             assert!(is_json(&typed(yes)), "{yes}");
         }
         for no in ["text/json", "application/jsonp", "text/plain", "application/grpc+json5", ""] {

@@ -10,6 +10,7 @@ use moat_model::Refusal;
 use moat_net::activity::Activity;
 use moat_net::client_io::Findings;
 
+use crate::handshake::Handshaken;
 use crate::worker::Worker;
 
 /// What identification came to.
@@ -36,8 +37,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(worker: Rc<Worker>, handshaken: &crate::handshake::Handshaken, caller: Caller,
-        activity: Rc<Activity>, findings: Option<Rc<Findings>>) -> Rc<Session> {
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        handshaken: &Handshaken,
+        caller: Caller,
+        activity: &Rc<Activity>,
+        findings: Option<Rc<Findings>>,
+    ) -> Rc<Session> {
         Rc::new(Session {
             worker,
             listener: handshaken.listener,
@@ -45,7 +51,7 @@ impl Session {
             caller,
             suite: handshaken.suite,
             group: handshaken.group,
-            activity,
+            activity: Rc::clone(activity),
             findings,
             begun: Cell::new(0),
         })

@@ -200,8 +200,15 @@ mod tests {
         assert_eq!(params("/f/{p...}", "/f/x/y"), Some(vec!["x/y".to_owned()]));
         assert_eq!(params("/", "/"), Some(vec![]));
         for (template, path) in [
-            ("/a/{id}", "/a"), ("/a/{id}", "/a/"), ("/a/{id}", "/a/1/"), ("/a/{id}", "/a/1/t"),
-            ("/a", "/b"), ("/a", "/a/"), ("/a/{id}", "/a/%FF"), ("/a/{id}", "/a/%0A"), ("/a/b", "/a"),
+            ("/a/{id}", "/a"),
+            ("/a/{id}", "/a/"),
+            ("/a/{id}", "/a/1/"),
+            ("/a/{id}", "/a/1/t"),
+            ("/a", "/b"),
+            ("/a", "/a/"),
+            ("/a/{id}", "/a/%FF"),
+            ("/a/{id}", "/a/%0A"),
+            ("/a/b", "/a"),
         ] {
             assert_eq!(params(template, path), None, "{template} {path}");
         }

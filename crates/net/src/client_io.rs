@@ -32,7 +32,14 @@ impl Findings {
     /// The refusal of message `index` (from 0) of this connection, if it was refused.
     #[must_use]
     pub fn refusal_of(&self, index: u64) -> Option<Refused> {
-        self.refused.get().filter(|refused| refused.message_index == index)
+        let found = self.refused.get().filter(|refused| !refused.in_body);
+        found.filter(|refused| refused.message_index == index)
+    }
+
+    /// The refusal of a body under way, if there is one.
+    #[must_use]
+    pub fn in_body(&self) -> Option<Refused> {
+        self.refused.get().filter(|refused| refused.in_body)
     }
 }
 
@@ -62,20 +69,27 @@ pub struct ClientIo<S> {
 
 impl<S> ClientIo<S> {
     /// An HTTP/1.1 connection.
-    pub fn http1(stream: S, activity: Rc<Activity>) -> ClientIo<S> {
-        ClientIo::new(stream, Some(RequestGuard::new(Limits::default())), activity)
+    /// What the guard finds goes into `findings`, for the service.
+    pub fn http1(stream: S, activity: Rc<Activity>, findings: Rc<Findings>) -> ClientIo<S> {
+        let guard = RequestGuard::new(Limits::default());
+        ClientIo::new(stream, Some(guard), activity, findings)
     }
 
     /// An HTTP/2 connection: its framing is binary and has one reading.
     pub fn http2(stream: S, activity: Rc<Activity>) -> ClientIo<S> {
-        ClientIo::new(stream, None, activity)
+        ClientIo::new(stream, None, activity, Rc::default())
     }
 
-    fn new(stream: S, guard: Option<RequestGuard>, activity: Rc<Activity>) -> ClientIo<S> {
+    fn new(
+        stream: S,
+        guard: Option<RequestGuard>,
+        activity: Rc<Activity>,
+        findings: Rc<Findings>,
+    ) -> ClientIo<S> {
         ClientIo {
             stream,
             guard,
-            findings: Rc::default(),
+            findings,
             activity,
             ready: Vec::new(),
             fetched: 0,
@@ -84,12 +98,6 @@ impl<S> ClientIo<S> {
             reading: Alarm::at(Instant::now() + crate::activity::IDLE),
             writing: None,
         }
-    }
-
-    /// What the guard finds, for the service.
-    #[must_use]
-    pub fn findings(&self) -> Rc<Findings> {
-        Rc::clone(&self.findings)
     }
 
     /// Hands over checked bytes; `false` if there are none.

@@ -215,15 +215,19 @@ where
     /// [`SendError`], which holds the request if no byte of it was sent.
     pub async fn send(
         &mut self,
-        request: http::Request<B>,
+        mut request: http::Request<B>,
     ) -> Result<http::Response<hyper::body::Incoming>, SendError<B>> {
         let answer = match &mut self.0 {
             Kind::One(one) => {
+                to_origin_form(&mut request);
                 // A connection whose guard does not agree is closed by hyper's own error below.
                 let _ = one.guard.borrow_mut().expect(request.method().as_str());
                 one.sender.try_send_request(request).await
             }
-            Kind::Two { sender, .. } => sender.try_send_request(request).await,
+            Kind::Two { sender, .. } => {
+                to_absolute_form(&mut request);
+                sender.try_send_request(request).await
+            }
         };
         answer.map_err(|mut failed| SendError {
             unsent: failed.take_message(),
@@ -242,6 +246,32 @@ where
             idle.pop_front();
         }
     }
+}
+
+/// HTTP/1.1 sends the path alone and names the authority in Host (RFC 9112 §3.2.1).
+fn to_origin_form<B>(request: &mut http::Request<B>) {
+    if let Some(authority) = request.uri().authority()
+        && let Ok(host) = authority.as_str().parse()
+    {
+        request.headers_mut().insert(http::header::HOST, host);
+        let target = request.uri().path_and_query().map_or("/", |p| p.as_str()).parse();
+        *request.uri_mut() = target.unwrap_or_default();
+    }
+    *request.version_mut() = http::Version::HTTP_11;
+}
+
+/// HTTP/2 names scheme and authority in pseudo-fields (RFC 9113 §8.3.1), which hyper takes from an
+/// absolute target.
+fn to_absolute_form<B>(request: &mut http::Request<B>) {
+    let host = request.headers_mut().remove(http::header::HOST);
+    if request.uri().authority().is_none()
+        && let Some(host) = host.and_then(|h| h.to_str().map(str::to_owned).ok())
+    {
+        let target = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        let uri = http::Uri::builder().scheme("https").authority(host).path_and_query(target);
+        *request.uri_mut() = uri.build().unwrap_or_default();
+    }
+    *request.version_mut() = http::Version::HTTP_2;
 }
 
 fn handshake_code(error: &io::Error) -> &'static Code {

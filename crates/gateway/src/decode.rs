@@ -1,0 +1,191 @@
+//! Stage 4: the request's head is checked, its route found, its body read where it is looked into.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header;
+use http::request::Parts;
+use http::{Method, Request, Version};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use moat_mask::{Captures, Extractor};
+use moat_model::code::{http as codes, mask};
+use moat_model::limit::TARGET_BYTES_MAX;
+use moat_model::{Code, Refusal, Stage};
+use moat_policy::BodyValue;
+
+use crate::call::Call;
+use crate::generation::RouteRules;
+use crate::table::{self, Params};
+use crate::{body, fields, headers};
+
+/// How long a call may take whose route is not known yet.
+pub(crate) const UNROUTED: Duration = Duration::from_secs(5);
+
+/// The body of a request.
+pub(crate) enum InBody {
+    /// Read to its end.
+    Held { bytes: Bytes, captures: Captures },
+    /// Nobody looks into it.
+    Stream(Incoming),
+}
+
+/// A request whose meaning is settled.
+pub(crate) struct Decoded {
+    pub(crate) head: Parts,
+    pub(crate) rules: Arc<RouteRules>,
+    pub(crate) params: Params,
+    /// Declared body fields as the policy sees them.
+    pub(crate) decide_on: Vec<(String, BodyValue)>,
+    pub(crate) body: InBody,
+}
+
+/// Checks and reads a request.
+///
+/// # Errors
+/// A refusal at [`Stage::Decode`]; at [`Stage::Mask`] where the body had to be JSON and is not.
+pub(crate) async fn decode(call: &Call, request: Request<Incoming>) -> Result<Decoded, Refusal> {
+    let (head, incoming) = request.into_parts();
+    check_head(&head)?;
+    let shared = &call.generation;
+    let (at, params) = table::find(&shared.entries, &call.host, &head.method, head.uri.path())?;
+    let rules = shared.shared.rules.get(at).ok_or_else(|| no(&codes::NO_ROUTE))?.shared();
+    call.set_route(&rules, &params);
+    let Some(reading) = rules.request.as_ref().filter(|_| !call.is_grpc) else {
+        let body = match &rules.mask_request {
+            Some(_) => held(call, &rules, &head, incoming, None).await?,
+            None => InBody::Stream(incoming),
+        };
+        return Ok(Decoded { head, rules, params, decide_on: Vec::new(), body });
+    };
+    let body = held(call, &rules, &head, incoming, Some(Extractor::new(&reading.plan))).await?;
+    let decide_on = match &body {
+        InBody::Held { captures, .. } => {
+            fields::decided_on(reading, captures, &rules.route.decide_on)?
+        }
+        InBody::Stream(_) => Vec::new(),
+    };
+    Ok(Decoded { head, rules, params, decide_on, body })
+}
+
+fn no(code: &'static Code) -> Refusal {
+    Refusal::new(Stage::Decode, code)
+}
+
+fn check_head(head: &Parts) -> Result<(), Refusal> {
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(no(&codes::METHOD));
+    }
+    if !matches!(head.version, Version::HTTP_11 | Version::HTTP_2 | Version::HTTP_10) {
+        return Err(no(&codes::VERSION));
+    }
+    if head.headers.contains_key(header::UPGRADE) {
+        return Err(no(&codes::UPGRADE));
+    }
+    let target = head.uri.path_and_query().map_or(0, |p| p.as_str().len());
+    if target > TARGET_BYTES_MAX {
+        return Err(no(&codes::TARGET_TOO_LONG));
+    }
+    let bytes: usize = head.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
+    if bytes > moat_model::limit::HEAD_BYTES_MAX
+        || head.headers.len() > moat_model::limit::HEAD_FIELDS_MAX
+    {
+        return Err(no(&codes::HEAD_TOO_LONG));
+    }
+    check_host(head)?;
+    table::check_path(head.uri.path())
+}
+
+/// HTTP/2 names the host in `:authority`; a Host beside it must say the same (RFC 9113 §8.3.1).
+fn check_host(head: &Parts) -> Result<(), Refusal> {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    let authority = head.uri.authority().map(|a| a.as_str());
+    let agrees = match (authority, host) {
+        (Some(authority), Some(host)) => host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()),
+        (None, None) => head.version == Version::HTTP_10,
+        _ => true,
+    };
+    if second.is_some() || !agrees || authority.is_some_and(|a| a.contains('@')) {
+        return Err(no(&codes::HOST));
+    }
+    Ok(())
+}
+
+/// Reads the whole body, at most what the route allows, within the call's deadline. Without an
+/// extractor its fields are not looked at, but it must be JSON all the same.
+async fn held(
+    call: &Call,
+    rules: &RouteRules,
+    head: &Parts,
+    incoming: Incoming,
+    extractor: Option<Extractor>,
+) -> Result<InBody, Refusal> {
+    if incoming.is_end_stream() && !has_content(&head.method) {
+        return Ok(InBody::Held { bytes: Bytes::new(), captures: Captures::default() });
+    }
+    if !headers::is_json(&head.headers) || headers::is_encoded(&head.headers) {
+        return Err(Refusal::new(Stage::Mask, &mask::CONTENT_TYPE));
+    }
+    let most = rules.route.body_bytes_max;
+    let announced = incoming.size_hint().lower();
+    if announced > most {
+        return Err(no(&codes::BODY_TOO_LONG));
+    }
+    let deadline = call.deadline().into();
+    let read = read_body(incoming, most, extractor);
+    let (bytes, captures) = tokio::time::timeout_at(deadline, read)
+        .await
+        .map_err(|_| no(&codes::SLOW_BODY))?
+        .map_err(|refusal| guard_finding(call, refusal))?;
+    call.bytes_in.set(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    call.digest_in.set(Some(body::sha256(&bytes)));
+    Ok(InBody::Held { bytes, captures })
+}
+
+/// Methods whose requests carry content (RFC 9110 §9.3).
+fn has_content(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+/// A body that hyper calls broken may have been refused by the guard, which knows better why.
+fn guard_finding(call: &Call, refusal: Refusal) -> Refusal {
+    if *refusal.code != codes::BODY_BROKEN {
+        return refusal;
+    }
+    match call.session.findings.as_ref().and_then(|findings| findings.in_body()) {
+        Some(found) => no(found.code).because(found.why),
+        None => refusal,
+    }
+}
+
+async fn read_body(
+    mut incoming: Incoming,
+    most: u64,
+    mut extractor: Option<Extractor>,
+) -> Result<(Bytes, Captures), Refusal> {
+    let mut held = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|e| no(&codes::BODY_BROKEN).because(e))?;
+        // Trailers of a held request are dropped: nothing that is recorded may arrive in them.
+        let Ok(data) = frame.into_data() else { continue };
+        let length = u64::try_from(held.len() + data.len()).unwrap_or(u64::MAX);
+        if length > most {
+            return Err(no(&codes::BODY_TOO_LONG));
+        }
+        if let Some(extractor) = &mut extractor {
+            extractor.push(&data).map_err(|e| not_json(&e))?;
+        }
+        held.extend_from_slice(&data);
+    }
+    let captures = match extractor {
+        Some(extractor) => extractor.finish().map_err(|e| not_json(&e))?,
+        None => Captures::default(),
+    };
+    Ok((held.freeze(), captures))
+}
+
+fn not_json(error: &moat_mask::MaskError) -> Refusal {
+    Refusal::new(Stage::Mask, error.code()).because(error)
+}

@@ -1,0 +1,263 @@
+//! Stage 7: fields are masked, towards the service and towards the caller.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::request::Parts as RequestHead;
+use http::response::Parts as AnswerHead;
+use http::uri::Uri;
+use http::{Method, StatusCode, Version, header};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use moat_mask::{Captures, Extractor, MaskError, Rewriter, Scalar};
+use moat_model::code::{http as codes, mask, upstream};
+use moat_model::{Class, Refusal, Stage};
+use moat_net::pool::{Lease, Pool};
+use moat_policy::Permit;
+
+use crate::body::{OutBody, Upload};
+use crate::call::Call;
+use crate::decode::InBody;
+use crate::forward::Answer;
+use crate::generation::{Reading, RouteRules};
+use crate::headers;
+use crate::route::Routed;
+use crate::table::Params;
+
+/// A request as the service will see it.
+pub(crate) struct Outbound {
+    pub(crate) permit: Permit,
+    pub(crate) rules: Arc<RouteRules>,
+    pub(crate) params: Params,
+    pub(crate) pool: Rc<Pool<OutBody>>,
+    pub(crate) authority: Arc<str>,
+    pub(crate) request: http::Request<OutBody>,
+    /// Captures of the request, for the record.
+    pub(crate) captures: Option<Captures>,
+    /// The upload, where the body streams.
+    pub(crate) upload: Option<Rc<Upload>>,
+}
+
+/// Builds the request for the service: masked body, clean head.
+///
+/// # Errors
+/// A refusal at [`Stage::Mask`] if a body that must be masked is not JSON.
+pub(crate) fn outbound(call: &Call, routed: Routed) -> Result<Outbound, Refusal> {
+    let Routed { permit, decoded, pool, authority } = routed;
+    let rules = decoded.rules;
+    let mut head = decoded.head;
+    let (body, captures, upload) = match decoded.body {
+        InBody::Held { bytes, captures } => {
+            let bytes = mask_request(call, &rules, bytes)?;
+            set_length(&mut head, bytes.len());
+            let body = OutBody::Full((!bytes.is_empty()).then_some(bytes));
+            (body, Some(captures), None)
+        }
+        InBody::Stream(incoming) if incoming.is_end_stream() => (OutBody::Full(None), None, None),
+        InBody::Stream(incoming) => {
+            let (body, upload) = OutBody::stream(incoming, rules.route.body_bytes_max);
+            (body, None, Some(upload))
+        }
+    };
+    headers::to_upstream(&mut head.headers, call, rules.answer.is_some());
+    address(&mut head, &authority)?;
+    let request = http::Request::from_parts(head, body);
+    Ok(Outbound {
+        permit,
+        params: decoded.params,
+        pool,
+        authority,
+        request,
+        captures,
+        upload,
+        rules,
+    })
+}
+
+/// The request's target, written anew for the service: origin form and one Host for HTTP/1.1; the
+/// pool puts scheme and authority back for HTTP/2.
+fn address(head: &mut RequestHead, authority: &str) -> Result<(), Refusal> {
+    let bad = |_| Refusal::new(Stage::Mask, &codes::PATH);
+    let target = head.uri.path_and_query().map_or("/", |p| p.as_str());
+    let uri = Uri::builder().scheme("https").authority(authority).path_and_query(target);
+    head.uri = uri.build().map_err(bad)?;
+    head.version = Version::HTTP_11;
+    head.headers.remove(header::HOST);
+    headers::put(&mut head.headers, "host", authority);
+    Ok(())
+}
+
+fn set_length(head: &mut RequestHead, length: usize) {
+    head.headers.remove(header::CONTENT_LENGTH);
+    if length > 0 || head.method == Method::POST || head.method == Method::PUT {
+        head.headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+}
+
+fn mask_request(call: &Call, rules: &RouteRules, bytes: Bytes) -> Result<Bytes, Refusal> {
+    let Some(plan) = &rules.mask_request else { return Ok(bytes) };
+    if bytes.is_empty() {
+        return Ok(bytes);
+    }
+    let no = |e: MaskError| Refusal::new(Stage::Mask, e.code()).because(e);
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rewriter = with_anchors(Rewriter::new(plan), call, rules);
+    rewriter.push(&bytes, &mut out).map_err(no)?;
+    rewriter.finish(&mut out).map_err(no)?;
+    Ok(out.into())
+}
+
+/// Lets `hash_anchor` rules make anchors of this call's object.
+fn with_anchors(rewriter: Rewriter, call: &Call, rules: &RouteRules) -> Rewriter {
+    let Some(key) = call.session.worker.recorder.anchors() else { return rewriter };
+    let (table, object) = (rules.table.clone(), call.object().to_string());
+    rewriter.with_anchors(Arc::new(move |pointer: &str, class: Class, value: &Scalar| {
+        crate::fields::shown_anchor(&key, &table, &object, pointer, class, value)
+    }))
+}
+
+/// An answer as the caller will see it.
+pub(crate) struct Inbound {
+    pub(crate) rules: Arc<RouteRules>,
+    pub(crate) head: AnswerHead,
+    pub(crate) body: InboundBody,
+}
+
+/// Its body.
+pub(crate) enum InboundBody {
+    /// Complete, masked, with what the record needs.
+    Held { bytes: Bytes, captures: Option<Captures> },
+    /// Passed through as it comes; the connection is given back at its end.
+    Stream(Incoming, Lease<OutBody>),
+}
+
+/// Reads and masks an answer where its route says so.
+///
+/// # Errors
+/// A refusal at [`Stage::Mask`] or [`Stage::Forward`]: not JSON, too long, too slow, broken off.
+pub(crate) async fn inbound(call: &Call, answer: Answer) -> Result<Inbound, Refusal> {
+    let Answer { rules, mut head, mut incoming, lease } = answer;
+    let has_body = !incoming.is_end_stream()
+        && call.method != Method::HEAD
+        && head.status != StatusCode::NO_CONTENT
+        && head.status != StatusCode::NOT_MODIFIED;
+    let reading = rules.answer.clone().filter(|_| !call.is_grpc);
+    let Some(reading) = reading else {
+        headers::to_caller(&mut head.headers, false);
+        if !has_body {
+            return Ok(empty(rules, head, lease));
+        }
+        return Ok(Inbound { rules, head, body: InboundBody::Stream(incoming, lease) });
+    };
+    if !has_body {
+        headers::to_caller(&mut head.headers, reading.masks);
+        return Ok(empty(rules, head, lease));
+    }
+    let is_error = head.status.is_client_error() || head.status.is_server_error();
+    let readable = headers::is_json(&head.headers) && !headers::is_encoded(&head.headers);
+    if head.status == StatusCode::PARTIAL_CONTENT {
+        let why = "a part of an answer cannot be masked";
+        return Err(Refusal::new(Stage::Mask, &mask::ANSWER_NOT_JSON).because(why));
+    }
+    let read = read_answer(call, &rules, &reading, &mut incoming, readable);
+    let read = tokio::time::timeout_at(call.deadline().into(), read)
+        .await
+        .map_err(|_| Refusal::new(Stage::Forward, &upstream::TIMEOUT))?;
+    let (bytes, captures) = match read {
+        Ok(read) => {
+            lease.finish();
+            read
+        }
+        // An error text that cannot be masked is replaced: it may quote what must not be seen.
+        Err(refusal) if is_error && refusal.stage == Stage::Mask => {
+            (service_error(&mut head), Captures::default())
+        }
+        Err(refusal) => return Err(refusal),
+    };
+    headers::to_caller(&mut head.headers, reading.masks);
+    head.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
+    let body = InboundBody::Held { bytes, captures: Some(captures) };
+    Ok(Inbound { rules, head, body })
+}
+
+fn empty(rules: Arc<RouteRules>, head: AnswerHead, lease: Lease<OutBody>) -> Inbound {
+    lease.finish();
+    Inbound { rules, head, body: InboundBody::Held { bytes: Bytes::new(), captures: None } }
+}
+
+fn service_error(head: &mut AnswerHead) -> Bytes {
+    head.headers
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
+    head.headers.remove(header::CONTENT_ENCODING);
+    let code = &upstream::SERVICE_ERROR;
+    let status = head.status.as_u16();
+    let text = serde_json::json!({
+        "type": "about:blank", "title": code.en.title, "status": status, "code": code.id,
+    });
+    text.to_string().into()
+}
+
+async fn read_answer(
+    call: &Call,
+    rules: &RouteRules,
+    reading: &Reading,
+    incoming: &mut Incoming,
+    readable: bool,
+) -> Result<(Bytes, Captures), Refusal> {
+    let unmaskable = |why: &dyn core::fmt::Display| {
+        Refusal::new(Stage::Mask, &mask::ANSWER_NOT_JSON).because(why)
+    };
+    if !readable {
+        return Err(unmaskable(&"not JSON, or encoded"));
+    }
+    let mut machine = Machine::new(call, rules, reading);
+    let mut length = 0_u64;
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|e| crate::forward::broken(&e))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += u64::try_from(data.len()).unwrap_or(u64::MAX);
+        if length > rules.route.answer_bytes_max {
+            return Err(Refusal::new(Stage::Forward, &upstream::ANSWER_TOO_LONG));
+        }
+        machine.push(&data).map_err(|e| unmaskable(&e))?;
+    }
+    machine.finish().map_err(|e| unmaskable(&e))
+}
+
+/// Rewrites where the plan masks, and only reads where it does not.
+enum Machine {
+    Rewrite { rewriter: Rewriter, out: Vec<u8> },
+    Extract { extractor: Extractor, out: BytesMut },
+}
+
+impl Machine {
+    fn new(call: &Call, rules: &RouteRules, reading: &Reading) -> Machine {
+        if reading.masks {
+            let rewriter = with_anchors(Rewriter::new(&reading.plan), call, rules);
+            Machine::Rewrite { rewriter, out: Vec::new() }
+        } else {
+            Machine::Extract { extractor: Extractor::new(&reading.plan), out: BytesMut::new() }
+        }
+    }
+
+    fn push(&mut self, data: &[u8]) -> Result<(), MaskError> {
+        match self {
+            Machine::Rewrite { rewriter, out } => rewriter.push(data, out),
+            Machine::Extract { extractor, out } => {
+                out.extend_from_slice(data);
+                extractor.push(data)
+            }
+        }
+    }
+
+    fn finish(self) -> Result<(Bytes, Captures), MaskError> {
+        match self {
+            Machine::Rewrite { rewriter, mut out } => {
+                let captures = rewriter.finish(&mut out)?;
+                Ok((out.into(), captures))
+            }
+            Machine::Extract { extractor, out } => Ok((out.freeze(), extractor.finish()?)),
+        }
+    }
+}

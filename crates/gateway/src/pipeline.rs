@@ -1,0 +1,195 @@
+//! The whole way, in order: once per connection, once per request. Branches live here, work lives
+//! in the stages.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use moat_model::code::system::INTERNAL;
+use moat_model::{Refusal, Stage, limit};
+use moat_net::activity::Activity;
+use moat_net::client_io::{ClientIo, Findings};
+use moat_net::local::LocalExecutor;
+
+use crate::accept::Accepted;
+use crate::body::ReplyBody;
+use crate::call::Call;
+use crate::session::{Caller, Session};
+use crate::worker::Worker;
+use crate::{authorize, decode, forward, handshake, identify, mask, record, reply, route};
+
+/// Most HTTP/2 streams of one connection at once.
+const STREAMS_MAX: u32 = 100;
+/// Most streams that a caller has reset before they were accepted.
+const PENDING_RESETS_MAX: usize = 20;
+/// Most streams reset for errors of the caller's.
+const ERROR_RESETS_MAX: usize = 128;
+/// HTTP/2 receive windows, and the most bytes that wait to be sent on one stream.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// One connection, from the accepted socket to its end.
+pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
+    let (listener, remote) = (accepted.listener, accepted.remote);
+    let handshaken = match handshake::handshake(&worker, accepted).await {
+        Ok(handshaken) => handshaken,
+        Err(refusal) => {
+            worker.counters.refused.add();
+            let recorded = record::connection_refusal(&worker, listener, remote, &refusal).await;
+            if let Err(unrecorded) = recorded {
+                tracing::error!(%refusal, %unrecorded, "a refused handshake was not recorded");
+            }
+            return;
+        }
+    };
+    match identify::identify(&worker, &handshaken).await {
+        Ok(caller) => serve(worker, handshaken, caller).await,
+        Err(unrecorded) => tracing::error!(%unrecorded, "a refused identity was not recorded"),
+    }
+}
+
+/// Serves HTTP on an identified connection until it ends or the role drains.
+async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Caller) {
+    let activity = Activity::new(Instant::now());
+    let draining = worker.draining();
+    let findings = (!handshaken.is_http2).then(Rc::<Findings>::default);
+    let session = Session::new(worker, &handshaken, caller, &activity, findings.clone());
+    let service = service_fn(move |request| request_of(Rc::clone(&session), request));
+    let _counted = handshaken.counted;
+    let ended = match findings {
+        None => {
+            let io = TokioIo::new(ClientIo::http2(handshaken.tls, activity));
+            let connection = http2_builder().serve_connection(io, service);
+            tokio::pin!(connection);
+            tokio::select! {
+                ended = &mut connection => ended,
+                () = draining => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        }
+        Some(findings) => {
+            let io = TokioIo::new(ClientIo::http1(handshaken.tls, activity, findings));
+            let connection = http1_builder().serve_connection(io, service);
+            tokio::pin!(connection);
+            tokio::select! {
+                ended = &mut connection => ended,
+                () = draining => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended with an error");
+    }
+}
+
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // The guard has counted before; hyper's own bounds only must not be narrower.
+    builder.max_headers(limit::HEAD_FIELDS_MAX + 1).max_buf_size(limit::HEAD_BYTES_MAX * 4);
+    builder
+}
+
+fn http2_builder() -> http2::Builder<LocalExecutor> {
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(ERROR_RESETS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(u32::try_from(limit::HEAD_BYTES_MAX * 2).unwrap_or(u32::MAX))
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+
+/// One request of a session, run apart from its connection: a caller that goes away does not undo
+/// what was begun, and its record is made all the same.
+async fn request_of(
+    session: Rc<Session>,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Infallible> {
+    let open = session.activity.open();
+    let index = session.next_index();
+    session.worker.counters.calls.add();
+    let (head, body) = request.into_parts();
+    let call = Call::new(&session, &head);
+    let mut gone = Gone(Some(Rc::clone(&call)));
+    let request = Request::from_parts(head, body);
+    let task = tokio::task::spawn_local(exchange(Rc::clone(&call), index, request));
+    let response = match task.await {
+        Ok(response) => response,
+        Err(panic) => {
+            tracing::error!(%panic, trace = call.trace.hex(), "a call panicked");
+            refuse(&call, Refusal::new(Stage::Reply, &INTERNAL)).await
+        }
+    };
+    gone.0 = None;
+    Ok(response.map(|body| body.holding(open)))
+}
+
+/// Notes that the caller went away, if dropped before the answer was ready.
+struct Gone(Option<Rc<Call>>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        if let Some(call) = &self.0 {
+            call.is_gone.set(true);
+        }
+    }
+}
+
+/// One request, from its head to its answer.
+async fn exchange(call: Rc<Call>, index: u64, request: Request<Incoming>) -> Response<ReplyBody> {
+    if let Caller::Refused(refusal, receipt) = &call.session.caller {
+        return reply::refuse(&call, refusal, receipt);
+    }
+    let found = call.session.findings.as_ref().and_then(|findings| findings.refusal_of(index));
+    if let Some(found) = found {
+        let refusal = Refusal::new(Stage::Decode, found.code).because(found.why);
+        return refuse(&call, refusal).await;
+    }
+    match stages(&call, request).await {
+        Ok(response) => response,
+        Err(refusal) => refuse(&call, refusal).await,
+    }
+}
+
+async fn stages(
+    call: &Rc<Call>,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Refusal> {
+    let decoded = decode::decode(call, request).await?;
+    let permit = authorize::authorize(call, &decoded)?;
+    let routed = route::route(call, permit, decoded)?;
+    let outbound = mask::outbound(call, routed)?;
+    let before = forward::read_before(call, &outbound).await?;
+    let intended = record::intent(call, outbound, before).await?;
+    let answer = forward::forward(call, intended).await?;
+    let inbound = mask::inbound(call, answer).await?;
+    let answerable = record::outcome(call, inbound).await?;
+    Ok(reply::reply(call, answerable))
+}
+
+/// A refusal takes the same way: recorded, then answered.
+async fn refuse(call: &Rc<Call>, refusal: Refusal) -> Response<ReplyBody> {
+    call.session.worker.counters.refused.add();
+    tracing::debug!(trace = call.trace.hex(), %refusal, "refused");
+    match record::refusal(call, &refusal).await {
+        Ok(receipt) => reply::refuse(call, &refusal, &receipt),
+        Err(unrecorded) => reply::withhold(call, &unrecorded),
+    }
+}

@@ -1,0 +1,281 @@
+//! Stage 9: the record becomes durable. Nothing is forwarded that can change state before its
+//! INTENT is, and nothing is answered before its record is: success and refusal alike.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use moat_audit::hash::Hash;
+use moat_audit::record::{Body, Kind, Op, Outcome};
+use moat_audit::recorder::Receipt;
+use moat_config::Op as RouteOp;
+use moat_mask::Captures;
+use moat_model::code::audit::AUDITOR_AWAY;
+use moat_model::{Refusal, Stage};
+
+use crate::body::{Ending, sha256};
+use crate::call::{Call, Intent, Sent};
+use crate::fields::{self, Subject};
+use crate::forward::micros;
+use crate::generation::RouteRules;
+use crate::mask::{Inbound, InboundBody, Outbound};
+use crate::worker::Worker;
+
+/// The tenant of every call, until tenants are configured.
+pub(crate) const TENANT: &str = "default";
+
+/// Fails to decode as a hash, so a stage never sees it: the digest of nothing that was read.
+const NO_ANCHORS: &str = "the auditor has not handed over its anchor key yet";
+
+/// A request that may go to the service: its intent is durable, or it changes nothing. Only
+/// [`intent`] makes one.
+pub(crate) struct Intended {
+    outbound: Outbound,
+}
+
+impl Intended {
+    pub(crate) fn into_outbound(self) -> Outbound {
+        self.outbound
+    }
+}
+
+/// An answer whose record is durable. Only this module makes one.
+pub(crate) struct Answerable {
+    pub(crate) inbound: Inbound,
+    pub(crate) receipt: Receipt,
+}
+
+/// Makes the INTENT of a call that can change state durable; lets a read pass.
+///
+/// # Errors
+/// A refusal at [`Stage::Record`]; nothing was sent.
+pub(crate) async fn intent(
+    call: &Call,
+    outbound: Outbound,
+    before: Option<Captures>,
+) -> Result<Intended, Refusal> {
+    let rules = &outbound.rules;
+    if !rules.changes() {
+        return Ok(Intended { outbound });
+    }
+    let mut fields = Vec::new();
+    with_subject(call, |subject| {
+        if let (Some(reading), Some(captures)) = (&rules.request, &outbound.captures) {
+            fields.extend(fields::recorded(rules, reading, captures, subject));
+        }
+        if let Some(before) = &before {
+            fields.extend(fields::before(rules, before, subject));
+        }
+    })?;
+    let mut body = body_of(call, Kind::Intent);
+    body.fields.clone_from(&fields);
+    body.reasons = outbound.permit.reasons().to_vec();
+    let receipt = commit(call, body).await?;
+    call.set_intent(Intent { receipt, fields: Rc::new(fields) });
+    Ok(Intended { outbound })
+}
+
+/// Makes the record of an answer durable: OUTCOME after an intent, READ without one.
+///
+/// # Errors
+/// A refusal at [`Stage::Record`]: the answer is withheld.
+pub(crate) async fn outcome(call: &Call, inbound: Inbound) -> Result<Answerable, Refusal> {
+    let rules = &inbound.rules;
+    let intent = call.take_intent();
+    let kind = if intent.is_some() { Kind::Outcome } else { Kind::Read };
+    let mut body = body_of(call, kind);
+    let (bytes, captures) = match &inbound.body {
+        InboundBody::Held { bytes, captures } => (Some(bytes), captures.as_ref()),
+        InboundBody::Stream(..) => (None, None),
+    };
+    body.http_status = Some(inbound.head.status.as_u16());
+    body.answered = Some(!call.is_gone.get());
+    body.outcome = Some(match (bytes, &intent) {
+        (None, _) => Outcome::Streaming,
+        (Some(_), Some(_)) => outcome_of(inbound.head.status.as_u16(), grpc_status(&inbound)),
+        (Some(_), None) => Outcome::Read,
+    });
+    if let Some(bytes) = bytes {
+        body.bytes_out = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        body.body_digest_out = Some(sha256(bytes));
+    }
+    with_subject(call, |subject| match &intent {
+        Some(intent) => body.fields = fields::after(rules, &intent.fields, captures, subject),
+        None => {
+            if let (Some(reading), Some(captures)) = (&rules.answer, captures) {
+                body.fields = fields::recorded(rules, reading, captures, subject);
+            }
+        }
+    })?;
+    body.intent_seq = intent.as_ref().map(|intent| intent.receipt.seq());
+    match commit(call, body).await {
+        Ok(receipt) => {
+            if let (Some(intent), InboundBody::Stream(..)) = (intent, &inbound.body) {
+                // The closing record still has to say how it ended.
+                call.set_intent(intent);
+            }
+            Ok(Answerable { inbound, receipt })
+        }
+        Err(refusal) => {
+            if let Some(intent) = intent {
+                call.set_intent(intent);
+            }
+            Err(refusal)
+        }
+    }
+}
+
+/// Makes the record of a refusal durable. After an intent it is that intent's outcome: FAILED if
+/// nothing was sent, UNKNOWN if something may have been.
+///
+/// # Errors
+/// A refusal at [`Stage::Record`]: not even the refusal could be recorded.
+pub(crate) async fn refusal(call: &Call, refusal: &Refusal) -> Result<Receipt, Refusal> {
+    let intent = call.take_intent();
+    let mut body = body_of(call, if intent.is_some() { Kind::Outcome } else { Kind::Refusal });
+    body.stage = Some(refusal.stage);
+    refusal.code.id.clone_into(&mut body.code);
+    body.reasons.clone_from(&refusal.reasons);
+    body.http_status = Some(refusal.code.status);
+    body.answered = Some(!call.is_gone.get());
+    body.outcome = Some(match (&intent, call.sent.get()) {
+        (None, _) => Outcome::Refused,
+        (Some(_), Sent::Nothing) => Outcome::Failed,
+        (Some(_), Sent::Perhaps) => Outcome::Unknown,
+    });
+    if let Some(intent) = intent {
+        body.intent_seq = Some(intent.receipt.seq());
+        body.fields.clone_from(&intent.fields);
+    }
+    commit(call, body).await
+}
+
+/// Records how a streamed answer ended. Runs after the answer, so a failure can only be reported.
+pub(crate) async fn closing(call: Rc<Call>, head: Receipt, ending: Ending) {
+    let intent = call.take_intent();
+    let mut body = body_of(&call, if intent.is_some() { Kind::Outcome } else { Kind::Read });
+    body.parent_seq = Some(head.seq());
+    body.bytes_out = ending.bytes;
+    body.body_digest_out = Some(ending.sha256);
+    body.outcome = Some(match (ending.cut, &intent) {
+        (Some(_), Some(_)) => Outcome::Unknown,
+        (Some(_), None) => Outcome::Aborted,
+        (None, Some(_)) => outcome_of(200, ending.grpc_status),
+        (None, None) => Outcome::Closed,
+    });
+    if let Some(code) = ending.cut {
+        code.id.clone_into(&mut body.code);
+        body.stage = Some(Stage::Reply);
+    }
+    if let Some(intent) = intent {
+        body.intent_seq = Some(intent.receipt.seq());
+    }
+    if let Err(refusal) = commit(&call, body).await {
+        tracing::error!(trace = call.trace.hex(), %refusal, "a closing record was not made");
+    }
+}
+
+/// Records a connection that never became a session: a failed handshake.
+///
+/// # Errors
+/// A refusal at [`Stage::Record`].
+pub(crate) async fn connection_refusal(
+    worker: &Worker,
+    listener: usize,
+    remote: std::net::SocketAddr,
+    refusal: &Refusal,
+) -> Result<Receipt, Refusal> {
+    let generation = worker.generation();
+    let trace = crate::trace::Trace::of(&http::HeaderMap::new());
+    let mut body = Body::new(Kind::Refusal, trace.id);
+    TENANT.clone_into(&mut body.tenant);
+    body.listener =
+        generation.shared.listeners.get(listener).map_or_else(String::new, |l| l.name.clone());
+    body.generation = generation.shared.number;
+    body.outcome = Some(Outcome::Refused);
+    body.stage = Some(refusal.stage);
+    refusal.code.id.clone_into(&mut body.code);
+    body.reasons.clone_from(&refusal.reasons);
+    body.note = format!("from {remote}");
+    commit_body(worker, body, generation.shared.audit_deadline).await
+}
+
+/// The part that every record of a call has in common.
+fn body_of(call: &Call, kind: Kind) -> Body {
+    let session = &call.session;
+    let generation = &call.generation.shared;
+    let mut body = Body::new(kind, call.trace.id);
+    TENANT.clone_into(&mut body.tenant);
+    body.listener =
+        generation.listeners.get(session.listener).map_or_else(String::new, |l| l.name.clone());
+    body.generation = generation.number;
+    body.policy_ver = call.generation.policy.to_string();
+    body.method = call.method.as_str().to_owned();
+    body.user_agent.clone_from(&call.user_agent);
+    if let Some(peer) = session.peer() {
+        peer.spiffe().as_str().clone_into(&mut body.actor);
+        peer.subject().clone_into(&mut body.actor_subject);
+        body.peer_cert_hash = Some(*peer.certificate_sha256());
+    }
+    if let Some(rules) = call.rules() {
+        body.route.clone_from(&rules.route.name);
+        body.op = Some(op(&rules));
+        body.object = call.object().to_string();
+        body.upstream = generation
+            .upstreams
+            .get(rules.route.upstream)
+            .map_or_else(String::new, |u| u.name.clone());
+    } else {
+        body.object = call.path.trim_start_matches('/').chars().take(256).collect();
+    }
+    body.bytes_in = call.bytes_in.get();
+    body.body_digest_in = call.digest_in.get().map(|digest: Hash| digest);
+    body.duration_us = micros(call.started.elapsed());
+    body.upstream_us = call.upstream_us.get();
+    body
+}
+
+fn op(rules: &RouteRules) -> Op {
+    match rules.route.audit.op {
+        RouteOp::Sel => Op::Sel,
+        RouteOp::Ins => Op::Ins,
+        RouteOp::Upd => Op::Upd,
+        RouteOp::Del => Op::Del,
+    }
+}
+
+/// What a complete answer to a change means. A service that refused has changed nothing; one that
+/// failed, or a proxy on the way, leaves it unknown.
+fn outcome_of(status: u16, grpc: Option<u8>) -> Outcome {
+    match (status, grpc) {
+        // CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, ABORTED, INTERNAL, UNAVAILABLE, DATA_LOSS
+        (200, Some(1 | 2 | 4 | 10 | 13 | 14 | 15)) => Outcome::Unknown,
+        (200, Some(status)) if status != 0 => Outcome::Failed,
+        (200..=399, _) => Outcome::Committed,
+        (400..=499 | 501 | 503, _) => Outcome::Failed,
+        _ => Outcome::Unknown,
+    }
+}
+
+/// `grpc-status` of an answer that has no body.
+fn grpc_status(inbound: &Inbound) -> Option<u8> {
+    inbound.head.headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+fn with_subject(call: &Call, run: impl FnOnce(&Subject<'_>)) -> Result<(), Refusal> {
+    let key = call.session.worker.recorder.anchors();
+    let key = key.ok_or_else(|| Refusal::new(Stage::Record, &AUDITOR_AWAY).because(NO_ANCHORS))?;
+    let object = call.object();
+    run(&Subject { key: &key, tenant: TENANT, object: &object });
+    Ok(())
+}
+
+async fn commit(call: &Call, body: Body) -> Result<Receipt, Refusal> {
+    let deadline = call.generation.shared.audit_deadline;
+    commit_body(&call.session.worker, body, deadline).await
+}
+
+async fn commit_body(worker: &Worker, body: Body, deadline: Duration) -> Result<Receipt, Refusal> {
+    let receipt = worker.recorder.commit(body, deadline).await?;
+    worker.counters.records.add();
+    Ok(receipt)
+}

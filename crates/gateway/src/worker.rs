@@ -1,0 +1,242 @@
+//! One worker: a thread with its own runtime, sockets, policy engine, pools and link to the
+//! auditor. Workers share nothing that is written to on the request path.
+
+use std::cell::{Cell, RefCell};
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use moat_audit::recorder::Recorder;
+use moat_model::clock::System;
+use moat_net::pool::Pool;
+use moat_policy::Engine;
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+
+use crate::accept;
+use crate::body::OutBody;
+use crate::generation::Generation;
+use crate::pipeline;
+use crate::table::Entry;
+
+/// How long open connections may take to end once the role drains.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How long a worker rests when `accept` fails, for want of descriptors say.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// What the control thread tells a worker.
+pub(crate) enum Order {
+    /// Take this generation from now on.
+    Generation(Arc<Generation>, Box<Engine>),
+    /// Take this link to the auditor.
+    Link(std::os::unix::net::UnixStream),
+    /// Accept nothing more and finish.
+    Drain,
+}
+
+/// A counter that one worker adds to and the control thread reads.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sub(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a worker counts.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) connections: Counter,
+    pub(crate) calls: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) withheld: Counter,
+    pub(crate) records: Counter,
+    pub(crate) turned_away: Counter,
+    /// 1 while the link to the auditor is up.
+    pub(crate) linked: AtomicU64,
+}
+
+/// One generation as one worker uses it.
+pub(crate) struct WorkerGeneration {
+    pub(crate) shared: Arc<Generation>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) engine: RefCell<Engine>,
+    /// Digest of the policy bundle.
+    pub(crate) policy: Arc<str>,
+    /// Connections and authority of each service, in the order of the configuration.
+    pub(crate) services: Vec<(Rc<Pool<OutBody>>, Arc<str>)>,
+}
+
+impl WorkerGeneration {
+    fn new(shared: Arc<Generation>, engine: Engine) -> WorkerGeneration {
+        let services = shared
+            .upstreams
+            .iter()
+            .map(|u| (Pool::new(u.settings.clone()), u.authority.as_str().into()))
+            .collect();
+        let policy = Arc::clone(engine.digest());
+        let entries = shared.entries();
+        WorkerGeneration { shared, entries, engine: RefCell::new(engine), policy, services }
+    }
+}
+
+/// See the module.
+pub(crate) struct Worker {
+    pub(crate) clock: System,
+    pub(crate) recorder: Recorder,
+    pub(crate) counters: Arc<Counters>,
+    workers: usize,
+    generation: RefCell<Rc<WorkerGeneration>>,
+    open: RefCell<Vec<Rc<Cell<usize>>>>,
+    draining: watch::Receiver<bool>,
+}
+
+/// Counts one connection for as long as it lives.
+pub(crate) struct Counted {
+    open: Rc<Cell<usize>>,
+    counters: Arc<Counters>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.open.set(self.open.get().saturating_sub(1));
+        self.counters.connections.sub();
+    }
+}
+
+impl Worker {
+    /// The generation that new calls use.
+    pub(crate) fn generation(&self) -> Rc<WorkerGeneration> {
+        Rc::clone(&self.generation.borrow())
+    }
+
+    /// Resolves when the role drains.
+    pub(crate) fn draining(&self) -> impl Future<Output = ()> + use<> {
+        let mut draining = self.draining.clone();
+        async move {
+            // The sender lives as long as the worker.
+            if draining.wait_for(|draining| *draining).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Takes one of the listener's places, of which this worker has its share.
+    pub(crate) fn count_connection(&self, listener: usize) -> Option<Counted> {
+        let generation = self.generation();
+        let most = generation.shared.listeners.get(listener)?.connections_max;
+        let open = Rc::clone(self.open.borrow().get(listener)?);
+        if open.get() >= most.div_ceil(self.workers) {
+            self.counters.turned_away.add();
+            return None;
+        }
+        open.set(open.get() + 1);
+        self.counters.connections.add();
+        Some(Counted { open, counters: Arc::clone(&self.counters) })
+    }
+}
+
+/// Everything a worker starts with.
+pub(crate) struct Start {
+    pub(crate) sockets: Vec<TcpListener>,
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) engine: Box<Engine>,
+    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) workers: usize,
+}
+
+/// Runs a worker on this thread until it has drained.
+///
+/// # Errors
+/// The runtime or a socket cannot be set up.
+pub(crate) fn run(start: Start) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, serve(start))
+}
+
+async fn serve(start: Start) -> std::io::Result<()> {
+    let Start { sockets, generation, engine, mut orders, counters, workers } = start;
+    let (drain, draining) = watch::channel(false);
+    let worker = Rc::new(Worker {
+        clock: System::new(),
+        recorder: Recorder::new(),
+        counters,
+        workers,
+        generation: RefCell::new(Rc::new(WorkerGeneration::new(generation, *engine))),
+        open: RefCell::new(sockets.iter().map(|_| Rc::default()).collect()),
+        draining,
+    });
+    for (listener, socket) in sockets.into_iter().enumerate() {
+        let socket = tokio::net::TcpListener::from_std(socket)?;
+        drop(tokio::task::spawn_local(listen(Rc::clone(&worker), listener, socket)));
+    }
+    drop(tokio::task::spawn_local(watch_link(Rc::clone(&worker))));
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Generation(shared, engine) => {
+                let fresh = Rc::new(WorkerGeneration::new(shared, *engine));
+                *worker.generation.borrow_mut() = fresh;
+            }
+            Order::Link(stream) => {
+                stream.set_nonblocking(true)?;
+                worker.recorder.attach(tokio::net::UnixStream::from_std(stream)?);
+            }
+            Order::Drain => break,
+        }
+    }
+    let _ = drain.send(true);
+    let emptied = async {
+        while worker.counters.connections.get() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN, emptied).await;
+    Ok(())
+}
+
+/// Accepts connections on one socket until the role drains.
+async fn listen(worker: Rc<Worker>, listener: usize, socket: tokio::net::TcpListener) {
+    let draining = worker.draining();
+    tokio::pin!(draining);
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = &mut draining => return,
+        };
+        match accepted {
+            Ok((stream, remote)) => {
+                let Some(accepted) = accept::accept(&worker, listener, stream, remote) else {
+                    continue;
+                };
+                let connection = pipeline::connection(Rc::clone(&worker), accepted);
+                drop(tokio::task::spawn_local(connection));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+/// Publishes whether the link is up, for readiness.
+async fn watch_link(worker: Rc<Worker>) {
+    loop {
+        let is_up = worker.recorder.is_up();
+        worker.counters.linked.store(u64::from(is_up), Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
