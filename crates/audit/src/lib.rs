@@ -15,16 +15,38 @@
 )]
 
 pub mod anchor;
+#[cfg(feature = "write")]
+mod batch;
 mod body;
 mod canonical;
+mod check;
 pub mod code;
+#[cfg(feature = "write")]
+pub mod committer;
+#[cfg(test)]
+#[cfg(feature = "write")]
+mod fault_tests;
+mod finding;
+#[cfg(feature = "write")]
+pub mod fs;
 pub mod hash;
 pub mod link;
+pub mod merkle;
 pub mod record;
 #[cfg(feature = "recorder")]
 pub mod recorder;
+#[cfg(feature = "write")]
+pub mod recovery;
+pub mod search;
+pub mod segment;
+pub mod sidecar;
+#[cfg(test)]
+#[cfg(feature = "write")]
+mod sim;
+pub mod store;
 mod tlv;
 mod value;
+pub mod verify;
 
 pub use canonical::{BadScalar, EXPONENT_MAX};
 pub use tlv::TlvError;

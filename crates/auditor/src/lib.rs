@@ -1,1 +1,129 @@
-//! Placeholder, filled in the next commits.
+//! The auditor role: takes record bodies from the gateway's workers, makes them durable, says so.
+//!
+//! One thread, one log, no network. It sees no clear value of class C2, C3 or PAN: masking and
+//! anchoring happened before. It waits in `poll` for its links and for the supervisor, commits
+//! whatever is there as one frame, and never acknowledges what is not on the disk.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap,
+        clippy::string_slice,
+        reason = "tests"
+    )
+)]
+
+pub mod bench;
+mod keys;
+mod link;
+mod serve;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use moat_audit::committer::{CommitError, Committer, Options};
+use moat_audit::fs::RealFs;
+use moat_audit::recovery::OpenError;
+use moat_model::code::audit as codes;
+use moat_model::{Clock, Code};
+use moat_net::control::Channel;
+
+pub use keys::anchor_key;
+pub use serve::Linger;
+
+/// What the auditor needs to know.
+#[derive(Clone)]
+pub struct AuditorOptions {
+    /// The log directory; made when it is not there.
+    pub dir: PathBuf,
+    /// The origin of the log.
+    pub log_id: String,
+    /// When a segment is full, in bytes.
+    pub segment_bytes: u64,
+    /// Whether to wait a moment for more bodies after an ack.
+    pub linger: Linger,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Which boot this is; read from the kernel when none is given.
+    pub boot_id: Option<[u8; 16]>,
+    /// How wrong the wall clock may be, in microseconds; `u32::MAX` when unknown.
+    pub clock_err_us: u32,
+}
+
+impl AuditorOptions {
+    /// The defaults for a log in a directory.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>, log_id: impl Into<String>) -> AuditorOptions {
+        let defaults = Options::new(log_id);
+        AuditorOptions {
+            dir: dir.into(),
+            log_id: defaults.log_id,
+            segment_bytes: defaults.segment_bytes,
+            linger: Linger::default(),
+            clock: Arc::new(moat_model::clock::System::new()),
+            boot_id: None,
+            clock_err_us: defaults.clock_err_us,
+        }
+    }
+
+    fn for_committer(&self) -> Options {
+        Options {
+            segment_bytes: self.segment_bytes,
+            boot_id: self.boot_id.or_else(boot_id).unwrap_or_default(),
+            clock_err_us: self.clock_err_us,
+            ..Options::new(self.log_id.clone())
+        }
+    }
+}
+
+/// Why the auditor ended otherwise than asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditorError {
+    /// The log cannot be opened for writing.
+    #[error("the audit log cannot be opened")]
+    Open(#[from] OpenError),
+    /// The key directory cannot be used.
+    #[error("the anchor key cannot be read or made")]
+    Keys(#[source] io::Error),
+    /// Waiting for the links failed.
+    #[error("the auditor cannot wait for its links")]
+    Poll(#[source] io::Error),
+    /// The log was not closed cleanly; it is whole all the same.
+    #[error("the audit log was not closed cleanly")]
+    Close(#[source] CommitError),
+}
+
+impl AuditorError {
+    /// The code for `moat explain`.
+    #[must_use]
+    pub fn code(&self) -> &'static Code {
+        match self {
+            AuditorError::Open(error) => error.code(),
+            AuditorError::Close(CommitError::DiskFull(_)) => &codes::DISK_FULL,
+            AuditorError::Keys(_) | AuditorError::Poll(_) | AuditorError::Close(_) => {
+                &codes::WRITE_FAILED
+            }
+        }
+    }
+}
+
+/// Runs the auditor until the supervisor says stop or goes away.
+///
+/// # Errors
+/// When the log cannot be opened, or was not closed cleanly.
+pub fn run(options: &AuditorOptions, control: &Channel) -> Result<(), AuditorError> {
+    let fs = RealFs::open(&options.dir).map_err(OpenError::Io)?;
+    let clock = Arc::clone(&options.clock);
+    let (committer, recovery) = Committer::open(fs, clock, options.for_committer())?;
+    let key = anchor_key(&options.dir, options.clock.wall_ns()).map_err(AuditorError::Keys)?;
+    serve::serve(committer, &recovery, &key, control, options)
+}
+
+/// The kernel's id of this boot.
+fn boot_id() -> Option<[u8; 16]> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let digits = text.trim().replace('-', "");
+    data_encoding::HEXLOWER.decode(digits.as_bytes()).ok()?.try_into().ok()
+}

@@ -34,4 +34,34 @@ super::codes! {
     CORRUPT = "MOAT-A013", 0, Operator,
         en: "The log is damaged where no crash can damage it", "The auditor refuses to go on. Restore the directory from a copy; never delete the damaged one.",
         zh: "日志在崩溃不可能触及之处损坏", "审计进程拒绝继续。请从副本恢复该目录；切勿删除损坏者。";
+    DAMAGED = "MOAT-A020", 0, Operator,
+        en: "Bytes of the log are damaged", "Keep the file as evidence and compare it with a copy; the finding names its place.",
+        zh: "日志字节已损坏", "将该文件作为证据保留并与副本比对；检查结果指明位置。";
+    CHAIN_BROKEN = "MOAT-A021", 0, Operator,
+        en: "The chain of the log is broken", "What stands there is not what was written before it; compare with a copy.",
+        zh: "日志链断裂", "该处内容与其前序写入不符；请与副本比对。";
+    RECORDS_MISSING = "MOAT-A022", 0, Operator,
+        en: "Records or segments are missing, repeated or out of order", "Restore the missing segments from a copy.",
+        zh: "记录或段缺失、重复或乱序", "请从副本恢复缺失的段。";
+    LOG_CUT = "MOAT-A023", 0, Operator,
+        en: "The log ends before what was made durable", "Its tail was removed or rolled back; restore it from a copy.",
+        zh: "日志在已落盘内容之前终止", "其尾部被删除或回滚；请从副本恢复。";
+    FOREIGN = "MOAT-A024", 0, Operator,
+        en: "A segment or record belongs to another log or place", "Remove nothing; find out who put it there.",
+        zh: "段或记录属于其他日志或位置", "不要删除；请查明来源。";
+    TWO_HISTORIES = "MOAT-A025", 0, Operator,
+        en: "One sequence number has two different records", "The log was written twice; compare it with a copy.",
+        zh: "同一序号存在两条不同记录", "日志被写过两次；请与副本比对。";
+    MALFORMED_RECORD = "MOAT-A026", 0, Operator,
+        en: "A record in the log is not canonical", "No auditor writes such a record; compare it with a copy.",
+        zh: "日志中有非规范记录", "审计进程不会写出此类记录；请与副本比对。";
+    UNPAIRED_INTENT = "MOAT-A027", 0, Operator,
+        en: "An intent has no outcome", "It is under way, or the gateway went away; a restart of the auditor appends UNKNOWN.",
+        zh: "某意图没有结果", "该调用仍在进行，或网关已离开；审计进程重启时会追加 UNKNOWN。";
+    TIME_STEPPED = "MOAT-A028", 0, Operator,
+        en: "The time in the log steps back", "The auditor never writes that; compare with a copy.",
+        zh: "日志中的时间倒退", "审计进程不会如此写入；请与副本比对。";
+    OTHER_LOG = "MOAT-A029", 0, Operator,
+        en: "The directory holds another log", "Point `audit.dir` at the right directory, or at an empty one.",
+        zh: "该目录属于另一日志", "将 `audit.dir` 指向正确的目录或空目录。";
 }

@@ -1,0 +1,20 @@
+//! `cargo bench -p moat-auditor -- DIR`: how fast records become durable on the disk of DIR.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+fn main() {
+    let dir = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let dir = dir.map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = dir.join(format!("moat-bench-{}", std::process::id()));
+    match moat_auditor::bench::measure(&dir, Duration::from_secs(3)) {
+        Ok(rows) => {
+            for row in &rows {
+                let holds = row.holds().map_or("", |holds| if holds { "holds" } else { "MISSED" });
+                println!("{:32} {:>12.1} {:10} {holds}", row.figure, row.value, row.unit);
+            }
+        }
+        Err(error) => eprintln!("{error}: {:?}", std::error::Error::source(&error)),
+    }
+    let _: std::io::Result<()> = std::fs::remove_dir_all(&dir);
+}

@@ -1,0 +1,304 @@
+//! The auditor's loop: wait, read all that is there, commit it as one frame, answer.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use moat_audit::anchor::AnchorKey;
+use moat_audit::committer::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CommitError, Committer, Recovery};
+use moat_audit::fs::RealFs;
+use moat_audit::link::{Ack, Nack};
+use moat_model::Clock;
+use moat_net::control::Channel;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use serde_json::{Value, json};
+
+use crate::link::Link;
+use crate::{AuditorError, AuditorOptions};
+
+/// How long an idle auditor sleeps while the sidecar is behind, in nanoseconds.
+const TICK_NS: u64 = 1_000_000_000;
+/// How long the last acks may take to be sent when stopping, in nanoseconds.
+const STOP_NS_MAX: u64 = 1_000_000_000;
+
+/// Whether to wait for more bodies after an ack.
+///
+/// Callers that were answered together come back together: without waiting, two half batches
+/// alternate, each with its own sync. A lone writer never waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Linger {
+    /// Commit at once whatever is there.
+    None,
+    /// Until as many wait as were acknowledged, at most 5 % of the last sync.
+    #[default]
+    Twentieth,
+}
+
+struct Server<'a> {
+    committer: Committer<RealFs>,
+    key: &'a AnchorKey,
+    control: &'a Channel,
+    clock: &'a dyn Clock,
+    linger: Linger,
+    links: Vec<Link>,
+    /// Until when to wait for how many bodies.
+    wait: Option<(u64, usize)>,
+    trouble: Option<Nack>,
+    is_stopping: bool,
+}
+
+/// Serves until the supervisor says stop or goes away.
+pub(crate) fn serve(
+    committer: Committer<RealFs>,
+    recovery: &Recovery,
+    key: &AnchorKey,
+    control: &Channel,
+    options: &AuditorOptions,
+) -> Result<(), AuditorError> {
+    let mut server = Server {
+        committer,
+        key,
+        control,
+        clock: options.clock.as_ref(),
+        linger: options.linger,
+        links: Vec::new(),
+        wait: None,
+        trouble: None,
+        is_stopping: false,
+    };
+    server.say_ready(recovery);
+    while !server.is_stopping {
+        server.turn().map_err(AuditorError::Poll)?;
+    }
+    server.stop()
+}
+
+impl Server<'_> {
+    /// One wait and what came of it.
+    fn turn(&mut self) -> io::Result<()> {
+        let (from_control, ready) = self.poll()?;
+        let mut ready = ready.into_iter();
+        self.links.retain_mut(|link| {
+            let (readable, writable) = ready.next().unwrap_or_default();
+            let wrote = if writable { link.flush() } else { Ok(()) };
+            // A link that ended or speaks otherwise is dropped; its records stand or never will.
+            wrote.and_then(|()| if readable { link.read() } else { Ok(()) }).is_ok()
+        });
+        // Only now, for it may change the links that `ready` speaks of.
+        if from_control {
+            self.hear();
+        }
+        if self.is_due() {
+            self.commit();
+        }
+        Ok(())
+    }
+
+    /// Waits; says whether the supervisor spoke, and of each link whether it can be read, written.
+    fn poll(&mut self) -> io::Result<(bool, Vec<(bool, bool)>)> {
+        let timeout = self.timeout().map(|ns| Timespec {
+            tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or(0),
+        });
+        let mut fds = vec![PollFd::from_borrowed_fd(self.control.as_fd(), PollFlags::IN)];
+        for link in &self.links {
+            let mut events = PollFlags::empty();
+            events.set(PollFlags::IN, link.has_room());
+            events.set(PollFlags::OUT, link.has_unsent());
+            fds.push(PollFd::from_borrowed_fd(link.as_fd(), events));
+        }
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let ended = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        let mut seen = fds.iter().map(|fd| {
+            let events = fd.revents();
+            (events.intersects(PollFlags::IN | ended), events.contains(PollFlags::OUT))
+        });
+        let from_control = seen.next().is_some_and(|(readable, _)| readable);
+        Ok((from_control, seen.collect()))
+    }
+
+    fn timeout(&mut self) -> Option<u64> {
+        if let Some((until_ns, _)) = self.wait {
+            return Some(until_ns.saturating_sub(self.clock.mono_ns()));
+        }
+        if self.waiting() > 0 {
+            return Some(0);
+        }
+        self.committer.tick().then_some(TICK_NS)
+    }
+
+    fn waiting(&self) -> usize {
+        self.links.iter().map(Link::waiting).sum()
+    }
+
+    /// Whether to commit now: there is something, and nothing more is worth waiting for.
+    fn is_due(&mut self) -> bool {
+        let waiting = self.waiting();
+        if let Some((until_ns, enough)) = self.wait
+            && waiting < enough
+            && self.clock.mono_ns() < until_ns
+        {
+            return false;
+        }
+        self.wait = None;
+        waiting > 0
+    }
+
+    fn commit(&mut self) {
+        let (taken, count) = self.take();
+        let bodies: Vec<&[u8]> = self
+            .links
+            .iter()
+            .zip(&taken)
+            .flat_map(|(link, &taken)| link.bodies().take(taken))
+            .collect();
+        let answers = match self.committer.commit(&bodies) {
+            Ok(acks) => {
+                self.trouble = None;
+                acks.into_iter().map(Ok).collect()
+            }
+            Err(error) => {
+                let reason = nack(&error);
+                self.trouble = Some(reason);
+                vec![Err(reason); count]
+            }
+        };
+        self.answer(&taken, &answers);
+        if self.linger == Linger::Twentieth && count > 1 {
+            let wait_ns = self.committer.stats().last_sync_ns / 20;
+            self.wait = Some((self.clock.mono_ns().saturating_add(wait_ns), count));
+        }
+    }
+
+    /// How many bodies of each link go into the next frame, within its bounds.
+    fn take(&self) -> (Vec<usize>, usize) {
+        let (mut count, mut bytes) = (0, 0);
+        let taken = self.links.iter().map(|link| {
+            let before = count;
+            for body in link.bodies() {
+                let is_full = count == BATCH_RECORDS_MAX || bytes + body.len() > BATCH_BYTES_MAX;
+                if is_full && count > 0 {
+                    break;
+                }
+                count += 1;
+                bytes += body.len();
+            }
+            count - before
+        });
+        let taken: Vec<usize> = taken.collect();
+        (taken, count)
+    }
+
+    fn answer(&mut self, taken: &[usize], answers: &[Result<Ack, Nack>]) {
+        let (mut rest, mut taken) = (answers, taken.iter());
+        self.links.retain_mut(|link| {
+            let count = taken.next().copied().unwrap_or(0);
+            let (mine, others) = rest.split_at_checked(count).unwrap_or_default();
+            rest = others;
+            mine.is_empty() || link.answer(mine).is_ok()
+        });
+        // Who was served first is served last next time, so that no link starves.
+        if !self.links.is_empty() {
+            self.links.rotate_left(1);
+        }
+    }
+
+    /// Takes one message of the supervisor.
+    fn hear(&mut self) {
+        let Ok(Some((message, fds))) = self.control.recv() else {
+            self.is_stopping = true;
+            return;
+        };
+        let message: Value = serde_json::from_slice(&message).unwrap_or_default();
+        if let Some(link) = message.get("link") {
+            self.take_link(link, fds);
+        } else if message.get("status").is_some() {
+            self.say(&self.status());
+        } else if message.get("stop").is_some() {
+            self.is_stopping = true;
+        } else {
+            self.say(&json!({ "error": "unknown message" }));
+        }
+    }
+
+    fn take_link(&mut self, link: &Value, fds: Vec<OwnedFd>) {
+        let worker = link.get("worker").and_then(Value::as_u64);
+        let (Some(worker), Ok([fd])) = (worker, <[OwnedFd; 1]>::try_from(fds)) else {
+            self.say(&json!({ "error": "a link needs a worker and one descriptor" }));
+            return;
+        };
+        self.links.retain(|link| link.worker != worker);
+        match Link::new(fd, worker, self.committer.log_id(), self.key) {
+            Ok(link) => self.links.push(link),
+            Err(error) => {
+                self.say(&json!({ "error": format!("link of worker {worker}: {error}") }))
+            }
+        }
+    }
+
+    fn say_ready(&mut self, recovery: &Recovery) {
+        let torn = recovery.torn.as_ref().map(
+            |torn| json!({ "segment": torn.segment, "offset": torn.offset, "bytes": torn.bytes }),
+        );
+        self.say(&json!({ "ready": {
+            "seq": self.committer.next_seq(),
+            "recovered": {
+                "epoch": recovery.epoch,
+                "records": recovery.records,
+                "torn": torn,
+                "unknown": recovery.unknown.len(),
+            },
+        }}));
+    }
+
+    fn status(&self) -> Value {
+        let stats = self.committer.stats();
+        let state = match self.trouble {
+            None => "writing",
+            Some(Nack::DiskFull) => "disk_full",
+            Some(_) => "write_failed",
+        };
+        json!({ "status": {
+            "state": state,
+            "seq": self.committer.next_seq(),
+            "root": moat_audit::hash::hex(&self.committer.tree().root()),
+            "open_intents": self.committer.open_intents(),
+            "links": self.links.len(),
+            "waiting": self.waiting(),
+            "frames": stats.frames,
+            "segments": stats.segments,
+            "failures": stats.failures,
+            "last_sync_us": stats.last_sync_ns / 1_000,
+        }})
+    }
+
+    fn say(&mut self, message: &Value) {
+        // A supervisor that is gone shows at the next poll.
+        let _: io::Result<()> = self.control.send(message.to_string().as_bytes(), &[]);
+    }
+
+    /// Commits what was read, sends what the peers take, and ends the log cleanly.
+    fn stop(mut self) -> Result<(), AuditorError> {
+        while self.waiting() > 0 {
+            self.commit();
+        }
+        let until_ns = self.clock.mono_ns().saturating_add(STOP_NS_MAX);
+        while self.links.iter().any(Link::has_unsent) && self.clock.mono_ns() < until_ns {
+            self.links.retain_mut(|link| link.flush().is_ok());
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        self.committer.close().map_err(AuditorError::Close)
+    }
+}
+
+fn nack(error: &CommitError) -> Nack {
+    match error {
+        CommitError::DiskFull(_) => Nack::DiskFull,
+        // Bodies were checked and counted before, so the two others cannot come.
+        CommitError::Write(_) | CommitError::Body { .. } | CommitError::TooLarge => {
+            Nack::WriteFailed
+        }
+    }
+}
