@@ -1,0 +1,172 @@
+//! seccomp: the system calls each role may make. Everything else fails with EPERM; what only an
+//! intruder would try ends the process.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+
+use crate::sandbox::Role;
+
+/// What every Rust program with threads, memory and timers needs.
+const COMMON: &[i64] = &[
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_futex,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_lseek,
+    libc::SYS_madvise,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_ppoll,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvmsg,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_yield,
+    libc::SYS_sendmsg,
+    libc::SYS_sigaltstack,
+    libc::SYS_tgkill,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+/// Threads and an event loop.
+const RUNTIME: &[i64] = &[
+    libc::SYS_clone3,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
+    libc::SYS_membarrier,
+    libc::SYS_prctl,
+    libc::SYS_prlimit64,
+    libc::SYS_rseq,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_set_robust_list,
+    libc::SYS_socketpair,
+];
+
+/// Sockets that somebody else has opened.
+const SOCKETS: &[i64] = &[
+    libc::SYS_accept4,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_ioctl,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+];
+
+/// Going out to a service. `socket` is allowed for TCP only, see [`tcp_only`].
+const CONNECTING: &[i64] = &[libc::SYS_connect];
+
+/// Files of the log. Landlock says which.
+const FILES: &[i64] = &[
+    libc::SYS_fallocate,
+    libc::SYS_fdatasync,
+    libc::SYS_flock,
+    libc::SYS_fstatfs,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_getdents64,
+    libc::SYS_mkdirat,
+    libc::SYS_newfstatat,
+    libc::SYS_openat,
+    libc::SYS_pread64,
+    libc::SYS_pwritev2,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_statfs,
+    libc::SYS_statx,
+    libc::SYS_unlinkat,
+];
+
+#[cfg(target_arch = "x86_64")]
+const OLD_NAMES: &[i64] = &[
+    libc::SYS_epoll_wait,
+    libc::SYS_mkdir,
+    libc::SYS_open,
+    libc::SYS_poll,
+    libc::SYS_rename,
+    libc::SYS_stat,
+    libc::SYS_unlink,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_NAMES: &[i64] = &[];
+
+/// What no role ever has a reason to do.
+const FATAL: &[i64] = &[
+    libc::SYS_bpf,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_init_module,
+    libc::SYS_io_uring_setup,
+    libc::SYS_kexec_load,
+    libc::SYS_mount,
+    libc::SYS_perf_event_open,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_ptrace,
+    libc::SYS_setgid,
+    libc::SYS_setuid,
+    libc::SYS_unshare,
+];
+
+/// The two filters of a role: the first ends the process, the second is the allow-list.
+pub(crate) fn filters(role: Role) -> Result<[BpfProgram; 2], seccompiler::Error> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let fatal: BTreeMap<i64, Vec<SeccompRule>> =
+        FATAL.iter().map(|number| (*number, Vec::new())).collect();
+    let fatal = SeccompFilter::new(fatal, SeccompAction::Allow, SeccompAction::KillProcess, arch)?;
+    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let allowed = SeccompFilter::new(allowed(role)?, refuse, SeccompAction::Allow, arch)?;
+    Ok([fatal.try_into()?, allowed.try_into()?])
+}
+
+fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
+    let groups: &[&[i64]] = match role {
+        Role::Gateway => &[COMMON, RUNTIME, SOCKETS, CONNECTING],
+        Role::Auditor => &[COMMON, FILES],
+        Role::Admin => &[COMMON, RUNTIME, SOCKETS],
+    };
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        groups.iter().flat_map(|group| group.iter()).map(|number| (*number, vec![])).collect();
+    let old = OLD_NAMES.iter().filter(|number| {
+        role == Role::Auditor || [libc::SYS_poll, libc::SYS_epoll_wait].contains(number)
+    });
+    rules.extend(old.map(|number| (*number, vec![])));
+    if role == Role::Gateway {
+        rules.insert(libc::SYS_socket, tcp_only()?);
+    }
+    Ok(rules)
+}
+
+/// `socket` for IPv4 and IPv6 only: no raw packets, no netlink, no Unix sockets.
+fn tcp_only() -> Result<Vec<SeccompRule>, seccompiler::Error> {
+    let family = |family: i32| {
+        let family = u64::from(family.unsigned_abs());
+        let condition =
+            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family)?;
+        SeccompRule::new(vec![condition])
+    };
+    Ok(vec![family(libc::AF_INET)?, family(libc::AF_INET6)?])
+}
