@@ -179,6 +179,18 @@ impl Plan {
         Ok(Plan(Arc::new(building.finish())))
     }
 
+    /// Whether any rule masks: if not, an answer may be forwarded as it is.
+    #[must_use]
+    pub fn masks(&self) -> bool {
+        self.0.rules.iter().any(|rule| rule.strategy.is_some())
+    }
+
+    /// Whether any rule captures: if not, an [`crate::Extractor`] only checks the grammar.
+    #[must_use]
+    pub fn captures(&self) -> bool {
+        self.0.rules.iter().any(|rule| rule.capture.is_some())
+    }
+
     /// Words in one state set.
     pub(crate) fn width(&self) -> usize {
         self.0.words.len()
