@@ -33,8 +33,8 @@ const STREAMS_MAX: u32 = 128;
 const HEAD_BYTES_MAX: u32 = 16 * 1024;
 /// Longest handshake.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(5);
-/// Longest wait for a request head.
-const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for a request head, and so the longest rest of an HTTP/1.1 connection.
+const HEAD_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How often a silent HTTP/2 peer is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// Longest drain.
