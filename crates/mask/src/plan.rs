@@ -10,8 +10,12 @@ use std::sync::Arc;
 use moat_model::code::mask::BAD_STRATEGY;
 use moat_model::{Class, Code};
 
-use crate::pointer::{KEY_BYTES_MAX, Pattern, Step};
+use crate::pointer::Pattern;
 use crate::strategy::Strategy;
+
+mod build;
+
+use build::Building;
 
 /// Most rules in one plan.
 pub(crate) const RULES_MAX: usize = 256;
@@ -179,6 +183,18 @@ impl Plan {
         Ok(Plan(Arc::new(building.finish())))
     }
 
+    /// Whether any rule masks: if not, an answer may be forwarded as it is.
+    #[must_use]
+    pub fn masks(&self) -> bool {
+        self.0.rules.iter().any(|rule| rule.strategy.is_some())
+    }
+
+    /// Whether any rule captures: if not, an [`crate::Extractor`] only checks the grammar.
+    #[must_use]
+    pub fn captures(&self) -> bool {
+        self.0.rules.iter().any(|rule| rule.capture.is_some())
+    }
+
     /// Words in one state set.
     pub(crate) fn width(&self) -> usize {
         self.0.words.len()
@@ -280,87 +296,6 @@ impl Plan {
         let last = *self.0.by_len.get(name.len() + 1)? as usize;
         let same_length = self.0.keys.get(first..last)?;
         same_length.iter().find(|key| key.name.eq_ignore_ascii_case(name))
-    }
-}
-
-/// The automaton while it is being built.
-struct Building {
-    inner: Inner,
-    next: usize,
-}
-
-impl Building {
-    fn new(rules: &[Rule], states: usize) -> Building {
-        let anchors = |rule: &Rule| rule.strategy == Some(Strategy::HashAnchor);
-        let inner = Inner {
-            rules: rules.to_vec(),
-            rule_of_state: vec![u16::MAX; states],
-            words: vec![Word::default(); states.div_ceil(64)],
-            keys: Vec::new(),
-            by_len: Vec::new(),
-            index_keys: false,
-            path_needed: rules.iter().any(|rule| rule.capture.is_some() || anchors(rule)),
-        };
-        Building { inner, next: 0 }
-    }
-
-    fn rule(&mut self, number: u16, rule: &Rule) {
-        let steps = rule.pattern.steps();
-        let first = self.next;
-        for step in steps {
-            match step {
-                Step::Any => self.mark(|word, bit| word.any |= bit),
-                Step::Deep => self.mark(|word, bit| word.deep |= bit),
-                Step::Key(name) => self.key(name),
-            }
-            if rule.strategy == Some(Strategy::Drop) {
-                self.mark(|word, bit| word.dropping |= bit);
-            }
-            self.next += 1;
-        }
-        self.mark(|word, bit| word.accept |= bit);
-        if let Some(slot) = self.inner.rule_of_state.get_mut(self.next) {
-            *slot = number;
-        }
-        let end = core::mem::replace(&mut self.next, first);
-        self.mark(|word, bit| word.start |= bit);
-        if steps.first() == Some(&Step::Deep) {
-            self.next += 1;
-            self.mark(|word, bit| word.start |= bit);
-        }
-        self.next = end + 1;
-    }
-
-    /// Marks the state being built.
-    fn mark(&mut self, set: impl Fn(&mut Word, u64)) {
-        if let Some(word) = self.inner.words.get_mut(self.next / 64) {
-            set(word, 1 << (self.next % 64));
-        }
-    }
-
-    fn key(&mut self, name: &str) {
-        self.inner.index_keys |= name.bytes().all(|byte| byte.is_ascii_digit());
-        let width = self.inner.words.len();
-        let keys = &mut self.inner.keys;
-        let place =
-            keys.iter().position(|key| *key.name == *name.as_bytes()).unwrap_or_else(|| {
-                keys.push(Key { name: name.as_bytes().into(), states: vec![0; width] });
-                keys.len() - 1
-            });
-        let states = keys.get_mut(place).map(|key| &mut key.states);
-        if let Some(word) = states.and_then(|states| states.get_mut(self.next / 64)) {
-            *word |= 1 << (self.next % 64);
-        }
-    }
-
-    fn finish(mut self) -> Inner {
-        self.inner.keys.sort_by_key(|key| key.name.len());
-        let lengths = 0..=KEY_BYTES_MAX + 1;
-        self.inner.by_len = lengths
-            .map(|len| self.inner.keys.partition_point(|key| key.name.len() < len))
-            .map(|place| u32::try_from(place).unwrap_or(u32::MAX))
-            .collect();
-        self.inner
     }
 }
 

@@ -242,6 +242,11 @@ mod tests {
         assert_eq!(keep(3, 4, "1234567"), "***");
         assert_eq!(keep(3, 4, "12345678"), "123*5678");
         assert_eq!(keep(1, 0, ""), "***");
+        assert_eq!(keep(0, 1, "护城"), "*城");
+        assert_eq!(keep(2, 0, "护城河"), "护城*");
+        for (first, last) in [(5, 0), (0, 5), (3, 3), (200, 200), (2, 3)] {
+            assert_eq!(keep(first, last, "abcde"), "***", "{first} {last}");
+        }
         assert_eq!(Strategy::Fixed.mask(Class::C3, "secret"), "******");
     }
 }

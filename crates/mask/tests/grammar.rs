@@ -226,7 +226,7 @@ fn nearly_json() -> impl Strategy_<Value = Vec<u8>> {
 use proptest::strategy::Strategy as Strategy_;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes_in_any_chunking_get_serde_jsons_verdict_and_valid_output(text in nearly_json(), size in 1usize..12) {

@@ -414,7 +414,7 @@ fn check(doc: &Doc, rules: &[Rule], seed: u64, how: Spelling) -> Result<(), Test
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_rewriter_agrees_with_the_dom_masker(

@@ -25,13 +25,18 @@ pub fn fold(c: char) -> char {
 /// `None` if nothing would be hidden.
 #[must_use]
 pub fn keep(text: &str, first: usize, last: usize) -> Option<String> {
-    let length = text.chars().count();
-    let hidden = length.checked_sub(first + last).filter(|hidden| *hidden > 0)?;
+    let start = text.char_indices().nth(first)?.0;
+    let end = match last.checked_sub(1) {
+        Some(back) => text.char_indices().nth_back(back)?.0,
+        None => text.len(),
+    };
+    // Nothing between the ends, or ends that overlap: the slice is empty or does not exist.
+    let hidden = text.get(start..end)?.chars().count();
     let mut shown = String::with_capacity(text.len());
-    shown.extend(text.chars().take(first));
+    shown.push_str(text.get(..start)?);
     shown.extend(core::iter::repeat_n('*', hidden));
-    shown.extend(text.chars().skip(first + hidden));
-    Some(shown)
+    shown.push_str(text.get(end..)?);
+    (hidden > 0).then_some(shown)
 }
 
 /// The digits of a number written with spaces and dashes, folded; `None` if anything else is in

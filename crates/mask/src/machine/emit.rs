@@ -5,7 +5,8 @@ use moat_model::limit::CAPTURES_MAX;
 use zeroize::Zeroizing;
 
 use super::buffer::Kind;
-use super::{Cursor, Literal, Machine, Number, Reader, Route, Sink, State};
+use super::string::Reader;
+use super::{Cursor, Literal, Machine, Number, Route, Sink, State};
 use crate::capture::{Capture, Scalar};
 use crate::error::{MaskError, Syntax};
 use crate::pointer::KEY_BYTES_MAX;
@@ -51,7 +52,7 @@ impl Machine {
         }
         if byte == b'"' {
             let reader = if self.collecting { Reader::Scalar } else { Reader::Nobody };
-            self.begin_string(cur, reader, false);
+            self.begin_string(cur, reader, false)?;
         } else if let Some(number) = Number::first(byte) {
             if self.collecting {
                 self.scalar.plain(&[byte]);

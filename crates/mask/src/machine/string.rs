@@ -62,20 +62,27 @@ impl Reading {
 }
 
 impl Machine {
-    /// Starts a string; the cursor stands on its quote.
+    /// Starts a string; the cursor stands on its quote. Most strings are plain and whole in their
+    /// chunk, and end here as well.
     pub(super) fn begin_string<S: Sink>(
         &mut self,
         cur: &mut Cursor<'_, S>,
         reader: Reader,
         is_key: bool,
-    ) {
+    ) -> Result<(), MaskError> {
         self.reading.reader = reader;
         self.reading.is_key = is_key;
         if reader == Reader::Scalar {
             self.scalar.raw(b"\"");
         }
-        cur.at += 1;
         self.state = State::String;
+        cur.at += 1;
+        let run = scan::plain(cur.rest());
+        self.content(cur, run);
+        match cur.peek() {
+            Some(b'"') => self.end_string(cur),
+            _ => Ok(()),
+        }
     }
 
     /// Reads on in a string until its end or the end of the chunk.
