@@ -47,6 +47,9 @@ pub mod store;
 mod tlv;
 mod value;
 pub mod verify;
+#[cfg(test)]
+#[cfg(feature = "write")]
+mod verify_tests;
 
 pub use canonical::{BadScalar, EXPONENT_MAX};
 pub use tlv::TlvError;
