@@ -14,6 +14,8 @@
     )
 )]
 
+#[cfg(feature = "write")]
+mod active;
 pub mod anchor;
 #[cfg(feature = "write")]
 mod batch;

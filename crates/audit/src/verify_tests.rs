@@ -225,3 +225,20 @@ fn a_directory_that_is_not_there_is_an_error_and_not_a_whole_log() {
     assert!(verify(&dir.path().join("none")).is_err());
     assert!(verify(dir.path()).unwrap().is_whole());
 }
+
+#[test]
+fn a_live_log_is_read_up_to_its_last_whole_frame_and_from_any_record() {
+    let fs = log("log/1");
+    let seqs = |fs: &SimFs, from| -> Vec<u64> {
+        let leaves = crate::search::leaves_in(fs).unwrap().starting_at(from);
+        leaves.map(|found| found.unwrap().leaf.head.seq).collect()
+    };
+    for from in 0..=17 {
+        assert_eq!(seqs(&fs, from), (from..17).collect::<Vec<_>>());
+    }
+    let last = segments(&fs).pop().unwrap();
+    let mut bytes = fs.bytes(&last);
+    bytes.truncate(bytes.len() - 1);
+    fs.put(&last, bytes);
+    assert_eq!(seqs(&fs, 0), (0..16).collect::<Vec<_>>());
+}
