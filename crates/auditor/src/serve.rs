@@ -24,8 +24,8 @@ const STOP_NS_MAX: u64 = 1_000_000_000;
 ///
 /// Callers that were answered together come back together: without waiting, two half batches may
 /// alternate, each with its own sync. A lone writer never waits. On a disk that syncs in 0.16 ms
-/// waiting gained nothing at 64 and 1,024 in flight and cost up to a fifth in longer runs, so it
-/// is off unless asked for; `bench::measure` compares the two on the disk at hand.
+/// six runs showed no difference beyond their noise at 64 and 1,024 in flight, so the simpler one
+/// is the default; `bench::measure` compares the two on the disk at hand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Linger {
     /// Commit at once whatever is there.
