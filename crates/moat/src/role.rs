@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::RoleArgs;
 
+/// The log's folder, for a role that has made it its working folder.
+const LOG: &str = ".";
+
 /// What the supervisor tells a role on its command line.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Settings {
@@ -59,6 +62,9 @@ pub(crate) fn run(args: &RoleArgs) -> Result<ExitCode> {
             moat_admin::run(prepared)?;
         }
         "auditor" => {
+            // Entered before the user changes: the folders above may be closed to that user.
+            std::env::set_current_dir(&settings.dir)
+                .with_context(|| settings.dir.display().to_string())?;
             let options = auditor_options(&settings);
             jail(&settings, Role::Auditor, &control)?;
             moat_auditor::run(&options, &control).with_context(|| "the auditor cannot go on")?;
@@ -70,11 +76,10 @@ pub(crate) fn run(args: &RoleArgs) -> Result<ExitCode> {
 
 /// Read before the jail closes: the kernel's boot id is a file.
 fn auditor_options(settings: &Settings) -> AuditorOptions {
-    let mut options = AuditorOptions::new(&settings.dir, &settings.origin);
+    let mut options = AuditorOptions::new(LOG, &settings.origin);
     options.segment_bytes = settings.segment_bytes;
-    options.boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .ok()
-        .and_then(|text| {
+    options.boot_id =
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().and_then(|text| {
             let digits = text.trim().replace('-', "");
             data_encoding::HEXLOWER.decode(digits.as_bytes()).ok()?.try_into().ok()
         });
@@ -82,11 +87,12 @@ fn auditor_options(settings: &Settings) -> AuditorOptions {
 }
 
 fn jail(settings: &Settings, role: Role, control: &Channel) -> Result<()> {
-    let user = settings
-        .user
-        .as_ref()
-        .map(|(name, uid, gid)| User { name: name.clone(), uid: *uid, gid: *gid });
-    let writable = if role == Role::Auditor { vec![settings.dir.clone()] } else { Vec::new() };
+    let user = settings.user.as_ref().map(|(name, uid, gid)| User {
+        name: name.clone(),
+        uid: *uid,
+        gid: *gid,
+    });
+    let writable = if role == Role::Auditor { vec![LOG.into()] } else { Vec::new() };
     let report = enter(&Jail { role, user, writable })?;
     if settings.strict && !report.is_complete() {
         bail!("{}: {report:?}", moat_model::code::system::SANDBOX.id);

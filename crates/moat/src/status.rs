@@ -19,8 +19,7 @@ const WAIT: Duration = Duration::from_secs(35);
 
 /// Asks the admin socket; gives status and body.
 pub(crate) fn ask(socket: &Path, method: &str, path: &str) -> Result<(u16, String)> {
-    let missing =
-        || format!("{}: {} ({})", NOT_RUNNING.id, NOT_RUNNING.en.title, socket.display());
+    let missing = || format!("{}: {} ({})", NOT_RUNNING.id, NOT_RUNNING.en.title, socket.display());
     let mut stream = UnixStream::connect(socket).with_context(missing)?;
     stream.set_read_timeout(Some(WAIT))?;
     stream.set_write_timeout(Some(WAIT))?;

@@ -25,6 +25,8 @@ use crate::role::{Entered, Settings};
 
 /// How often files are looked at and roles are asked how they are.
 const TICK: Duration = Duration::from_millis(500);
+/// The same while something is not ready: starting must not wait for a slow tick.
+const TICK_STARTING: Duration = Duration::from_millis(20);
 /// How long roles may take to finish: the gateway drains 30 s.
 const STOP: Duration = Duration::from_secs(32);
 /// Signals, each with the byte that stands for it in the pipe.
@@ -114,12 +116,12 @@ impl Supervisor {
         self.auditor.start()?;
         self.start_gateway()?;
         self.start_admin()?;
-        let mut tick = Instant::now() + TICK;
+        let mut tick = Instant::now() + TICK_STARTING;
         while !self.is_stopping {
             self.wait(tick)?;
             self.restart_ended()?;
             if Instant::now() >= tick {
-                tick = Instant::now() + TICK;
+                tick = Instant::now() + if self.was_ready { TICK } else { TICK_STARTING };
                 self.every_tick();
             }
         }
