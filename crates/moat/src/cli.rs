@@ -22,6 +22,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show everything on this machine: certificates, services, a dozen calls, the log.
+    ///
+    /// Makes ./.moat-demo anew, starts an accounts service and the gateway with all its roles, makes
+    /// real calls over mutual TLS and checks each against the log; then verifies the log and finds
+    /// a flipped bit in a copy. Stays up for your own calls unless --exit is given.
+    Demo(DemoArgs),
     /// Run the gateway: a supervisor and its roles.
     ///
     /// Started by root, each role becomes a user of its own (moat-app, moat-audit, moat-admin).
@@ -55,6 +61,19 @@ pub(crate) enum Command {
     /// Run one role; only the supervisor does this.
     #[command(hide = true)]
     Role(RoleArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// End after the last line; exit 0 only if every line came out as expected.
+    #[arg(long)]
+    pub(crate) exit: bool,
+    /// First of three ports: gateway, accounts service, probes.
+    #[arg(long, value_name = "PORT", default_value_t = 8443)]
+    pub(crate) port_base: u16,
+    /// Language of the lines.
+    #[arg(long, value_parser = ["en", "zh"])]
+    pub(crate) lang: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod audit;
 mod ca;
 mod check;
 mod cli;
+mod demo;
 mod exit;
 mod explain;
 mod policy;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     init_log(cli.log.as_deref());
     let done = match cli.command {
+        Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Schema => check::schema(),

@@ -1,0 +1,244 @@
+//! Everything the demo needs: folder, certificates, configuration, processes.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use moat_admin::messages::State;
+use moat_ca::{Authority, LeafRequest};
+
+use super::client::Client;
+use super::say::Say;
+use crate::ca::now_s;
+use crate::status;
+
+const FOLDER: &str = ".moat-demo";
+/// A folder without this file was not made here and is not touched.
+const MARK: &str = "made-by-moat-demo";
+const CONFIG: &str = include_str!("../../../../examples/demo/moat.yaml");
+const POLICY: [(&str, &str); 3] = [
+    ("authz.rego", include_str!("../../../../examples/demo/policy/authz.rego")),
+    ("authz_test.rego", include_str!("../../../../examples/demo/policy/authz_test.rego")),
+    ("limits.json", include_str!("../../../../examples/demo/policy/limits.json")),
+];
+/// User ids for the roles when root runs the demo: no user of that number need exist.
+const USERS: &str = "\nusers: { gateway: \"64001\", auditor: \"64002\", admin: \"64003\" }\n";
+/// Longest wait for everything to be ready.
+const START: Duration = Duration::from_secs(20);
+
+pub(crate) struct Ports {
+    pub(crate) gateway: u16,
+    accounts: u16,
+    probes: u16,
+}
+
+pub(crate) struct Setup {
+    pub(crate) dir: PathBuf,
+    pub(crate) ports: Ports,
+    pub(crate) program: PathBuf,
+    children: Vec<(&'static str, Child)>,
+}
+
+impl Setup {
+    /// Makes folder, certificates and configuration anew.
+    pub(crate) fn make(port_base: u16, say: &mut Say) -> Result<Setup> {
+        say.step("certificates, policy and configuration", "证书、策略与配置");
+        let dir = PathBuf::from(FOLDER);
+        if dir.exists() {
+            if !dir.join(MARK).exists() {
+                bail!("{FOLDER} was not made by the demo; move it away first");
+            }
+            fs::remove_dir_all(&dir).with_context(|| format!("{FOLDER} cannot be removed"))?;
+        }
+        fs::create_dir_all(dir.join("policy"))?;
+        fs::write(dir.join(MARK), "`moat demo` removes and remakes this folder.\n")?;
+        let ports = Ports {
+            gateway: port_base,
+            accounts: port_base.checked_add(1).context("--port-base is too high")?,
+            probes: port_base.checked_add(2).context("--port-base is too high")?,
+        };
+        let program = std::env::current_exe()?;
+        let setup = Setup { dir, ports, program, children: Vec::new() };
+        setup.issue(say)?;
+        setup.write_config()?;
+        Ok(setup)
+    }
+
+    fn issue(&self, say: &Say) -> Result<()> {
+        let pki = self.dir.join("pki");
+        let now = now_s();
+        let authority = Authority::create("Moat Demo", now)?;
+        moat_ca::save(&authority, &pki)?;
+        let issue = |stem: &str, uris: &[&str], from_s: i64, days: i64| -> Result<()> {
+            let mut request = LeafRequest::spiffe("spiffe://bank.test/x", from_s);
+            stem.clone_into(&mut request.common_name);
+            request.uris = uris.iter().map(|uri| (*uri).to_owned()).collect();
+            request.names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+            request.organization = Some("Demo Bank".to_owned());
+            request.valid_s = days * 86_400;
+            Ok(moat_ca::write_identity(&authority.issue(&request)?, &pki, stem)?)
+        };
+        for name in ["gateway", "accounts", "teller", "auditor"] {
+            issue(name, &[&format!("spiffe://bank.test/{name}")], now, 30)?;
+        }
+        issue("expired", &["spiffe://bank.test/teller"], now - 10 * 86_400, 1)?;
+        issue("stranger", &["spiffe://other.test/teller"], now, 30)?;
+        issue("twofold", &["spiffe://bank.test/teller", "spiffe://bank.test/auditor"], now, 30)?;
+        say.note(&format!("{}/root.pem, 7 identities", pki.display()));
+        Ok(())
+    }
+
+    fn write_config(&self) -> Result<()> {
+        let port = |text: String, from: &str, to: u16| {
+            text.replace(&format!("127.0.0.1:{from}"), &format!("127.0.0.1:{to}"))
+        };
+        let mut config = port(CONFIG.to_owned(), "8443", self.ports.gateway);
+        config = port(config, "8444", self.ports.accounts);
+        config = port(config, "8445", self.ports.probes);
+        if rustix::process::geteuid().is_root() {
+            config.push_str(USERS);
+        }
+        fs::write(self.dir.join("moat.yaml"), config)?;
+        fs::write(self.dir.join("moat.schema.json"), moat_config::schema_json()?)?;
+        for (name, text) in POLICY {
+            fs::write(self.dir.join("policy").join(name), text)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the accounts service and the gateway and waits until all is ready.
+    pub(crate) async fn start(&mut self, say: &mut Say) -> Result<()> {
+        say.step("starting the accounts service and the gateway", "启动账户服务与网关");
+        self.start_accounts()?;
+        let begun = Instant::now();
+        let mut serve = Command::new(&self.program);
+        serve.args(["serve", "--config"]).arg(self.dir.join("moat.yaml"));
+        self.spawn("gateway", serve)?;
+        loop {
+            if let Some(state) = self.state().filter(State::is_ready) {
+                let took = begun.elapsed().as_millis();
+                say.note(&format!("{} {took} ms", say.pick("gateway ready after", "网关就绪用时")));
+                for role in &state.roles {
+                    say.note(&format!(
+                        "{:<8} pid {} uid {} landlock {} seccomp {}",
+                        role.name, role.pid, role.uid, role.landlock, role.seccomp
+                    ));
+                }
+                return Ok(());
+            }
+            self.check_alive()?;
+            if begun.elapsed() > START {
+                bail!("not ready in time; see {FOLDER}/gateway.log");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn start_accounts(&mut self) -> Result<()> {
+        let program = self.program.with_file_name("moat-accounts");
+        if !program.exists() {
+            bail!(
+                "{} is missing: build it with `cargo build -p moat-accounts`, or run `make demo`",
+                program.display()
+            );
+        }
+        let pki = self.dir.join("pki");
+        let mut command = Command::new(program);
+        command
+            .arg(format!("--listen=127.0.0.1:{}", self.ports.accounts))
+            .arg("--cert")
+            .arg(pki.join("accounts.pem"))
+            .arg("--key")
+            .arg(pki.join("accounts.key"))
+            .arg("--trust")
+            .arg(pki.join("root.pem"))
+            .arg("--data")
+            .arg(self.dir.join("accounts.redb"))
+            .args(["--allow-spiffe", "spiffe://bank.test/gateway", "--seed"]);
+        self.spawn("accounts", command)
+    }
+
+    fn spawn(&mut self, name: &'static str, mut command: Command) -> Result<()> {
+        let log = File::create(self.dir.join(format!("{name}.log")))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("{name} cannot be started"))?;
+        self.children.push((name, child));
+        Ok(())
+    }
+
+    /// An early end of a process is told with the last lines of its log.
+    fn check_alive(&mut self) -> Result<()> {
+        for (name, child) in &mut self.children {
+            if let Some(status) = child.try_wait()? {
+                let log = self.dir.join(format!("{name}.log"));
+                let text = fs::read_to_string(log).unwrap_or_default();
+                let tail: Vec<&str> = text.lines().rev().take(5).collect();
+                let tail: Vec<&str> = tail.into_iter().rev().collect();
+                bail!("{name} ended ({status}):\n{}", tail.join("\n"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the gateway says of itself; nothing while it is not there yet.
+    pub(crate) fn state(&self) -> Option<State> {
+        let socket = self.dir.join("admin.sock");
+        let (_, body) = status::ask(&socket, "GET", "/v1/status").ok()?;
+        serde_json::from_str(&body).ok()
+    }
+
+    /// A caller with the identity `stem`, or without any.
+    pub(crate) fn client(&self, stem: Option<&str>) -> Result<Client> {
+        let read = |name: String| {
+            let path = self.dir.join("pki").join(name);
+            fs::read(&path).with_context(|| path.display().to_string())
+        };
+        let trust = read("root.pem".to_owned())?;
+        let port = self.ports.gateway;
+        match stem {
+            None => Client::new(port, &trust, None),
+            Some(stem) => {
+                let (chain, key) = (read(format!("{stem}.pem"))?, read(format!("{stem}.key"))?);
+                Client::new(port, &trust, Some((&chain, &key)))
+            }
+        }
+    }
+
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.dir.join("audit")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        Path::new(&self.dir).join(name)
+    }
+
+    /// Ends what was started: politely, then not.
+    pub(crate) fn stop(&mut self) {
+        for (_, child) in self.children.iter_mut().rev() {
+            if let Some(pid) =
+                i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw)
+            {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        self.children.clear();
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
