@@ -166,7 +166,11 @@ impl Role {
     }
 
     fn serve(mut self) -> Result<(), Error> {
-        while let Some((message, descriptors)) = receive(&self.control)? {
+        loop {
+            let Some((message, descriptors)) = receive(&self.control)? else {
+                // Nothing can be recorded any more, so there is nothing to drain for.
+                return Err(Error::Control("the supervisor is gone".to_owned()));
+            };
             match message {
                 ToGateway::Link { worker } => {
                     for descriptor in descriptors {
