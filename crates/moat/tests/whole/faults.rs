@@ -1,0 +1,190 @@
+//! A service that fails in every way there is.
+
+use std::time::{Duration, Instant};
+
+use moat_audit::record::{Kind, Outcome};
+
+use crate::support::{Client, Gateway, Options, Pki, Service, eventually, free_address, request};
+
+async fn bank() -> (Pki, Service, Gateway, Client) {
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let gateway = Gateway::start(&pki, service.address, Options::default()).await;
+    let client = Client::http1(&pki, gateway.address, "teller").await;
+    (pki, service, gateway, client)
+}
+
+const PAY: &str = "{\"amount\":\"10.00\",\"secret\":\"张三丰\"}";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_hangs_leaves_a_write_unknown_within_the_deadline() {
+    let (_pki, _service, gateway, mut client) = bank().await;
+    let begun = Instant::now();
+    let answer = client.post("/write/hang", PAY).await;
+    let taken = begun.elapsed();
+    assert_eq!((answer.status, answer.code().as_str()), (504, "MOAT-U003"), "{answer:?}");
+    assert!(taken < Duration::from_millis(2_500), "{taken:?}");
+    let outcome = gateway.outcome("write/hang").await;
+    assert_eq!(outcome, (Outcome::Unknown, "MOAT-U003".to_owned()));
+    // A streamed body that is complete is bounded by the same deadline.
+    let begun = Instant::now();
+    let answer = client.post("/post/hang", PAY).await;
+    let taken = begun.elapsed();
+    assert_eq!((answer.status, answer.code().as_str()), (504, "MOAT-U003"), "{answer:?}");
+    assert!(taken < Duration::from_millis(2_500), "streamed: {taken:?}");
+    let answer = client.get("/masked/hang").await;
+    assert_eq!((answer.status, answer.code().as_str()), (504, "MOAT-U003"), "{answer:?}");
+    let answer = client.get("/masked/drip").await;
+    assert!(answer.status == 502 || answer.status == 504, "{answer:?}");
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_breaks_leaves_a_write_unknown() {
+    let (_pki, service, gateway, mut client) = bank().await;
+    for (action, codes) in [
+        ("reset-at-once", ["MOAT-U004", "MOAT-U004"]),
+        ("reset-in-head", ["MOAT-U004", "MOAT-U006"]),
+        ("reset-in-body", ["MOAT-U004", "MOAT-U006"]),
+        ("short", ["MOAT-U004", "MOAT-U006"]),
+        ("both", ["MOAT-U006", "MOAT-U006"]),
+        ("garbage", ["MOAT-U006", "MOAT-U006"]),
+        ("bad-chunk", ["MOAT-U006", "MOAT-U006"]),
+    ] {
+        let mut call = request("POST", &format!("/write/{action}"), PAY);
+        call.headers_mut().insert("content-type", "application/json".parse().unwrap());
+        call.headers_mut().insert("x-mark", action.parse().unwrap());
+        let answer = client.send(call).await.unwrap();
+        assert!(codes.contains(&answer.code().as_str()), "{action}: {answer:?}");
+        let status = if answer.code() == "MOAT-U004" { 504 } else { 502 };
+        assert_eq!(answer.status, status, "{action}");
+        let object = format!("write/{action}");
+        let outcome = gateway.outcome(&object).await;
+        assert_eq!(outcome, (Outcome::Unknown, answer.code()), "{action}");
+        assert_eq!(service.marked(action), 1, "{action} was sent more than once");
+        // The broken connection is not used again.
+        let answer = client.get("/masked/ok").await;
+        assert_eq!(answer.status, 200, "after {action}: {answer:?}");
+    }
+    gateway.assert_whole();
+    assert!(gateway.verify().unpaired.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_after_an_answer_reach_nobody() {
+    let (_pki, service, gateway, mut client) = bank().await;
+    let answer = client.get("/masked/long").await;
+    let is_refused = answer.status == 502;
+    assert!(is_refused || answer.json()["ok"] == true, "{answer:?}");
+    for _ in 0..5 {
+        let answer = client.get("/masked/ok").await;
+        assert_eq!((answer.status, &answer.json()["n"]), (200, &1.into()), "{answer:?}");
+    }
+    assert!(service.connections() >= 2, "the connection was used again");
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_away_fails_a_write_and_says_so() {
+    let pki = Pki::new();
+    let gateway = Gateway::start(&pki, free_address(), Options::default()).await;
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
+    let answer = client.post("/write/x", PAY).await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "MOAT-U001"), "{answer:?}");
+    let outcome = gateway.outcome("write/x").await;
+    assert_eq!(outcome, (Outcome::Failed, "MOAT-U001".to_owned()));
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_with_another_identity_gets_nothing() {
+    let pki = Pki::new();
+    let service = Service::start_as(&pki, "impostor", &["http/1.1"]).await;
+    let gateway = Gateway::start(&pki, service.address, Options::default()).await;
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
+    let answer = client.post("/write/x", PAY).await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "MOAT-U002"), "{answer:?}");
+    assert_eq!(gateway.outcome("write/x").await.0, Outcome::Failed);
+    assert_eq!(service.paths(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_masked_never_passes() {
+    let (_pki, _service, gateway, mut client) = bank().await;
+    for action in ["text", "gzip", "broken-json"] {
+        let answer = client.get(&format!("/masked/{action}")).await;
+        assert_eq!((answer.status, answer.code().as_str()), (502, "MOAT-M010"), "{action}");
+        assert!(!String::from_utf8_lossy(&answer.body).contains("13800138000"), "{action}");
+    }
+    let answer = client.get("/masked/endless").await;
+    assert_eq!((answer.status, answer.code().as_str()), (502, "MOAT-U005"), "{answer:?}");
+    let answer = client.get("/masked/ok").await;
+    assert_eq!(answer.status, 200);
+    assert!(!String::from_utf8_lossy(&answer.body).contains("张三丰"), "{answer:?}");
+    let answer = client.post("/write/x", "{\"amount\":").await;
+    assert_eq!((answer.status, answer.code().as_str()), (400, "MOAT-M001"), "{answer:?}");
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_before_the_body_was_read_is_passed_on() {
+    let (_pki, _service, gateway, mut client) = bank().await;
+    let answer = client.post("/write/early", PAY).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let answer = client.post("/post/early", &"x".repeat(3_000_000)).await;
+    let is_unknown = answer.status == 504 && answer.code() == "MOAT-U004";
+    assert!(answer.status == 200 || is_unknown, "{answer:?}");
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endless_stream_is_bounded_and_ends_with_its_caller() {
+    let (_pki, _service, gateway, mut client) = bank().await;
+    let before = gateway.memory_kib("gateway");
+    let mut answer = client.begin(request("GET", "/pass/endless", "")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let until = Instant::now() + Duration::from_secs(2);
+    let mut read = 0;
+    while Instant::now() < until {
+        let frame = http_body_util::BodyExt::frame(answer.body_mut()).await.unwrap().unwrap();
+        read += frame.data_ref().map_or(0, bytes::Bytes::len);
+    }
+    let grown = gateway.memory_kib("gateway").saturating_sub(before);
+    assert!(grown < 16 * 1024, "memory grew by {grown} KiB");
+    drop((answer, client));
+    let closing = gateway
+        .record("closing record", |b| b.parent_seq.is_some() && b.object == "pass/endless")
+        .await;
+    assert_eq!(closing.outcome, Some(Outcome::Aborted));
+    assert!(closing.bytes_out >= read as u64, "{} of {read}", closing.bytes_out);
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_is_never_sent_twice_even_when_its_pooled_connection_dies() {
+    let (pki, service, gateway, mut client) = bank().await;
+    for round in 0..20 {
+        // A fresh connection each round: the first call makes it, the second finds it dead.
+        let (first, second) = (format!("a{round}"), format!("b{round}"));
+        for mark in [&first, &second] {
+            let mut call = request("POST", "/write/once", PAY);
+            call.headers_mut().insert("content-type", "application/json".parse().unwrap());
+            call.headers_mut().insert("x-mark", mark.parse().unwrap());
+            let answer = client.send(call).await.unwrap();
+            assert!(matches!(answer.status, 200 | 504), "{answer:?}");
+            assert!(service.marked(mark) <= 1, "{mark} was sent {} times", service.marked(mark));
+            if answer.status == 200 {
+                assert_eq!(service.marked(mark), 1);
+            }
+        }
+    }
+    drop(Client::http1(&pki, gateway.address, "teller").await);
+    gateway.assert_whole();
+    let outcomes = gateway.records(Kind::Outcome);
+    assert_eq!(outcomes.len(), 40);
+    let report = gateway.verify();
+    eventually("every intent has its outcome", Duration::from_secs(2), || {
+        report.unpaired.is_empty().then_some(())
+    })
+    .await;
+}
