@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use moat_audit::record::{Kind, Outcome};
 use rustix::process::{Signal, kill_process, test_kill_process};
 
-use crate::support::{Answer, Client, Gateway, Options, Pki, Service, eventually, request};
+use crate::support::{Answer, Client, Gateway, Options, Pki, Service, eventually, request, say};
 
 const PAY: &str = "{\"amount\":\"10.00\"}";
 
@@ -249,7 +249,7 @@ impl SmallDisk {
             return Some(SmallDisk(at.to_path_buf()));
         }
         assert!(std::env::var("CI").is_err(), "CI promises the right to mount");
-        eprintln!("SKIPPED: no right to mount a small file system here");
+        say("SKIPPED: no right to mount a small file system here");
         None
     }
 }
@@ -312,4 +312,93 @@ async fn a_full_disk_refuses_calls_and_freed_space_is_found_without_a_restart() 
     assert_recorded(&gateway, &all);
     gateway.stop();
     gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_auditor_that_dies_while_the_disk_is_full_comes_back_when_there_is_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("disk");
+    let Some(_disk) = SmallDisk::mount(&at, "size=8m") else { return };
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let audit_dir = Some(at.join("audit"));
+    let options = Options { segment_mib: 1, audit_dir, ..Options::default() };
+    let mut gateway = Gateway::start(&pki, service.address, options).await;
+    let mut client = Client::http2(&pki, gateway.address, "teller").await;
+    assert_eq!(client.get("/masked/ok").await.status, 200);
+    let filler = at.join("filler");
+    assert!(std::fs::write(&filler, vec![0; 16 << 20]).is_err());
+    assert!(gateway.kill_role("auditor"));
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    let answer = client.get("/masked/ok").await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(matches!(answer.code().as_str(), "MOAT-A002" | "MOAT-A003"), "{answer:?}");
+    assert!(!gateway.is_ready());
+    std::fs::remove_file(&filler).unwrap();
+    gateway.wait_ready().await;
+    assert_eq!(client.get("/masked/ok").await.status, 200);
+    gateway.stop();
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_may_only_be_read_refuses_calls_until_it_may_be_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("disk");
+    let Some(_disk) = SmallDisk::mount(&at, "size=16m") else { return };
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let audit_dir = Some(at.join("audit"));
+    let options = Options { segment_mib: 1, audit_dir, ..Options::default() };
+    let mut gateway = Gateway::start(&pki, service.address, options).await;
+    let mut client = Client::http2(&pki, gateway.address, "teller").await;
+    assert_eq!(client.get("/masked/ok").await.status, 200);
+    let remount = |how: &str| {
+        let done = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&at).output();
+        done.unwrap().status.success()
+    };
+    // The kernel refuses while the auditor holds a segment open for writing: only between two
+    // auditors can that happen.
+    assert!(!remount("ro"));
+    let auditor = gateway.role("auditor").unwrap();
+    eventually("the file system is read-only", Duration::from_secs(5), || {
+        gateway.kill_role("auditor");
+        remount("ro").then_some(())
+    })
+    .await;
+    let answer = client.get("/masked/ok").await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(!gateway.is_ready());
+    assert!(remount("rw"));
+    gateway.wait_ready().await;
+    assert_ne!(gateway.role("auditor"), Some(auditor));
+    assert_eq!(client.get("/masked/ok").await.status, 200);
+    gateway.stop();
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_under_way_when_the_auditor_dies_keeps_one_true_outcome() {
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let mut gateway = Gateway::start(&pki, service.address, Options::default()).await;
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
+    let mut pay = request("POST", "/write/slow", PAY);
+    pay.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    let call = tokio::spawn(async move { client.send(pay).await.unwrap() });
+    eventually("the service has the call", Duration::from_secs(5), || {
+        (!service.paths().is_empty()).then_some(())
+    })
+    .await;
+    assert!(gateway.kill_role("auditor"));
+    let answer = call.await.unwrap();
+    // The auditor came back, found an intent without outcome, and called it UNKNOWN; then the
+    // gateway learnt what became of it.
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let outcomes = gateway.records(Kind::Outcome);
+    let outcomes: Vec<_> = outcomes.iter().filter_map(|body| body.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Unknown, Outcome::Committed]);
+    gateway.stop();
+    gateway.assert_whole();
+    assert!(gateway.verify().unpaired.is_empty());
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use moat_audit::record::{Kind, Outcome};
+use moat_audit::record::{Body, Kind, Outcome};
 
 use crate::support::{Client, Gateway, Options, Pki, Service, eventually, free_address, request};
 
@@ -187,4 +187,88 @@ async fn a_write_is_never_sent_twice_even_when_its_pooled_connection_dies() {
         report.unpaired.is_empty().then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_caller_goes_away_is_finished_and_recorded() {
+    let (pki, service, gateway, _client) = bank().await;
+    for (at, is_http2) in [false, true].into_iter().enumerate() {
+        let teller = pki.identity("teller");
+        let mut client = Client::connect(&pki, gateway.address, &teller, is_http2).await.unwrap();
+        let mut call = request("POST", &format!("/write/{at}/slow"), PAY);
+        call.headers_mut().insert("content-type", "application/json".parse().unwrap());
+        let task = tokio::spawn(async move { client.send(call).await });
+        eventually("the service has the call", Duration::from_secs(5), || {
+            (service.paths().len() > at).then_some(())
+        })
+        .await;
+        task.abort();
+        let object = format!("write/{at}/slow");
+        let fits = |b: &Body| b.kind == Kind::Outcome && b.object == object;
+        let outcome = gateway.record("outcome", fits).await;
+        assert_eq!(outcome.outcome, Some(Outcome::Committed), "HTTP/2: {is_http2}");
+        assert_eq!(outcome.answered, Some(false), "HTTP/2: {is_http2}");
+    }
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_lets_open_calls_end() {
+    let (pki, service, mut gateway, mut one) = bank().await;
+    let mut two = Client::http2(&pki, gateway.address, "teller").await;
+    let idle = Client::http1(&pki, gateway.address, "teller").await;
+    let calls = [
+        tokio::spawn(async move { one.get("/masked/slow").await.status }),
+        tokio::spawn(async move { two.get("/pass/slow").await.status }),
+    ];
+    eventually("the service has the calls", Duration::from_secs(5), || {
+        (service.paths().len() == 2).then_some(())
+    })
+    .await;
+    let begun = Instant::now();
+    gateway.stop();
+    for call in calls {
+        assert_eq!(call.await.unwrap(), 200);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    drop(idle);
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_upload_is_answered_while_the_caller_still_sends() {
+    let (pki, _service, gateway, mut client) = bank().await;
+    let teller = pki.identity("teller");
+    // Denied, no route, too long: nobody reads these bodies.
+    for (path, status) in [("/denied/x", 403), ("/nowhere", 404), ("/write/x", 413)] {
+        let body = format!("{{\"amount\":\"1.00\",\"x\":\"{}\"}}", "x".repeat(2_000_000));
+        for is_http2 in [false, true] {
+            let mut fresh =
+                Client::connect(&pki, gateway.address, &teller, is_http2).await.unwrap();
+            let mut call = request("POST", path, &body);
+            call.headers_mut().insert("content-type", "application/json".parse().unwrap());
+            let answer = fresh.send(call).await.unwrap();
+            assert_eq!(answer.status, status, "{path}, HTTP/2: {is_http2}: {answer:?}");
+        }
+    }
+    assert_eq!(client.get("/masked/ok").await.status, 200);
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http2_service_that_hangs_or_breaks_is_bounded_too() {
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["h2"]).await;
+    let options = Options { protocol: "http2", ..Options::default() };
+    let gateway = Gateway::start(&pki, service.address, options).await;
+    let mut client = Client::http2(&pki, gateway.address, "teller").await;
+    let answer = client.post("/write/hang", PAY).await;
+    assert_eq!((answer.status, answer.code().as_str()), (504, "MOAT-U003"), "{answer:?}");
+    assert_eq!(gateway.outcome("write/hang").await.0, Outcome::Unknown);
+    let answer = client.post("/write/reset", PAY).await;
+    assert_eq!((answer.status, answer.code().as_str()), (504, "MOAT-U004"), "{answer:?}");
+    assert_eq!(gateway.outcome("write/reset").await.0, Outcome::Unknown);
+    let answer = client.get("/masked/ok").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    gateway.assert_whole();
 }

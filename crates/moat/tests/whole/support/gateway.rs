@@ -26,8 +26,7 @@ pub(crate) struct Options {
     pub(crate) audit_dir: Option<PathBuf>,
     pub(crate) segment_mib: u32,
     pub(crate) deadline_ms: u64,
-    /// More routes, as YAML list items.
-    pub(crate) routes: String,
+    pub(crate) connections_max: u32,
 }
 
 impl Default for Options {
@@ -38,7 +37,7 @@ impl Default for Options {
             audit_dir: None,
             segment_mib: 16,
             deadline_ms: 1_500,
-            routes: String::new(),
+            connections_max: 10_000,
         }
     }
 }
@@ -273,7 +272,8 @@ fn config(
     } else {
         ""
     };
-    let Options { protocol, service: name, segment_mib, deadline_ms, routes, .. } = options;
+    let Options { protocol, service: name, segment_mib, deadline_ms, connections_max, .. } =
+        options;
     let (audit_dir, socket) = (audit_dir.display(), socket.display());
     format!(
         r#"apiVersion: moat/v1
@@ -282,6 +282,7 @@ trust_domain: bank.test
 listeners:
   - name: partners
     bind: {address}
+    connections_max: {connections_max}
     tls:
       identities: [{{ certificate: "file:pki/gateway.pem", key: "file:pki/gateway.key" }}]
       clients: [{{ role: partners, trust: "file:pki/root.pem" }}]
@@ -332,7 +333,7 @@ routes:
     audit: {{ object: "grpc/{{method}}", op: SEL }}
     body_bytes_max: 0
     deadline_ms: {deadline_ms}
-{routes}policy: {{ bundle: "file:policy/" }}
+policy: {{ bundle: "file:policy/" }}
 audit: {{ dir: "{audit_dir}", origin: bank.test/audit/whole, segment_mib: {segment_mib} }}
 admin: {{ socket: "{socket}", probes: "{probes}" }}
 workers: 2

@@ -10,7 +10,13 @@ pub(crate) use gateway::{Gateway, Options, free_address, is_root, moat, proc_sta
 pub(crate) use pki::Pki;
 pub(crate) use service::{Pipe, Service};
 
+use std::io::Write;
 use std::time::{Duration, Instant};
+
+/// Says something that a passing test is allowed to say: libtest keeps back what macros print.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
 
 /// Waits until `done` gives something; fails the test with `what` after `wait`.
 pub(crate) async fn eventually<T>(

@@ -245,6 +245,10 @@ async fn serve_http1(mut io: TlsStream<TcpStream>, seen: &Seen) -> io::Result<()
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 return Ok(());
             }
+            "slow" => {
+                tokio::time::sleep(Duration::from_millis(800)).await;
+                json_answer(&good())
+            }
             "reset-at-once" => {
                 reset(io);
                 return Ok(());
@@ -366,7 +370,10 @@ async fn serve_http2(tls: TlsStream<TcpStream>, seen: Arc<Seen>) {
         async move {
             let mark = request.headers().get("x-mark").and_then(|v| v.to_str().ok());
             seen.note(request.uri().path(), mark);
-            Ok::<_, std::convert::Infallible>(answer_http2(request).await)
+            if request.uri().path().ends_with("/reset") {
+                return Err(io::Error::other("reset"));
+            }
+            Ok(answer_http2(request).await)
         }
     });
     let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
