@@ -75,6 +75,44 @@ async fn a_body_that_breaks_off_leaves_a_streamed_write_unknown() {
     assert_eq!(gateway.outcome("post/ok").await.0, Outcome::Unknown);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_are_reset_at_once_buy_no_free_work() {
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let options = Options { deadline_ms: 10_000, ..Options::default() };
+    let gateway = Gateway::start(&pki, service.address, options).await;
+    let mut hostile = Client::http2(&pki, gateway.address, "teller").await;
+    for _ in 0..600 {
+        let call = hostile.begin(request("GET", "/pass/hang", ""));
+        assert!(tokio::time::timeout(Duration::from_millis(2), call).await.is_err());
+    }
+    let forwarded = service.paths().len();
+    assert!((50..=101).contains(&forwarded), "{forwarded} calls at once for one connection");
+    let mut other = Client::http2(&pki, gateway.address, "teller").await;
+    assert_eq!(other.get("/masked/ok").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_expects_100_is_told_to_go_on() {
+    let (pki, _service, gateway) = bank("http1").await;
+    for route in ["write", "post"] {
+        let mut raw = Raw::new(&pki, gateway.address).await;
+        let body = "{\"amount\":\"10.00\"}";
+        let head = format!(
+            "POST /{route}/echo HTTP/1.1\r\n{HOST}Content-Type: application/json\r\n\
+             Expect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        raw.write(head.as_bytes()).await;
+        let (text, _) = raw.read_to_end(Duration::from_millis(500)).await;
+        assert_eq!(statuses(&text), [100], "{route}: {text}");
+        raw.write(body.as_bytes()).await;
+        let (text, _) = raw.read_to_end(Duration::from_millis(500)).await;
+        assert_eq!(statuses(&text), [200], "{route}: {text}");
+        assert!(!text.contains("expect"), "{text}");
+    }
+}
+
 /// Begins a large answer and stops reading; gives when and how the gateway recorded the end.
 async fn stops_reading(is_http2: bool) -> Duration {
     let (pki, _service, gateway) = bank("http1").await;
