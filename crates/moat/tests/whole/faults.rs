@@ -272,3 +272,34 @@ async fn an_http2_service_that_hangs_or_breaks_is_bounded_too() {
     assert_eq!(answer.status, 200, "{answer:?}");
     gateway.assert_whole();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_streamed_answer_that_breaks_off_is_never_taken_for_whole() {
+    let (pki, _service, gateway, _client) = bank().await;
+    let teller = pki.identity("teller");
+    for (number, is_http2) in [false, true].into_iter().enumerate() {
+        for action in ["reset-in-body", "short", "bad-chunk"] {
+            let mut client =
+                Client::connect(&pki, gateway.address, &teller, is_http2).await.unwrap();
+            let path = format!("/pass/{number}/{action}");
+            let answer = client.send(request("GET", &path, "")).await;
+            assert!(answer.is_err(), "{action}, HTTP/2: {is_http2}: {answer:?}");
+            let object = format!("pass/{number}/{action}");
+            let fits = |b: &Body| b.parent_seq.is_some() && b.object == object;
+            let closing = gateway.record(action, fits).await;
+            assert_eq!(closing.outcome, Some(Outcome::Aborted), "{action}");
+            assert_eq!(closing.code, "MOAT-U008", "{action}, HTTP/2: {is_http2}");
+            // The connection of before may be gone with its answer.
+            let mut client =
+                Client::connect(&pki, gateway.address, &teller, is_http2).await.unwrap();
+            let path = format!("/post/{number}/{action}");
+            let answer = client.send(request("POST", &path, PAY)).await;
+            assert!(answer.is_err(), "{action}, HTTP/2: {is_http2}: {answer:?}");
+            let object = format!("post/{number}/{action}");
+            let fits = |b: &Body| b.outcome == Some(Outcome::Unknown) && b.object == object;
+            gateway.record(action, fits).await;
+        }
+    }
+    gateway.assert_whole();
+    assert!(gateway.verify().unpaired.is_empty());
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use moat_audit::record::Kind;
 use moat_ca::Identity;
 use moat_model::Stage;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Client, Gateway, Options, Pki, Service, request, tls};
 
@@ -46,6 +46,27 @@ async fn a_caller_without_a_good_certificate_is_turned_away_with_a_record() {
     }
     assert_eq!(service.paths(), [""; 0]);
     gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_that_does_not_go_on_is_ended_with_a_record() {
+    let (_pki, _service, gateway) = bank().await;
+    let mut silent = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    let mut plain = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let gone = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+    drop(gone);
+    let begun = std::time::Instant::now();
+    let mut bytes = Vec::new();
+    let _ = plain.read_to_end(&mut bytes).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let _ = silent.read_to_end(&mut bytes).await;
+    let taken = begun.elapsed();
+    assert!((2_500..4_500).contains(&taken.as_millis()), "{taken:?}");
+    for code in ["MOAT-T006", "MOAT-T007", "MOAT-T008"] {
+        let record = gateway.record(code, |body| body.code == code).await;
+        assert_eq!(record.stage, Some(Stage::Handshake));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
