@@ -37,15 +37,19 @@ fn assert_recorded(gateway: &Gateway, seen: &Seen) {
 struct Load {
     is_over: Arc<AtomicBool>,
     good: Arc<AtomicUsize>,
+    /// Calls refused, and connections that broke.
+    bad: Arc<AtomicUsize>,
     callers: Vec<tokio::task::JoinHandle<Seen>>,
 }
 
 impl Load {
     fn start(pki: &Arc<Pki>, gateway: &Gateway, callers: usize) -> Load {
         let (is_over, good) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let bad = Arc::new(AtomicUsize::new(0));
         let address = gateway.address;
         let one = |number: usize| {
             let (pki, is_over, good) = (Arc::clone(pki), Arc::clone(&is_over), Arc::clone(&good));
+            let bad = Arc::clone(&bad);
             tokio::spawn(async move {
                 let identity = pki.identity("teller");
                 let (mut all, mut client) = (Seen::new(), None);
@@ -64,13 +68,19 @@ impl Load {
                     } else {
                         request("GET", "/masked/ok", "")
                     };
-                    let Ok(answer) = caller.send(call).await else { continue };
+                    let Ok(answer) = caller.send(call).await else {
+                        bad.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    };
                     match answer.status {
                         200 => {
                             assert!(all.insert(seen(&answer)), "one record for two answers");
                             good.fetch_add(1, Ordering::Relaxed);
                         }
-                        503 => tokio::time::sleep(Duration::from_millis(5)).await,
+                        503 => {
+                            bad.fetch_add(1, Ordering::Relaxed);
+                            tokio::time::sleep(Duration::from_millis(5)).await;
+                        }
                         other => panic!("{other}: {answer:?}"),
                     }
                     client = Some(caller);
@@ -79,7 +89,7 @@ impl Load {
             })
         };
         let callers = (0..callers).map(one).collect();
-        Load { is_over, good, callers }
+        Load { is_over, good, bad, callers }
     }
 
     fn good(&self) -> usize {
@@ -123,6 +133,8 @@ async fn survives_kills_of(role: &str) {
         (load.good() > before + 3).then_some(())
     })
     .await;
+    let bad = load.bad.load(Ordering::Relaxed);
+    assert!(role != "admin" || bad == 0, "{bad} calls suffered");
     let all = load.stop().await;
     gateway.stop();
     gateway.assert_whole();
