@@ -17,6 +17,8 @@ use crate::{AuditorError, AuditorOptions};
 
 /// How long an idle auditor sleeps while the sidecar is behind, in nanoseconds.
 const TICK_NS: u64 = 1_000_000_000;
+/// How often writing is tried again after it failed, while nobody commits, in nanoseconds.
+const AGAIN_NS: u64 = 250_000_000;
 /// How long the last acks may take to be sent when stopping, in nanoseconds.
 const STOP_NS_MAX: u64 = 1_000_000_000;
 
@@ -45,6 +47,8 @@ struct Server<'a> {
     /// Until when to wait for how many bodies.
     wait: Option<(u64, usize)>,
     trouble: Option<Nack>,
+    /// When writing was last tried while nobody committed.
+    tried_ns: u64,
     is_stopping: bool,
 }
 
@@ -65,6 +69,7 @@ pub(crate) fn serve(
         links: Vec::new(),
         wait: None,
         trouble: None,
+        tried_ns: 0,
         is_stopping: false,
     };
     server.say_ready(recovery);
@@ -217,11 +222,22 @@ impl Server<'_> {
         if let Some(link) = message.get("link") {
             self.take_link(link, fds);
         } else if message.get("status").is_some() {
+            self.try_again();
             self.say(&self.status());
         } else if message.get("stop").is_some() {
             self.is_stopping = true;
         } else {
             self.say(&json!({ "error": "unknown message" }));
+        }
+    }
+
+    /// Finds out whether writing works again. A gateway that is not ready gets no calls, so the
+    /// next commit might never come.
+    fn try_again(&mut self) {
+        let now_ns = self.clock.mono_ns();
+        if self.trouble.is_some() && now_ns.saturating_sub(self.tried_ns) >= AGAIN_NS {
+            self.tried_ns = now_ns;
+            self.trouble = self.committer.commit(&[]).err().map(|error| nack(&error));
         }
     }
 

@@ -66,6 +66,8 @@ pub(crate) struct Upload {
     pub(crate) progress: Cell<Instant>,
     /// Whether all of it was passed on.
     pub(crate) is_done: Cell<bool>,
+    /// Whether the next part is asked for and has not come: the caller is slow, not the service.
+    pub(crate) is_awaited: Cell<bool>,
     /// Why it was cut, if it was.
     pub(crate) cut: Cell<Option<&'static Code>>,
     pub(crate) bytes: Cell<u64>,
@@ -84,6 +86,7 @@ impl OutBody {
         let upload = Rc::new(Upload {
             progress: Cell::new(Instant::now()),
             is_done: Cell::new(false),
+            is_awaited: Cell::new(false),
             cut: Cell::new(None),
             bytes: Cell::new(0),
         });
@@ -107,7 +110,9 @@ impl Body for OutBody {
             upload.cut.set(Some(code));
             Poll::Ready(Some(Err(Cut(code))))
         };
-        match Pin::new(incoming).poll_frame(cx) {
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        upload.is_awaited.set(polled.is_pending());
+        match polled {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
                 upload.is_done.set(true);
@@ -123,6 +128,8 @@ impl Body for OutBody {
                 if bytes_max > 0 && bytes > bytes_max {
                     return cut(&codes::BODY_TOO_LONG);
                 }
+                // hyper may never ask again: a length-delimited body is over now.
+                upload.is_done.set(incoming.is_end_stream());
                 Poll::Ready(Some(Ok(frame)))
             }
         }

@@ -12,6 +12,7 @@ use http::{Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use moat_mask::{Captures, Extractor};
+use moat_model::code::http::SLOW_BODY;
 use moat_model::code::upstream as codes;
 use moat_model::{Refusal, Stage};
 use moat_net::guard;
@@ -55,6 +56,9 @@ pub(crate) async fn forward(call: &Call, intended: Intended) -> Result<Answer, R
             let found = call.session.findings.as_ref().and_then(|f| f.in_body());
             return Err(Refusal::new(Stage::Decode, found.map_or(code, |found| found.code)));
         }
+        if answered.is_none() && upload.is_awaited.get() && !upload.is_done.get() {
+            return Err(Refusal::new(Stage::Decode, &SLOW_BODY));
+        }
     }
     let (response, lease) =
         answered.unwrap_or_else(|| Err(Refusal::new(Stage::Forward, &codes::TIMEOUT)))?;
@@ -77,15 +81,19 @@ async fn while_uploading<T>(
     tokio::pin!(sending);
     loop {
         let progress = upload.progress.get();
-        let deadline = if upload.is_done.get() {
+        let due = if upload.is_done.get() {
             call.deadline().max(progress + rules.deadline)
         } else {
             progress + rules.stream_idle
         };
-        match tokio::time::timeout_at(deadline.into(), &mut sending).await {
-            Ok(done) => return Some(done),
-            Err(_) if upload.progress.get() == progress => return None,
-            Err(_) => {}
+        let now = Instant::now();
+        if due <= now {
+            return None;
+        }
+        // Looked at again in time for the body to have ended meanwhile, which brings it nearer.
+        let look = due.min(now + rules.deadline);
+        if let Ok(done) = tokio::time::timeout_at(look.into(), &mut sending).await {
+            return Some(done);
         }
     }
 }

@@ -19,12 +19,10 @@ use moat_net::local::LocalExecutor;
 use crate::accept::Accepted;
 use crate::body::ReplyBody;
 use crate::call::Call;
-use crate::session::{Caller, Session};
+use crate::session::{CALLS_MAX, Caller, Session};
 use crate::worker::Worker;
 use crate::{authorize, decode, forward, handshake, identify, mask, record, reply, route};
 
-/// Most HTTP/2 streams of one connection at once.
-const STREAMS_MAX: u32 = 100;
 /// Most streams that a caller has reset before they were accepted.
 const PENDING_RESETS_MAX: usize = 20;
 /// Most streams reset for errors of the caller's.
@@ -104,7 +102,7 @@ fn http2_builder() -> http2::Builder<LocalExecutor> {
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(u32::from(CALLS_MAX))
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(ERROR_RESETS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -124,12 +122,18 @@ async fn request_of(
 ) -> Result<Response<ReplyBody>, Infallible> {
     let open = session.activity.open();
     let index = session.next_index();
+    let place = session.place().await;
     session.worker.counters.calls.add();
     let (head, body) = request.into_parts();
     let call = Call::new(&session, &head);
     let mut gone = Gone(Some(Rc::clone(&call)));
     let request = Request::from_parts(head, body);
-    let task = tokio::task::spawn_local(exchange(Rc::clone(&call), index, request));
+    let begun = exchange(Rc::clone(&call), index, request);
+    let task = tokio::task::spawn_local(async move {
+        let response = begun.await;
+        drop(place);
+        response
+    });
     let response = match task.await {
         Ok(response) => response,
         Err(panic) => {

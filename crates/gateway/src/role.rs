@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use moat_config::Hot;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::generation::{Generation, Refused};
 use crate::messages::{FromGateway, Status, ToGateway};
-use crate::worker::{self, Counters, Order};
+use crate::worker::{self, Counters, OpenConnections, Order};
 
 /// Largest generation, in bytes.
 const GENERATION_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -110,8 +110,9 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
     };
     drop(bytes);
     let mut role = Role { control, workers: Vec::new(), number };
+    let open: OpenConnections = shared.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
     for (sockets, engine) in sockets.into_values().zip(engines) {
-        role.start(sockets, Arc::clone(&shared), engine, workers)?;
+        role.start(sockets, Arc::clone(&shared), engine, Arc::clone(&open))?;
     }
     for (worker, link) in links {
         role.order(worker, Order::Link(link));
@@ -139,7 +140,7 @@ impl Role {
         sockets: Vec<TcpListener>,
         generation: Arc<Generation>,
         engine: Engine,
-        workers: usize,
+        open: OpenConnections,
     ) -> Result<(), Error> {
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         let counters = Arc::new(Counters::default());
@@ -149,7 +150,7 @@ impl Role {
             engine: Box::new(engine),
             orders: received,
             counters: Arc::clone(&counters),
-            workers,
+            open,
         };
         let name = format!("worker-{}", self.workers.len());
         let thread = std::thread::Builder::new().name(name).spawn(move || worker::run(start))?;
@@ -166,7 +167,11 @@ impl Role {
     }
 
     fn serve(mut self) -> Result<(), Error> {
-        while let Some((message, descriptors)) = receive(&self.control)? {
+        loop {
+            let Some((message, descriptors)) = receive(&self.control)? else {
+                // Nothing can be recorded any more, so there is nothing to drain for.
+                return Err(Error::Control("the supervisor is gone".to_owned()));
+            };
             match message {
                 ToGateway::Link { worker } => {
                     for descriptor in descriptors {

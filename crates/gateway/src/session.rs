@@ -3,12 +3,14 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use moat_audit::recorder::Receipt;
 use moat_identity::VerifiedPeer;
 use moat_model::Refusal;
 use moat_net::activity::Activity;
 use moat_net::client_io::Findings;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::handshake::Handshaken;
 use crate::worker::Worker;
@@ -34,7 +36,11 @@ pub(crate) struct Session {
     /// What the HTTP/1.1 guard finds; HTTP/2 has none.
     pub(crate) findings: Option<Rc<Findings>>,
     begun: Cell<u64>,
+    places: Arc<Semaphore>,
 }
+
+/// Most calls of one connection under way at once, those included whose stream was reset.
+pub(crate) const CALLS_MAX: u16 = 100;
 
 impl Session {
     pub(crate) fn new(
@@ -54,12 +60,19 @@ impl Session {
             activity: Rc::clone(activity),
             findings,
             begun: Cell::new(0),
+            places: Arc::new(Semaphore::new(usize::from(CALLS_MAX))),
         })
     }
 
     /// The number of the next request on this connection, from 0.
     pub(crate) fn next_index(&self) -> u64 {
         self.begun.replace(self.begun.get() + 1)
+    }
+
+    /// A place for one call, kept until the call has its answer. A reset frees the stream, not the
+    /// place: what was begun is finished, so resets buy no free work.
+    pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
     pub(crate) fn peer(&self) -> Option<&VerifiedPeer> {

@@ -1,11 +1,11 @@
 //! One worker: a thread with its own runtime, sockets, policy engine, pools and link to the
 //! auditor. Workers share nothing that is written to on the request path.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use moat_audit::recorder::Recorder;
@@ -99,21 +99,27 @@ pub(crate) struct Worker {
     pub(crate) clock: System,
     pub(crate) recorder: Recorder,
     pub(crate) counters: Arc<Counters>,
-    workers: usize,
     generation: RefCell<Rc<WorkerGeneration>>,
-    open: RefCell<Vec<Rc<Cell<usize>>>>,
+    open: OpenConnections,
     draining: watch::Receiver<bool>,
 }
 
+/// Open connections of each listener, over all workers: the kernel does not spread connections
+/// evenly, so a share for each worker would turn callers away too early.
+pub(crate) type OpenConnections = Arc<[AtomicUsize]>;
+
 /// Counts one connection for as long as it lives.
 pub(crate) struct Counted {
-    open: Rc<Cell<usize>>,
+    open: OpenConnections,
+    listener: usize,
     counters: Arc<Counters>,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.open.set(self.open.get().saturating_sub(1));
+        if let Some(open) = self.open.get(self.listener) {
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
         self.counters.connections.sub();
     }
 }
@@ -135,18 +141,19 @@ impl Worker {
         }
     }
 
-    /// Takes one of the listener's places, of which this worker has its share.
+    /// Takes one of the listener's places.
     pub(crate) fn count_connection(&self, listener: usize) -> Option<Counted> {
         let generation = self.generation();
         let most = generation.shared.listeners.get(listener)?.connections_max;
-        let open = Rc::clone(self.open.borrow().get(listener)?);
-        if open.get() >= most.div_ceil(self.workers) {
+        let open = self.open.get(listener)?;
+        if open.fetch_add(1, Ordering::Relaxed) >= most {
+            open.fetch_sub(1, Ordering::Relaxed);
             self.counters.turned_away.add();
             return None;
         }
-        open.set(open.get() + 1);
         self.counters.connections.add();
-        Some(Counted { open, counters: Arc::clone(&self.counters) })
+        let (open, counters) = (Arc::clone(&self.open), Arc::clone(&self.counters));
+        Some(Counted { open, listener, counters })
     }
 }
 
@@ -157,7 +164,7 @@ pub(crate) struct Start {
     pub(crate) engine: Box<Engine>,
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) workers: usize,
+    pub(crate) open: OpenConnections,
 }
 
 /// Runs a worker on this thread until it has drained.
@@ -171,15 +178,14 @@ pub(crate) fn run(start: Start) -> std::io::Result<()> {
 }
 
 async fn serve(start: Start) -> std::io::Result<()> {
-    let Start { sockets, generation, engine, mut orders, counters, workers } = start;
+    let Start { sockets, generation, engine, mut orders, counters, open } = start;
     let (drain, draining) = watch::channel(false);
     let worker = Rc::new(Worker {
         clock: System::new(),
         recorder: Recorder::new(),
         counters,
-        workers,
         generation: RefCell::new(Rc::new(WorkerGeneration::new(generation, *engine))),
-        open: RefCell::new(sockets.iter().map(|_| Rc::default()).collect()),
+        open,
         draining,
     });
     for (listener, socket) in sockets.into_iter().enumerate() {

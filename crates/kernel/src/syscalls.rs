@@ -79,6 +79,9 @@ const SOCKETS: &[i64] = &[
 /// Streams to the gateway's workers, handed over by the supervisor.
 const LINKS: &[i64] = &[libc::SYS_ioctl, libc::SYS_recvfrom, libc::SYS_sendto];
 
+/// A new generation comes as a sealed memory file.
+const GENERATIONS: &[i64] = &[libc::SYS_pread64];
+
 /// Going out to a service. `socket` is allowed for TCP only, see [`tcp_only`].
 const CONNECTING: &[i64] = &[libc::SYS_connect];
 
@@ -148,7 +151,7 @@ pub(crate) fn filters(role: Role) -> Result<[BpfProgram; 2], seccompiler::Error>
 
 fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
     let groups: &[&[i64]] = match role {
-        Role::Gateway => &[COMMON, RUNTIME, SOCKETS, CONNECTING],
+        Role::Gateway => &[COMMON, RUNTIME, SOCKETS, GENERATIONS, CONNECTING],
         Role::Auditor => &[COMMON, FILES, LINKS],
         Role::Admin => &[COMMON, RUNTIME, SOCKETS],
     };

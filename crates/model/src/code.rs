@@ -64,8 +64,8 @@ impl Code {
             400 | 411 | 413 | 414 | 415 | 422 | 431 => 3,
             401 => 16,
             403 => 7,
-            404 => 5,
-            405 | 501 => 12,
+            // A call that no route takes is to gRPC a method that nobody implements.
+            404 | 405 | 501 => 12,
             408 | 504 => 4,
             429 => 8,
             500 => 13,

@@ -61,7 +61,8 @@ pub struct ClientIo<S> {
     /// Checked bytes that hyper has not fetched yet, and how many of them it has.
     ready: Vec<u8>,
     fetched: usize,
-    head_since: Option<Instant>,
+    /// Which head is under way, and since when.
+    head_since: Option<(u64, Instant)>,
     stalled_since: Option<Instant>,
     reading: Alarm,
     writing: Option<Alarm>,
@@ -118,33 +119,33 @@ impl<S> ClientIo<S> {
         true
     }
 
-    /// Notes a refusal. In a head the stand-in follows; in a body hyper must see an error.
-    fn refuse(&mut self, refused: Refused) -> io::Result<()> {
+    /// Notes a refusal. In a head the stand-in follows; in a body hyper must see an error, but
+    /// only after what stands before it: the head of that message may be among it.
+    fn refuse(&mut self, refused: Refused) {
         self.findings.refused.set(Some(refused));
         self.guard = None;
-        if refused.in_body {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, refused));
+        if !refused.in_body {
+            self.ready.extend_from_slice(STAND_IN);
         }
-        self.ready.extend_from_slice(STAND_IN);
-        Ok(())
     }
 
     /// The deadline that holds while nothing comes, and what to do when it is over.
     fn overdue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let now = Instant::now();
-        let is_head = self.guard.as_ref().is_some_and(RequestGuard::head_started);
-        if is_head {
-            let deadline = *self.head_since.get_or_insert(now) + HEAD;
-            if !self.reading.is_over(cx, deadline) {
+        if let Some(index) = self.guard.as_ref().and_then(RequestGuard::head_index) {
+            // Pipelined heads may straddle reads without end: each has a time of its own.
+            let known = self.head_since.filter(|(known, _)| *known == index);
+            let (_, since) = *self.head_since.insert(known.unwrap_or((index, now)));
+            if !self.reading.is_over(cx, since + HEAD) {
                 return Poll::Pending;
             }
-            let index = self.guard.as_ref().map_or(0, RequestGuard::messages).saturating_sub(1);
-            return Poll::Ready(self.refuse(Refused {
+            self.refuse(Refused {
                 code: &http::SLOW_HEAD,
                 message_index: index,
                 in_body: false,
                 why: "the head is not complete",
-            }));
+            });
+            return Poll::Ready(Ok(()));
         }
         self.head_since = None;
         match self.activity.next_check(now) {
@@ -170,9 +171,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
             if this.hand_over(buf) {
                 return Poll::Ready(Ok(()));
             }
-            if this.findings.refused.get().is_some() {
+            match this.findings.refused.get() {
+                None => {}
+                Some(refused) if refused.in_body => {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, refused);
+                    return Poll::Ready(Err(error));
+                }
                 // Nothing more is read after a refusal; hyper closes once it has answered.
-                return Poll::Pending;
+                Some(_) => return Poll::Pending,
             }
             let Some(guard) = &mut this.guard else {
                 if Pin::new(&mut this.stream).poll_read(cx, buf)?.is_ready() {
@@ -200,7 +206,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
                 Step::More => {}
                 Step::End => return Poll::Ready(Ok(())),
                 Step::Failed(error) => return Poll::Ready(Err(error)),
-                Step::Refused(refused) => this.refuse(refused)?,
+                Step::Refused(refused) => this.refuse(refused),
                 Step::Nothing => match this.overdue(cx) {
                     // A late head has put its stand-in into `ready`.
                     Poll::Ready(Ok(())) if !this.ready.is_empty() => {}

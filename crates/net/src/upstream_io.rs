@@ -68,6 +68,9 @@ impl<S: AsyncRead + Unpin> UpstreamIo<S> {
         scratch::with(|bytes| {
             let mut fresh = ReadBuf::new(bytes);
             let mut guard = guard.borrow_mut();
+            if let Some(refused) = guard.refused() {
+                return Step::Refused(*refused);
+            }
             match Pin::new(stream).poll_read(cx, &mut fresh) {
                 Poll::Pending => Step::Nothing,
                 Poll::Ready(Err(error)) => Step::Failed(error),

@@ -65,6 +65,8 @@ pub(crate) struct Supervisor {
     gateway: Child,
     admin: Child,
     candidate: Option<Candidate>,
+    /// Whether a reload was asked for while a candidate was out: then it is made afterwards.
+    is_stale: bool,
     last_number: u64,
     watch: Watch,
     known: Known,
@@ -101,6 +103,7 @@ impl Supervisor {
             gateway: Child::new("gateway", settings.gateway),
             admin: Child::new("admin", settings.admin),
             candidate: None,
+            is_stale: false,
             last_number: 1,
             watch: Watch::new(watched),
             known,
@@ -285,6 +288,7 @@ impl Supervisor {
         }
         self.known.generation = number;
         tracing::info!(generation = number, digest = self.known.digest, "generation active");
+        self.reload_if_stale();
     }
 
     fn refused(&mut self, number: u64, why: String) {
@@ -293,17 +297,33 @@ impl Supervisor {
             self.answer(&candidate.asker, Err(why.clone()));
         }
         self.known.last_refusal = Some(why);
+        self.reload_if_stale();
+    }
+
+    fn reload_if_stale(&mut self) {
+        if std::mem::take(&mut self.is_stale) {
+            self.reload(Asker::Nobody);
+        }
     }
 
     /// Reads the configuration again and offers it to the gateway: all of it, or nothing.
     fn reload(&mut self, asker: Asker) {
+        if self.candidate.is_some() {
+            self.is_stale = true;
+            self.answer(&asker, Err("another reload is under way; this one follows it".to_owned()));
+            return;
+        }
         match self.candidate_from_disk() {
             Err(why) => {
                 tracing::error!(%why, "reload refused");
                 self.answer(&asker, Err(why.clone()));
                 self.known.last_refusal = Some(why);
             }
-            Ok(None) => self.answer(&asker, Ok(self.known.generation)),
+            Ok(None) => {
+                // What was refused is no longer on the disk.
+                self.known.last_refusal = None;
+                self.answer(&asker, Ok(self.known.generation));
+            }
             Ok(Some(mut candidate)) => {
                 candidate.asker = asker;
                 let (number, digest) = (candidate.number, candidate.digest.clone());
@@ -319,9 +339,6 @@ impl Supervisor {
 
     /// `None` if nothing has changed.
     fn candidate_from_disk(&mut self) -> Result<Option<Candidate>, String> {
-        if self.candidate.is_some() {
-            return Err("another reload is under way".to_owned());
-        }
         let Loaded { config, watched } =
             moat_config::load(&self.config_path).map_err(|problems| problems.to_string())?;
         if config.digest == self.known.digest {
@@ -354,8 +371,11 @@ impl Supervisor {
                 bail!("the first generation does not work: see above");
             }
             if let Some(candidate) = self.candidate.take() {
-                self.answer(&candidate.asker, Err("the gateway ended".to_owned()));
+                let why = "the gateway ended while taking it".to_owned();
+                self.answer(&candidate.asker, Err(why.clone()));
+                self.known.last_refusal = Some(why);
             }
+            self.is_stale = false;
             self.publish();
         }
         self.admin.reap();
@@ -379,7 +399,6 @@ impl Supervisor {
 
     fn every_tick(&mut self) {
         if self.watch.has_settled() {
-            tracing::info!("a file of the configuration has changed");
             self.reload(Asker::Nobody);
         }
         if self.gateway.is_ready {

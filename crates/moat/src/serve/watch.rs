@@ -26,7 +26,8 @@ impl Watch {
             let sign = sign(&path);
             (path, sign)
         });
-        Watch { paths: paths.collect(), is_moving: false }
+        // One look is made in any case: a file may have changed between being read and this.
+        Watch { paths: paths.collect(), is_moving: true }
     }
 
     /// Whether something has changed and has come to rest: `true` once, one look after the last
@@ -68,6 +69,7 @@ mod tests {
         let file = dir.path().join("a");
         fs::write(&file, "1").unwrap();
         let mut watch = Watch::new(vec![file.clone()]);
+        assert!(watch.has_settled());
         assert!(!watch.has_settled());
         fs::write(&file, "22").unwrap();
         assert!(!watch.has_settled());
@@ -87,6 +89,7 @@ mod tests {
         let data = dir.path().join("..data");
         symlink("one", &data).unwrap();
         let mut watch = Watch::new(vec![data.join("tls.pem")]);
+        assert!(watch.has_settled());
         symlink("two", dir.path().join("..new")).unwrap();
         fs::rename(dir.path().join("..new"), &data).unwrap();
         assert!(!watch.has_settled());

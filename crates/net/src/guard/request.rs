@@ -110,6 +110,16 @@ impl RequestGuard {
         matches!(self.state, State::Head | State::Between(Blank::Cr | Blank::Line))
     }
 
+    /// The number of the message, from 0, that a head under way belongs to.
+    #[must_use]
+    pub fn head_index(&self) -> Option<u64> {
+        match self.state {
+            State::Head => Some(self.messages.saturating_sub(1)),
+            State::Between(Blank::Cr | Blank::Line) => Some(self.messages),
+            State::Between(Blank::None) | State::Body(_) | State::Refused(_) => None,
+        }
+    }
+
     /// A body is under way: the body time-outs apply.
     #[must_use]
     pub fn in_body(&self) -> bool {

@@ -1,0 +1,83 @@
+//! Many connections at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpSocket;
+use tokio_rustls::TlsConnector;
+
+use crate::support::{Client, Gateway, Options, Pki, Service, say, tls};
+
+/// Most bytes that one idle connection may cost the gateway.
+const BYTES_EACH_MAX: u64 = 64 * 1024;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_cost_little_and_harm_nobody() {
+    let is_full = std::env::var("MOAT_FULL").is_ok_and(|value| value == "1");
+    let wanted: usize = if is_full { 10_000 } else { 2_000 };
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    let needed = wanted as u64 + 500;
+    if maximum.is_some_and(|maximum| maximum < needed) {
+        assert!(std::env::var("CI").is_err(), "CI promises {needed} descriptors");
+        say(&format!("SKIPPED: {needed} descriptors are not allowed here"));
+        return;
+    }
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let options = Options { connections_max: 11_000, ..Options::default() };
+    let gateway = Gateway::start(&pki, service.address, options).await;
+    let connector = TlsConnector::from(pki.client(Some(&pki.identity("teller")), "http/1.1"));
+    let before = gateway.memory_kib("gateway");
+    let places = Arc::new(tokio::sync::Semaphore::new(64));
+    let mut dialling = Vec::new();
+    for number in 0..wanted {
+        let (connector, places, to) = (connector.clone(), Arc::clone(&places), gateway.address);
+        dialling.push(tokio::spawn(async move {
+            let _place = places.acquire_owned().await.unwrap();
+            let socket = TcpSocket::new_v4().unwrap();
+            // A few thousand ports for each address.
+            let from = format!("127.0.1.{}:0", 1 + number / 4_000);
+            socket.bind(from.parse().unwrap()).unwrap();
+            let stream = socket.connect(to).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            connector.connect(name, stream).await.unwrap()
+        }));
+    }
+    let mut open = Vec::new();
+    for one in dialling {
+        open.push(one.await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let status = gateway.status();
+    let counted = status["gateway"]["connections"].as_u64().unwrap();
+    assert_eq!(counted, wanted as u64, "{status}");
+    let grown = gateway.memory_kib("gateway").saturating_sub(before) * 1024;
+    let each = grown / wanted as u64;
+    say(&format!("{wanted} idle connections cost {each} bytes each"));
+    assert!(each < BYTES_EACH_MAX, "{each} bytes each");
+    let mut client = Client::http2(&pki, gateway.address, "teller").await;
+    assert_eq!(client.get("/masked/ok").await.status, 200);
+    drop(open);
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_holds_as_many_connections_as_it_may_and_no_more() {
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let options = Options { connections_max: 21, ..Options::default() };
+    let gateway = Gateway::start(&pki, service.address, options).await;
+    let teller = pki.identity("teller");
+    let mut open = Vec::new();
+    for _ in 0..21 {
+        open.push(tls(&pki, gateway.address, Some(&teller), "http/1.1").await.unwrap());
+    }
+    assert!(tls(&pki, gateway.address, Some(&teller), "http/1.1").await.is_err());
+    open.pop();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut client = Client::connect(&pki, gateway.address, &teller, false).await.unwrap();
+    assert_eq!(client.get("/masked/ok").await.status, 200);
+}

@@ -1,0 +1,18 @@
+//! Whole processes: the real program with its roles, real mutual TLS on both sides, a scripted
+//! service behind it. Each test starts a gateway of its own.
+#![allow(clippy::disallowed_methods, reason = "tests read the clock and their environment")]
+#![allow(clippy::cast_possible_truncation, clippy::string_slice, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::indexing_slicing, clippy::cast_lossless, reason = "tests")]
+
+mod durability;
+mod faults;
+mod framing;
+mod identity;
+mod load;
+mod protocols;
+mod reload;
+mod sandbox;
+mod slowness;
+mod support;
+mod tampering;

@@ -1,0 +1,166 @@
+//! The configuration changes while calls come in: all of it, or nothing.
+
+use std::time::Duration;
+
+use moat_audit::record::Kind;
+use rustix::process::Signal;
+use rustls::pki_types::CertificateDer;
+
+use crate::support::{Client, Gateway, Options, Pki, Service, eventually, request, tls};
+
+async fn bank() -> (Pki, Service, Gateway) {
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let gateway = Gateway::start(&pki, service.address, Options::default()).await;
+    (pki, service, gateway)
+}
+
+const WAIT: Duration = Duration::from_secs(5);
+
+async fn shown_certificate(pki: &Pki, gateway: &Gateway) -> CertificateDer<'static> {
+    let stream = tls(pki, gateway.address, Some(&pki.identity("teller")), "h2").await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_certificate_is_shown_to_new_connections_without_a_restart() {
+    let (pki, _service, gateway) = bank().await;
+    let mut open = Client::http1(&pki, gateway.address, "teller").await;
+    let old = shown_certificate(&pki, &gateway).await;
+    pki.write(&gateway.dir.path().join("pki"), "gateway");
+    let mut shown = old.clone();
+    for _ in 0..100 {
+        shown = shown_certificate(&pki, &gateway).await;
+        if shown != old {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_ne!(shown, old);
+    assert_eq!(open.get("/pass/ok").await.status, 200, "an open connection was cut");
+    assert!(gateway.generation() > 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_configuration_is_refused_whole_and_said_so() {
+    let (pki, _service, gateway) = bank().await;
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
+    gateway.edit_config("policy: authz", "policyy: authz");
+    let (code, text) = gateway.reload();
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("policyy"), "{text}");
+    assert_eq!(gateway.generation(), 1);
+    let refusal = gateway.status()["last_refusal"].as_str().unwrap_or_default().to_owned();
+    assert!(refusal.contains("policyy"), "{refusal}");
+    assert_eq!(client.get("/pass/ok").await.status, 200);
+    // Put right again, nothing is wrong any more.
+    gateway.edit_config("policyy: authz", "policy: authz");
+    let (code, text) = gateway.reload();
+    assert_eq!(code, 0, "{text}");
+    assert!(gateway.status()["last_refusal"].is_null(), "{}", gateway.status());
+    assert!(gateway.is_ready());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_does_not_compile_changes_nothing() {
+    let (pki, _service, gateway) = bank().await;
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
+    let policy = gateway.dir.path().join("policy/authz.rego");
+    let good = std::fs::read_to_string(&policy).unwrap();
+    std::fs::write(&policy, "package authz\n\nallow if {").unwrap();
+    let (code, text) = gateway.reload();
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("MOAT-P010"), "{text}");
+    assert_eq!(client.get("/pass/ok").await.status, 200);
+    std::fs::write(&policy, good).unwrap();
+    assert_eq!(gateway.reload().0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_policy_decides_the_next_call() {
+    let (pki, _service, gateway) = bank().await;
+    let mut client = Client::http2(&pki, gateway.address, "teller").await;
+    assert_eq!(client.get("/pass/ok").await.status, 200);
+    let policy = gateway.dir.path().join("policy/authz.rego");
+    let text = std::fs::read_to_string(&policy).unwrap();
+    std::fs::write(&policy, text.replace("\"spiffe://bank.test/teller\", ", "")).unwrap();
+    assert_eq!(gateway.reload().0, 0);
+    let answer = client.get("/pass/ok").await;
+    assert_eq!((answer.status, answer.code().as_str()), (403, "MOAT-P002"), "{answer:?}");
+    let refusal = gateway.records(Kind::Refusal).pop().unwrap();
+    assert_eq!((refusal.generation, refusal.code.as_str()), (2, "MOAT-P002"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_needs_a_restart_is_refused_with_its_code() {
+    let (_pki, _service, gateway) = bank().await;
+    gateway.edit_config("workers: 2", "workers: 1");
+    let (code, text) = gateway.reload();
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("MOAT-C017"), "{text}");
+    assert_eq!(gateway.generation(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_reloads_fails_no_call_and_ends_with_the_last_configuration() {
+    let (pki, _service, mut gateway) = bank().await;
+    let (mut one, mut two) = (
+        Client::http1(&pki, gateway.address, "teller").await,
+        Client::http2(&pki, gateway.address, "teller").await,
+    );
+    let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let over = std::sync::Arc::clone(&is_over);
+    let load = tokio::spawn(async move {
+        let mut calls = 0;
+        while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            for client in [&mut one, &mut two] {
+                let answer = client.send(request("GET", "/masked/ok", "")).await.unwrap();
+                assert_eq!(answer.status, 200, "{answer:?}");
+                calls += 1;
+            }
+        }
+        calls
+    });
+    let mut last = 1_500;
+    for round in 0..100 {
+        let next = 2_000 + round;
+        gateway.edit_config(&format!("deadline_ms: {last}"), &format!("deadline_ms: {next}"));
+        last = next;
+        gateway.signal(Signal::HUP);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The last change counts, even if it came while another was being taken.
+    let path = gateway.dir.path().join("moat.yaml");
+    let wanted = moat_config::load(&path).unwrap().config.digest;
+    eventually("the last configuration is active", WAIT, || {
+        (gateway.status()["digest"] == wanted.as_str()).then_some(())
+    })
+    .await;
+    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(load.await.unwrap() > 20);
+    let status = gateway.status();
+    assert!(status["generation"].as_u64() > Some(2), "{status}");
+    assert!(status["last_refusal"].is_null(), "{status}");
+    assert!(status["roles"].as_array().unwrap().iter().all(|role| role["restarts"] == 0));
+    gateway.stop();
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_made_while_another_is_taken_is_not_forgotten() {
+    let (_pki, _service, gateway) = bank().await;
+    for round in 0..5 {
+        let (a, b) = (3_000 + round * 2, 3_001 + round * 2);
+        let before = if round == 0 { 1_500 } else { a - 1 };
+        gateway.edit_config(&format!("deadline_ms: {before}"), &format!("deadline_ms: {a}"));
+        gateway.signal(Signal::HUP);
+        tokio::time::sleep(Duration::from_millis(round)).await;
+        gateway.edit_config(&format!("deadline_ms: {a}"), &format!("deadline_ms: {b}"));
+        // Nobody says anything more: the files are watched.
+        let wanted = moat_config::load(&gateway.dir.path().join("moat.yaml")).unwrap();
+        eventually("the last configuration is active", WAIT, || {
+            (gateway.status()["digest"] == wanted.config.digest.as_str()).then_some(())
+        })
+        .await;
+    }
+}

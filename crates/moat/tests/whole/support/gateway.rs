@@ -1,0 +1,343 @@
+//! The gateway's process.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use moat_audit::record::{Body, Kind, Leaf, Outcome};
+use moat_audit::verify::Report;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Pki, eventually};
+
+const MOAT: &str = env!("CARGO_BIN_EXE_moat");
+/// Longest start.
+const START: Duration = Duration::from_secs(20);
+
+/// How a test's gateway differs from the plain one.
+pub(crate) struct Options {
+    /// `http1`, `http2` or `auto`.
+    pub(crate) protocol: &'static str,
+    /// Identity that the service must prove.
+    pub(crate) service: &'static str,
+    /// Folder of the log; default: in the gateway's own folder.
+    pub(crate) audit_dir: Option<PathBuf>,
+    pub(crate) segment_mib: u32,
+    pub(crate) deadline_ms: u64,
+    pub(crate) connections_max: u32,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            protocol: "http1",
+            service: "accounts",
+            audit_dir: None,
+            segment_mib: 16,
+            deadline_ms: 1_500,
+            connections_max: 10_000,
+        }
+    }
+}
+
+/// A running gateway. Ends with all its roles when dropped.
+pub(crate) struct Gateway {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) address: SocketAddr,
+    pub(crate) audit_dir: PathBuf,
+    probes: SocketAddr,
+    socket: PathBuf,
+    process: Child,
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// An address that was free a moment ago.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+const POLICY: &str = r#"package authz
+
+default allow := false
+
+allow if input.peer.spiffe in {"spiffe://bank.test/teller", "spiffe://bank.test/auditor"}
+
+deny contains "blocked" if input.route == "denied"
+"#;
+
+impl Gateway {
+    /// Starts a gateway in front of `service` and waits until it is ready.
+    pub(crate) async fn start(pki: &Pki, service: SocketAddr, options: Options) -> Gateway {
+        let dir = tempfile::tempdir().unwrap();
+        let (address, probes) = (free_address(), free_address());
+        let audit_dir = options.audit_dir.clone().unwrap_or_else(|| dir.path().join("audit"));
+        let socket = dir.path().join("admin.sock");
+        let folder = dir.path().join("pki");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("root.pem"), pki.trust_pem()).unwrap();
+        pki.write(&folder, "gateway");
+        std::fs::create_dir(dir.path().join("policy")).unwrap();
+        std::fs::write(dir.path().join("policy/authz.rego"), POLICY).unwrap();
+        let text = config(address, probes, service, &audit_dir, &socket, &options);
+        std::fs::write(dir.path().join("moat.yaml"), text).unwrap();
+        let process = spawn(dir.path());
+        let mut gateway = Gateway { dir, address, audit_dir, probes, socket, process };
+        gateway.wait_ready().await;
+        gateway
+    }
+
+    /// Starts the program again after [`Gateway::stop`].
+    pub(crate) async fn start_again(&mut self) {
+        self.process = spawn(self.dir.path());
+        self.wait_ready().await;
+    }
+
+    pub(crate) async fn wait_ready(&mut self) {
+        let until = Instant::now() + START;
+        while !self.is_ready() {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                panic!("the gateway ended: {status}\n{}", self.said());
+            }
+            assert!(Instant::now() < until, "not ready\n{}\n{}", self.said(), self.status());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What the readiness probe says.
+    pub(crate) fn is_ready(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(self.probes) else { return false };
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+        let _ = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text);
+        text.starts_with("HTTP/1.1 200")
+    }
+
+    /// What the program has said so far.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("said")).unwrap_or_default()
+    }
+
+    pub(crate) fn status(&self) -> serde_json::Value {
+        let socket = self.socket.display().to_string();
+        let (_, out, _) = moat(&["status", "--socket", &socket, "-o", "json"]);
+        serde_json::from_str(&out).unwrap_or_default()
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.status()["generation"].as_u64().unwrap_or(0)
+    }
+
+    /// `moat reload`: exit code and what was said.
+    pub(crate) fn reload(&self) -> (i32, String) {
+        let socket = self.socket.display().to_string();
+        let (code, out, err) = moat(&["reload", "--socket", &socket]);
+        (code, out + &err)
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
+    }
+
+    /// Process id of a role; none while it is away.
+    pub(crate) fn role(&self, name: &str) -> Option<Pid> {
+        let status = self.status();
+        let role = status["roles"].as_array()?.iter().find(|role| role["name"] == name)?;
+        Pid::from_raw(i32::try_from(role["pid"].as_u64()?).ok()?)
+    }
+
+    pub(crate) fn kill_role(&self, name: &str) -> bool {
+        self.role(name).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
+    }
+
+    /// Resident memory of a role, in KiB.
+    pub(crate) fn memory_kib(&self, name: &str) -> u64 {
+        let pid = self.role(name).unwrap();
+        proc_status(pid, "VmRSS").trim_end_matches(" kB").trim().parse().unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Ends it as an operator would.
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        let status = self.process.wait().unwrap();
+        assert!(status.success(), "{status}\n{}", self.said());
+    }
+
+    /// The whole log, in order.
+    pub(crate) fn log(&self) -> Vec<Leaf> {
+        let found = moat_audit::search::leaves(&self.audit_dir).unwrap();
+        found.map(|found| found.unwrap().leaf).collect()
+    }
+
+    /// The bodies of the records of one kind.
+    pub(crate) fn records(&self, kind: Kind) -> Vec<Body> {
+        self.log().into_iter().map(|leaf| leaf.body).filter(|body| body.kind == kind).collect()
+    }
+
+    /// Waits for a record that fits.
+    pub(crate) async fn record(&self, what: &str, fits: impl Fn(&Body) -> bool) -> Body {
+        let found = || self.log().into_iter().map(|leaf| leaf.body).find(|body| fits(body));
+        eventually(what, Duration::from_secs(5), found).await
+    }
+
+    /// Waits for the outcome of a change of `object`.
+    pub(crate) async fn outcome(&self, object: &str) -> (Outcome, String) {
+        let fits = |body: &Body| body.kind == Kind::Outcome && body.object == object;
+        let body = self.record(object, fits).await;
+        (body.outcome.unwrap(), body.code)
+    }
+
+    pub(crate) fn verify(&self) -> Report {
+        moat_audit::verify::verify(&self.audit_dir).unwrap()
+    }
+
+    /// Fails the test unless the log is whole.
+    pub(crate) fn assert_whole(&self) {
+        let report = self.verify();
+        assert!(report.is_whole(), "{:?}", report.findings.kept());
+    }
+
+    pub(crate) fn edit_config(&self, from: &str, to: &str) {
+        let path = self.dir.path().join("moat.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}");
+        let fresh = self.dir.path().join("moat.yaml.new");
+        std::fs::write(&fresh, text.replace(from, to)).unwrap();
+        std::fs::rename(fresh, path).unwrap();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let children = format!("/proc/{0}/task/{0}/children", self.process.id());
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        for pid in children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        if std::thread::panicking() {
+            let said = self.said();
+            let lines: Vec<&str> = said.lines().collect();
+            eprintln!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
+    }
+}
+
+/// Runs the program; gives exit code, stdout and stderr.
+pub(crate) fn moat(arguments: &[&str]) -> (i32, String, String) {
+    let out = Command::new(MOAT).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (out.status.code().unwrap_or(-1), text(&out.stdout), text(&out.stderr))
+}
+
+/// One line of a process's status, as the kernel writes it.
+pub(crate) fn proc_status(pid: Pid, name: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+fn spawn(dir: &Path) -> Child {
+    let said = std::fs::File::options().create(true).append(true).open(dir.join("said")).unwrap();
+    Command::new(MOAT)
+        .args(["serve", "--config"])
+        .arg(dir.join("moat.yaml"))
+        .stdin(Stdio::null())
+        .stdout(said.try_clone().unwrap())
+        .stderr(said)
+        .spawn()
+        .unwrap()
+}
+
+fn config(
+    address: SocketAddr,
+    probes: SocketAddr,
+    service: SocketAddr,
+    audit_dir: &Path,
+    socket: &Path,
+    options: &Options,
+) -> String {
+    let users = if is_root() {
+        "users: { gateway: \"64001\", auditor: \"64002\", admin: \"64003\" }"
+    } else {
+        ""
+    };
+    let Options { protocol, service: name, segment_mib, deadline_ms, connections_max, .. } =
+        options;
+    let (audit_dir, socket) = (audit_dir.display(), socket.display());
+    format!(
+        r#"apiVersion: moat/v1
+kind: Gateway
+trust_domain: bank.test
+listeners:
+  - name: partners
+    bind: {address}
+    connections_max: {connections_max}
+    tls:
+      identities: [{{ certificate: "file:pki/gateway.pem", key: "file:pki/gateway.key" }}]
+      clients: [{{ role: partners, trust: "file:pki/root.pem" }}]
+upstreams:
+  - name: accounts
+    endpoints: ["https://{service}"]
+    protocol: {protocol}
+    tls: {{ trust: "file:pki/root.pem", spiffe: "spiffe://bank.test/{name}" }}
+routes:
+  - name: pass
+    match: {{ path: "/pass/{{rest...}}", methods: [GET, HEAD] }}
+    upstream: accounts
+    policy: authz
+    audit: {{ object: "pass/{{rest}}" }}
+    deadline_ms: {deadline_ms}
+  - name: masked
+    match: {{ path: "/masked/{{rest...}}", methods: [GET, HEAD] }}
+    upstream: accounts
+    policy: authz
+    audit: {{ object: "masked/{{rest}}", fields: {{ /secret: C2 }} }}
+    mask: {{ /secret: name }}
+    answer_bytes_max: 65536
+    deadline_ms: {deadline_ms}
+  - name: write
+    match: {{ path: "/write/{{rest...}}", methods: [POST] }}
+    upstream: accounts
+    policy: authz
+    decide_on: {{ /amount: amount }}
+    audit: {{ object: "write/{{rest}}", op: UPD, fields: {{ /amount: C1, /secret: C2 }} }}
+    mask: {{ /secret: name }}
+    deadline_ms: {deadline_ms}
+  - name: post
+    match: {{ path: "/post/{{rest...}}", methods: [POST] }}
+    upstream: accounts
+    policy: authz
+    audit: {{ object: "post/{{rest}}", op: INS }}
+    body_bytes_max: 0
+    deadline_ms: {deadline_ms}
+    stream_idle_ms: 4000
+  - name: denied
+    match: {{ path: "/denied/{{rest...}}", methods: [GET, POST] }}
+    upstream: accounts
+    policy: authz
+  - name: grpc
+    match: {{ path: "/test.Frames/{{method}}", methods: [POST] }}
+    upstream: accounts
+    policy: authz
+    audit: {{ object: "grpc/{{method}}", op: SEL }}
+    body_bytes_max: 0
+    deadline_ms: {deadline_ms}
+policy: {{ bundle: "file:policy/" }}
+audit: {{ dir: "{audit_dir}", origin: bank.test/audit/whole, segment_mib: {segment_mib} }}
+admin: {{ socket: "{socket}", probes: "{probes}" }}
+workers: 2
+{users}
+"#
+    )
+}

@@ -1,0 +1,103 @@
+//! Certificates of a small bank.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use moat_ca::{Authority, Identity, LeafRequest};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+/// Seconds since 1970.
+pub(crate) fn now_s() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+/// An authority and what it issues.
+pub(crate) struct Pki {
+    authority: Authority,
+}
+
+impl Pki {
+    pub(crate) fn new() -> Pki {
+        Pki::named("Test")
+    }
+
+    pub(crate) fn named(name: &str) -> Pki {
+        Pki { authority: Authority::create(name, now_s()).unwrap() }
+    }
+
+    pub(crate) fn trust_pem(&self) -> &str {
+        self.authority.trust_pem()
+    }
+
+    /// A certificate for one caller or service of bank.test.
+    pub(crate) fn identity(&self, name: &str) -> Identity {
+        self.issue(&[&format!("spiffe://bank.test/{name}")], 0, 86_400)
+    }
+
+    /// A certificate with any names and any validity.
+    pub(crate) fn issue(&self, uris: &[&str], from_s: i64, valid_s: i64) -> Identity {
+        let mut request = LeafRequest::spiffe("spiffe://bank.test/x", now_s() + from_s);
+        request.uris = uris.iter().map(|uri| (*uri).to_owned()).collect();
+        request.common_name = "someone".to_owned();
+        request.names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        request.valid_s = valid_s;
+        self.authority.issue(&request).unwrap()
+    }
+
+    pub(crate) fn write(&self, dir: &Path, name: &str) {
+        moat_ca::write_identity(&self.identity(name), dir, name).unwrap();
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.trust_pem().as_bytes()).unwrap()).unwrap();
+        roots
+    }
+
+    /// TLS of a caller, or of nobody.
+    pub(crate) fn client(&self, identity: Option<&Identity>, alpn: &str) -> Arc<ClientConfig> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(self.roots());
+        let mut config = match identity {
+            Some(identity) => {
+                builder.with_client_auth_cert(chain(identity), key(identity)).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        config.resumption = rustls::client::Resumption::disabled();
+        Arc::new(config)
+    }
+
+    /// TLS of a service that asks for the gateway's certificate.
+    pub(crate) fn server(&self, identity: &Identity, alpn: &[&str]) -> Arc<ServerConfig> {
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), provider());
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(chain(identity), key(identity))
+            .unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn chain(identity: &Identity) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(identity.chain_pem.as_bytes()).collect::<Result<_, _>>().unwrap()
+}
+
+fn key(identity: &Identity) -> PrivateKeyDer<'static> {
+    PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).unwrap()
+}
