@@ -62,6 +62,10 @@ impl<'de> Visitor<'de> for Anything {
         Ok(self)
     }
 
+    fn visit_i64<E>(self, _: i64) -> Result<Anything, E> {
+        Ok(self)
+    }
+
     fn visit_str<E>(self, _: &str) -> Result<Anything, E> {
         Ok(self)
     }

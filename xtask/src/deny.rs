@@ -30,6 +30,6 @@ pub(crate) fn check() -> Result<()> {
         let args = ["install", "cargo-deny", "--locked", "--version", VERSION];
         shell::run(&mut shell::cargo(&args))?;
     }
-    let args = ["deny", "--all-features", "--locked", "check", "bans", "licenses", "sources"];
-    shell::run(&mut shell::cargo(&args))
+    let mut cargo = shell::cargo(&["deny", "--all-features", "--locked", "check"]);
+    shell::run(cargo.args(["--hide-inclusion-graph", "bans", "licenses", "sources"]))
 }

@@ -138,9 +138,7 @@ fn attack(programs: &Path, target: &str, seconds: u32) -> Result<String> {
         .with_context(|| format!("cannot run {}", programs.join(target).display()))?;
     let text = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        let lines: Vec<&str> = text.lines().collect();
-        let tail = lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default();
-        eprintln!("{}", tail.join("\n"));
+        eprintln!("{}", without_frames(&text));
         bail!(
             "{target} was broken ({}); the input is in {}; again: {} FILE",
             output.status,
@@ -153,6 +151,17 @@ fn attack(programs: &Path, target: &str, seconds: u32) -> Result<String> {
         bail!("{target} gets no coverage feedback: {} edges; see FLAGS in fuzz.rs", reached.edges);
     }
     Ok(format!("{} edges, {} features, {} runs", reached.edges, reached.features, reached.runs))
+}
+
+/// The end of the output without the frames of the backtrace, which lead into libFuzzer.
+fn without_frames(text: &str) -> String {
+    let is_frame = |line: &str| {
+        let line = line.trim_start();
+        line.starts_with("at ")
+            || line.split_once(": ").is_some_and(|(n, _)| n.parse::<u32>().is_ok())
+    };
+    let lines: Vec<&str> = text.lines().filter(|line| !is_frame(line)).collect();
+    lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("\n")
 }
 
 /// What libFuzzer says at the end.

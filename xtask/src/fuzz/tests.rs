@@ -10,6 +10,12 @@ fn the_last_line_of_progress_is_read() {
 }
 
 #[test]
+fn a_report_keeps_the_panic_and_loses_the_frames() {
+    let text = "panicked at a.rs:1:2:\nnot equal\n   0: core::panic\n        at /a.rs:1:2\nSUMMARY";
+    assert_eq!(without_frames(text), "panicked at a.rs:1:2:\nnot equal\nSUMMARY");
+}
+
+#[test]
 fn every_target_is_declared_and_has_seeds() {
     let root = shell::root();
     let manifest = fs::read_to_string(root.join("fuzz/Cargo.toml")).expect("a manifest");
