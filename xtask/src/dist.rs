@@ -17,12 +17,9 @@ use crate::{elf, progress, shell};
 /// noticed here. Writes dist/SHA256SUMS beside it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Package whose binary is built
+    /// Package whose binary is built; dist/SHA256SUMS then names this one
     #[arg(long, value_name = "NAME", default_value = "moat")]
     package: String,
-    /// Example of the package instead of its binary; only checked, not copied to dist/
-    #[arg(long, value_name = "NAME")]
-    example: Option<String>,
 }
 
 /// The libc goes into the program.
@@ -43,10 +40,7 @@ fn make(args: &Args, steps: &mut progress::Steps) -> Result<()> {
         Ok(built.display().to_string())
     })?;
     steps.step("linkage", || is_static(&built))?;
-    steps.step("copy", || match &args.example {
-        Some(example) => Ok(format!("{example} is an example, not copied")),
-        None => copy(&built, &args.package),
-    })
+    steps.step("copy", || copy(&built, &args.package))
 }
 
 /// Builds in a folder of its own, because the flags would rebuild everything else.
@@ -55,20 +49,9 @@ fn build(args: &Args) -> Result<PathBuf> {
     let folder = shell::target_dir().join("dist");
     // With a target named, macros are built without the flags; a static macro cannot be loaded.
     let mut cargo = shell::cargo_with_flags(&["build", "--release", "--locked"], &FLAGS);
-    cargo.args(["--target", &host, "--package", &args.package]).arg("--target-dir").arg(&folder);
-    let release = folder.join(host).join("release");
-    let program = match &args.example {
-        Some(example) => {
-            cargo.args(["--example", example]);
-            release.join("examples").join(example)
-        }
-        None => {
-            cargo.args(["--bin", &args.package]);
-            release.join(&args.package)
-        }
-    };
-    shell::run(&mut cargo)?;
-    Ok(program)
+    cargo.args(["--target", &host, "--package", &args.package, "--bin", &args.package]);
+    shell::run(cargo.arg("--target-dir").arg(&folder))?;
+    Ok(folder.join(host).join("release").join(&args.package))
 }
 
 /// Reads from the file that no other file is needed to run it.
