@@ -122,11 +122,11 @@ fn look(path: &str, text: &str) -> Vec<Finding> {
                 add(line, format!("function {name} has {lines} lines"), false);
             }
         }
-        for (at, line) in text.lines().enumerate() {
-            let chars = line.chars().count();
-            if chars > LINE_CHARS_MAX {
-                add(at + 1, format!("{chars} columns"), false);
-            }
+        let wide = |(_, line): &(usize, &str)| line.chars().count() > LINE_CHARS_MAX;
+        let mut wide = text.lines().enumerate().filter(wide);
+        if let Some((first, _)) = wide.next() {
+            let count = wide.count() + 1;
+            add(first + 1, format!("lines over {LINE_CHARS_MAX} columns: {count}"), false);
         }
     }
     found

@@ -23,7 +23,7 @@ fn long_files_functions_and_lines_are_printed() {
         [
             "a.rs: 603 lines, and no reason on top",
             "a.rs:1: function long has 602 lines",
-            "a.rs:603: 101 columns",
+            "a.rs:603: lines over 100 columns: 1",
         ]
     );
     let text = format!("//! One table. Longer\n//! than most, as it is one table.\n{text}");
