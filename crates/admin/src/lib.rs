@@ -1,1 +1,10 @@
-//! Placeholder, filled in the next commits.
+//! The admin role: probes for orchestrators and the local admin API.
+//!
+//! It knows nothing by itself: it asks the supervisor over its control channel. It touches no key,
+//! opens no file and never reads the log.
+
+mod api;
+pub mod messages;
+mod role;
+
+pub use role::{Error, Prepared, prepare, run};

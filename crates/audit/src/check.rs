@@ -322,7 +322,7 @@ impl Walk {
         limit: u64,
         is_last: bool,
     ) -> io::Result<bool> {
-        let mut window = Window::default();
+        let mut window = Window::over(file.size);
         while place.offset < limit {
             let left = usize::try_from(limit - place.offset).unwrap_or(usize::MAX);
             let prefix = window.at(&file.file, place.offset, left.min(FRAME_PREFIX_BYTES))?;

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use moat_model::Clock;
 
+use crate::active::{Active, write_whole};
 use crate::batch::{Batch, Now, Origin};
 use crate::check::Tail;
 use crate::fs::{Append as _, LogFs};
-use crate::hash::Hash;
 pub use crate::link::Ack;
 use crate::record::{Body, RecordError};
 pub use crate::recovery::{OpenError, Recovery};
@@ -26,8 +26,6 @@ pub const BATCH_RECORDS_MAX: usize = 4_096;
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Most files with one first seq: each is a segment begun in vain.
 const SAME_NAME_MAX: u32 = 10_000;
-/// How often an interrupted write that took nothing is made again.
-const INTERRUPTED_MAX: u32 = 100;
 
 /// How a log is written.
 #[derive(Clone, Debug)]
@@ -78,20 +76,6 @@ pub enum CommitError {
     /// Nothing was written: the batch is larger than one may be.
     #[error("the batch is too large")]
     TooLarge,
-}
-
-/// The segment that is written.
-pub(crate) struct Active<A> {
-    /// None once a write failed: nothing more goes to that descriptor.
-    pub(crate) file: Option<A>,
-    pub(crate) name: String,
-    pub(crate) index: u64,
-    pub(crate) first_seq: u64,
-    /// Bytes that count.
-    pub(crate) valid_len: u64,
-    /// Hash of the last frame, or of the header.
-    pub(crate) chain: Hash,
-    pub(crate) sealed: bool,
 }
 
 /// Leaves that may or may not be on the disk; they come first in the next segment, unchanged.
@@ -446,46 +430,6 @@ impl<F: LogFs> Committer<F> {
         self.mark = mark;
         Ok(())
     }
-}
-
-impl<A: crate::fs::Append> Active<A> {
-    /// Appends bytes that begin with a frame, or gives the descriptor up.
-    fn write(&mut self, frame: &[u8]) -> io::Result<()> {
-        let file = self.file.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        match write_whole(file, frame) {
-            Ok(()) => {
-                self.chain = crate::hash::sha256(frame);
-                self.valid_len += u64::try_from(frame.len()).unwrap_or(u64::MAX);
-                Ok(())
-            }
-            Err(error) => {
-                self.file = None;
-                Err(error)
-            }
-        }
-    }
-}
-
-impl<A> Active<A> {
-    /// Gives the segment up as it was before its last frame.
-    fn give_up(&mut self, valid_len: u64, chain: Hash) {
-        self.file = None;
-        self.valid_len = valid_len;
-        self.chain = chain;
-    }
-}
-
-/// One write that takes everything. A short one has failed; an interrupted one took nothing.
-fn write_whole(file: &mut impl crate::fs::Append, bytes: &[u8]) -> io::Result<()> {
-    for _ in 0..INTERRUPTED_MAX {
-        match file.write(bytes) {
-            Ok(len) if len == bytes.len() => return Ok(()),
-            Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::ErrorKind::Interrupted.into())
 }
 
 /// A record in which the log speaks of itself.

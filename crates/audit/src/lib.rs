@@ -14,6 +14,8 @@
     )
 )]
 
+#[cfg(feature = "write")]
+mod active;
 pub mod anchor;
 #[cfg(feature = "write")]
 mod batch;
@@ -47,6 +49,9 @@ pub mod store;
 mod tlv;
 mod value;
 pub mod verify;
+#[cfg(test)]
+#[cfg(feature = "write")]
+mod verify_tests;
 
 pub use canonical::{BadScalar, EXPONENT_MAX};
 pub use tlv::TlvError;

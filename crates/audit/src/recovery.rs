@@ -9,8 +9,9 @@ use std::sync::Arc;
 use moat_model::code::audit as codes;
 use moat_model::{Clock, Code};
 
+use crate::active::Active;
 use crate::check::{Checked, From, Last, check};
-use crate::committer::{Active, BATCH_RECORDS_MAX, CommitError, Committer, Options, encode_own};
+use crate::committer::{BATCH_RECORDS_MAX, CommitError, Committer, Options, encode_own};
 use crate::finding::{Finding, Torn, Unpaired};
 use crate::fs::LogFs;
 use crate::record::{Body, is_log_id};

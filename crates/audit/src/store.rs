@@ -123,6 +123,12 @@ impl Default for Window {
 }
 
 impl Window {
+    /// A window over a file of so many bytes.
+    pub(crate) fn over(size: u64) -> Window {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        Window { ahead_bytes: size.min(READ_AHEAD_BYTES), ..Window::default() }
+    }
+
     /// `want` bytes from `offset`, or fewer when the file ends before.
     pub(crate) fn at(
         &mut self,

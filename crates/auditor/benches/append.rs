@@ -1,13 +1,15 @@
-//! `cargo bench -p moat-auditor -- DIR`: how fast records become durable on the disk of DIR.
+//! `cargo bench -p moat-auditor -- DIR SECONDS`: how fast records become durable on the disk of DIR.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 fn main() {
-    let dir = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let dir = arguments.next();
+    let seconds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(3);
     let dir = dir.map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = dir.join(format!("moat-bench-{}", std::process::id()));
-    match moat_auditor::bench::measure(&dir, Duration::from_secs(3)) {
+    match moat_auditor::bench::measure(&dir, Duration::from_secs(seconds)) {
         Ok(rows) => {
             for row in &rows {
                 let holds = row.holds().map_or("", |holds| if holds { "holds" } else { "MISSED" });

@@ -350,7 +350,7 @@ pub struct RawAdmin {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawUsers {
-    /// Default `moat-app`.
+    /// Default `moat-app`. A number is a user and group id of its own.
     #[schemars(with = "Option<String>")]
     pub gateway: Option<Text>,
     /// Default `moat-audit`.

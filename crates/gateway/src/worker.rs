@@ -26,6 +26,9 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// How long a worker rests when `accept` fails, for want of descriptors say.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+/// How often a worker publishes whether its link is up.
+const LINK_LOOK: Duration = Duration::from_millis(20);
+
 /// What the control thread tells a worker.
 pub(crate) enum Order {
     /// Take this generation from now on.
@@ -237,6 +240,6 @@ async fn watch_link(worker: Rc<Worker>) {
     loop {
         let is_up = worker.recorder.is_up();
         worker.counters.linked.store(u64::from(is_up), Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LINK_LOOK).await;
     }
 }

@@ -90,10 +90,11 @@ pub fn enter(jail: &Jail) -> Result<Report, Error> {
     // After the change of user, which would make the process traceable by its new user again.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .map_err(|e| step("dumpable")(&e))?;
+    let uid = rustix::process::getuid().as_raw();
     let landlock = filesystem::restrict(jail).map_err(|e| step("Landlock")(&e))?;
     let filters = syscalls::filters(jail.role).map_err(|e| step("seccomp")(&e))?;
     let seccomp = filters.iter().all(|filter| seccompiler::apply_filter(filter).is_ok());
-    Ok(Report { uid: rustix::process::getuid().as_raw(), landlock, seccomp })
+    Ok(Report { uid, landlock, seccomp })
 }
 
 fn no_core_dumps() -> rustix::io::Result<()> {

@@ -76,6 +76,9 @@ const SOCKETS: &[i64] = &[
     libc::SYS_shutdown,
 ];
 
+/// Streams to the gateway's workers, handed over by the supervisor.
+const LINKS: &[i64] = &[libc::SYS_ioctl, libc::SYS_recvfrom, libc::SYS_sendto];
+
 /// Going out to a service. `socket` is allowed for TCP only, see [`tcp_only`].
 const CONNECTING: &[i64] = &[libc::SYS_connect];
 
@@ -92,6 +95,7 @@ const FILES: &[i64] = &[
     libc::SYS_newfstatat,
     libc::SYS_openat,
     libc::SYS_pread64,
+    libc::SYS_pwrite64,
     libc::SYS_pwritev2,
     libc::SYS_renameat,
     libc::SYS_renameat2,
@@ -145,7 +149,7 @@ pub(crate) fn filters(role: Role) -> Result<[BpfProgram; 2], seccompiler::Error>
 fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
     let groups: &[&[i64]] = match role {
         Role::Gateway => &[COMMON, RUNTIME, SOCKETS, CONNECTING],
-        Role::Auditor => &[COMMON, FILES],
+        Role::Auditor => &[COMMON, FILES, LINKS],
         Role::Admin => &[COMMON, RUNTIME, SOCKETS],
     };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =

@@ -14,11 +14,15 @@ pub struct User {
     pub gid: u32,
 }
 
-/// The user called `name`, if there is one.
+/// The user called `name`, if there is one. A number is a user and group id of its own, for
+/// images that hold no `/etc/passwd`; 0 is nobody's.
 ///
 /// # Errors
 /// `/etc/passwd` cannot be read.
 pub fn find_user(name: &str) -> io::Result<Option<User>> {
+    if let Ok(id) = name.parse::<u32>() {
+        return Ok((id > 0).then(|| User { name: name.to_owned(), uid: id, gid: id }));
+    }
     Ok(fs::read_to_string("/etc/passwd")?.lines().find_map(|line| parse(line, name)))
 }
 
@@ -40,6 +44,8 @@ mod tests {
     fn lines_of_passwd_are_read_by_exact_name() {
         let user = parse("moat-app:x:991:990::/nonexistent:/usr/sbin/nologin", "moat-app");
         assert_eq!(user.map(|u| (u.uid, u.gid)), Some((991, 990)));
+        assert_eq!(find_user("64001").unwrap().map(|u| (u.uid, u.gid)), Some((64001, 64001)));
+        assert_eq!(find_user("0").unwrap(), None);
         assert_eq!(parse("moat-app2:x:1:1::", "moat-app"), None);
         assert_eq!(parse("moat-app:x:no:1::", "moat-app"), None);
     }

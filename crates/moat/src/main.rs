@@ -1,2 +1,55 @@
-//! Moat.
-fn main() {}
+//! `moat`: the supervisor, its roles and everything a person types.
+//!
+//! stdout carries data, stderr talks. Exit codes: 0 good, 1 failure, 2 usage, 3 tampering or failed
+//! verification, 78 bad configuration.
+
+mod audit;
+mod ca;
+mod check;
+mod cli;
+mod exit;
+mod explain;
+mod policy;
+mod role;
+mod serve;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_log(cli.log.as_deref());
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Schema => check::schema(),
+        Command::Status(args) => status::status(&args),
+        Command::Reload(args) => status::reload(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Policy(args) => policy::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Ca(args) => ca::run(&args),
+        Command::Version => {
+            println!("moat {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Role(args) => role::run(&args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("moat: {error:#}");
+        exit::code_of(&error)
+    })
+}
+
+/// Diagnostics go to stderr. They never carry a field's value: classified values have no text form.
+fn init_log(filter: Option<&str>) {
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(filter.unwrap_or("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}

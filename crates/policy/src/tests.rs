@@ -125,8 +125,7 @@ fn what_a_policy_must_not_do_is_refused_at_load() {
         assert_eq!(problem.code, code, "{problem}");
     }
     // In strings and comments the same words are harmless, and `walk` has a good form.
-    let fine =
-        "package a\n# http.send(\nallow if { input.x == \"time.now_ns(\"; some p, v; walk(input, [p, v]) }";
+    let fine = "package a\n# http.send(\nallow if { input.x == \"time.now_ns(\"; some p, v; walk(input, [p, v]) }";
     assert_eq!(engine(&[("a.rego", fine)]).err().map(|p| p.to_string()), None);
 }
 

@@ -1,0 +1,123 @@
+//! The two small HTTP services: probes on a loopback port, the API on a Unix socket.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use moat_model::code::system::NOT_RUNNING;
+use tokio::sync::oneshot;
+
+use crate::messages::{FromAdmin, State};
+
+/// Longest wait for a reload.
+const RELOAD: Duration = Duration::from_secs(30);
+/// Most reloads asked for at once.
+const RELOADS_MAX: usize = 16;
+
+type Reloaded = Result<u64, String>;
+
+/// What both services share.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) state: RefCell<State>,
+    waiting: RefCell<HashMap<u64, oneshot::Sender<Reloaded>>>,
+    next_id: Cell<u64>,
+}
+
+impl Shared {
+    pub(crate) fn reloaded(&self, id: u64, result: Reloaded) {
+        if let Some(waiting) = self.waiting.borrow_mut().remove(&id) {
+            // Whoever asked may have given up.
+            let _ = waiting.send(result);
+        }
+    }
+}
+
+/// Sends a message to the supervisor.
+pub(crate) type Ask = Rc<dyn Fn(&FromAdmin) -> std::io::Result<()>>;
+
+type Answer = Response<Full<Bytes>>;
+
+fn answer(status: StatusCode, content_type: &'static str, text: String) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let value = http::HeaderValue::from_static(content_type);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, value);
+    response
+}
+
+fn text(status: StatusCode, text: impl Into<String>) -> Answer {
+    answer(status, "text/plain; charset=utf-8", text.into())
+}
+
+fn json(status: StatusCode, value: &impl serde::Serialize) -> Answer {
+    match serde_json::to_string(value) {
+        Ok(text) => answer(status, "application/json", text),
+        Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
+    }
+}
+
+/// `/livez`, `/readyz` and `/startupz`, each with `?verbose`.
+pub(crate) fn probe(shared: &Shared, request: &Request<Incoming>) -> Answer {
+    if request.method() != Method::GET {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+    }
+    let state = shared.state.borrow();
+    let good = match request.uri().path() {
+        "/livez" => true,
+        "/readyz" => state.is_ready(),
+        "/startupz" => state.generation > 0,
+        _ => return text(StatusCode::NOT_FOUND, "try /livez, /readyz or /startupz\n"),
+    };
+    let mut body = String::new();
+    if request.uri().query() == Some("verbose") {
+        for condition in &state.conditions {
+            let mark = if condition.holds { "[+]" } else { "[-]" };
+            let _ = writeln!(body, "{mark} {}", condition.name);
+        }
+    }
+    body.push_str(if good { "ok\n" } else { "not ready\n" });
+    text(if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
+}
+
+/// `GET /v1/status` and `POST /v1/reload`.
+pub(crate) async fn api(shared: Rc<Shared>, ask: Ask, request: Request<Incoming>) -> Answer {
+    match (request.method().as_str(), request.uri().path()) {
+        ("GET", "/v1/status") => json(StatusCode::OK, &*shared.state.borrow()),
+        ("POST", "/v1/reload") => reload(&shared, &ask).await,
+        (_, "/v1/status" | "/v1/reload") => {
+            text(StatusCode::METHOD_NOT_ALLOWED, "GET /v1/status, POST /v1/reload\n")
+        }
+        _ => text(StatusCode::NOT_FOUND, "GET /v1/status, POST /v1/reload\n"),
+    }
+}
+
+async fn reload(shared: &Shared, ask: &Ask) -> Answer {
+    if shared.waiting.borrow().len() >= RELOADS_MAX {
+        return text(StatusCode::TOO_MANY_REQUESTS, "too many reloads at once\n");
+    }
+    let id = shared.next_id.replace(shared.next_id.get() + 1);
+    let (sender, receiver) = oneshot::channel();
+    shared.waiting.borrow_mut().insert(id, sender);
+    if ask(&FromAdmin::Reload { id }).is_err() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, NOT_RUNNING.en.title);
+    }
+    let result = tokio::time::timeout(RELOAD, receiver).await;
+    shared.waiting.borrow_mut().remove(&id);
+    match result {
+        Ok(Ok(Ok(generation))) => {
+            json(StatusCode::OK, &serde_json::json!({ "generation": generation }))
+        }
+        Ok(Ok(Err(problems))) => {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            json(status, &serde_json::json!({ "refused": problems }))
+        }
+        _ => text(StatusCode::GATEWAY_TIMEOUT, "the reload did not end in time\n"),
+    }
+}

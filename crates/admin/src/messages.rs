@@ -1,0 +1,92 @@
+//! What supervisor and admin role say to each other, as JSON over the control channel.
+
+use serde::{Deserialize, Serialize};
+
+/// From the supervisor.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToAdmin {
+    /// The probes' listening socket and the admin socket, as descriptors in this order.
+    Sockets {},
+    /// Everything needed for the start has been sent.
+    Begin {},
+    /// How things stand; sent whenever something changes, at least every second.
+    State(Box<State>),
+    /// The answer to a [`FromAdmin::Reload`].
+    Reloaded {
+        /// Number of the question.
+        id: u64,
+        /// The new generation, or why there is none.
+        result: Result<u64, String>,
+    },
+    /// End.
+    Stop {},
+}
+
+/// To the supervisor.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromAdmin {
+    /// The sockets are being served.
+    Ready {},
+    /// Read the configuration again.
+    Reload {
+        /// Number of the question.
+        id: u64,
+    },
+}
+
+/// How things stand.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct State {
+    /// Version of the program.
+    pub version: String,
+    /// Active generation.
+    pub generation: u64,
+    /// Digest of its configuration.
+    pub digest: String,
+    /// Why the last reload was refused, if it was.
+    pub last_refusal: Option<String>,
+    /// The roles.
+    pub roles: Vec<RoleState>,
+    /// Readiness, condition by condition.
+    pub conditions: Vec<Condition>,
+    /// The gateway's own counters.
+    pub gateway: serde_json::Value,
+    /// The auditor's own counters.
+    pub auditor: serde_json::Value,
+}
+
+impl State {
+    /// Whether every condition holds; nothing known is not ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.conditions.is_empty() && self.conditions.iter().all(|c| c.holds)
+    }
+}
+
+/// One role.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RoleState {
+    /// Name.
+    pub name: String,
+    /// Process id; 0 while it is away.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// `full`, `partial` or `none`.
+    pub landlock: String,
+    /// Whether system calls are filtered.
+    pub seccomp: bool,
+}
+
+/// One condition of readiness.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Condition {
+    /// For example `auditor committing`.
+    pub name: String,
+    /// Whether it holds.
+    pub holds: bool,
+}

@@ -1,0 +1,191 @@
+//! The auditor as the supervisor and the gateway see it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use moat_audit::link::{self, Message, Nack};
+use moat_audit::record::{Body, Kind, Outcome};
+use moat_audit::recorder::Recorder;
+use moat_auditor::{AuditorError, AuditorOptions, run};
+use moat_model::code::audit as codes;
+use moat_net::control::Channel;
+use serde_json::Value;
+
+const LONG: Duration = Duration::from_secs(10);
+
+struct Role {
+    control: Channel,
+    thread: JoinHandle<Result<(), AuditorError>>,
+}
+
+fn start(dir: &Path) -> Role {
+    let (control, theirs) = Channel::pair().unwrap();
+    let options = AuditorOptions::new(dir, "role.test/1");
+    let thread = std::thread::spawn(move || run(&options, &Channel::from_fd(theirs)));
+    Role { control, thread }
+}
+
+impl Role {
+    fn hear(&self) -> Value {
+        serde_json::from_slice(&self.control.recv().unwrap().unwrap().0).unwrap()
+    }
+
+    fn link(&self, worker: u64) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let message = format!(r#"{{"link":{{"worker":{worker}}}}}"#);
+        self.control.send(message.as_bytes(), &[theirs.as_fd()]).unwrap();
+        ours
+    }
+
+    fn stop(self) {
+        self.control.send(br#"{"stop":{}}"#, &[]).unwrap();
+        self.thread.join().unwrap().unwrap();
+    }
+}
+
+/// Reads until `seen` has said enough.
+fn read_until(stream: &mut UnixStream, mut seen: impl FnMut(Message<'_>) -> bool) {
+    let (mut held, mut chunk) = (Vec::new(), vec![0; 4096]);
+    loop {
+        let more = stream.read(&mut chunk).unwrap();
+        assert!(more > 0, "the link ended");
+        held.extend_from_slice(&chunk[..more]);
+        while let Ok(Some((message, len))) = link::decode(&held) {
+            if seen(message) {
+                return;
+            }
+            held.drain(..len);
+        }
+    }
+}
+
+#[test]
+fn a_recorder_and_the_auditor_understand_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let role = start(dir.path());
+    assert_eq!(role.hear()["ready"]["seq"], 1);
+    let stream = role.link(0);
+    stream.set_nonblocking(true).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let receipts = tokio::task::LocalSet::new().block_on(&runtime, async {
+        let recorder = Recorder::new();
+        recorder.attach(tokio::net::UnixStream::from_std(stream).unwrap());
+        let intent = recorder.commit(Body::new(Kind::Intent, [1; 16]), LONG).await.unwrap();
+        assert_eq!(recorder.anchors().unwrap().secret().len(), 32);
+        let outcome = Body {
+            intent_seq: Some(intent.seq()),
+            outcome: Some(Outcome::Committed),
+            ..Body::new(Kind::Outcome, [1; 16])
+        };
+        let outcome = recorder.commit(outcome, LONG).await.unwrap();
+        [intent, outcome]
+    });
+    assert_eq!(receipts.map(|receipt| receipt.seq()), [1, 2]);
+    role.stop();
+    let report = moat_audit::verify::verify(dir.path()).unwrap();
+    assert!(report.is_whole() && report.unpaired.is_empty());
+    assert_eq!(report.records, 4, "start, intent, outcome, stop");
+    let found = moat_audit::search::leaves(dir.path()).unwrap().starting_at(2).next();
+    let found = found.unwrap().unwrap();
+    assert_eq!(&found.leaf_hash, receipts[1].leaf_hash());
+    assert_ne!(found.leaf.head.boot_id, [0; 16]);
+}
+
+#[test]
+fn a_body_that_is_none_is_refused_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let role = start(dir.path());
+    let mut link = role.link(0);
+    let mut out = Vec::new();
+    link::push_commit(&mut out, 1, b"no body");
+    link::push_commit(&mut out, 2, &Body::new(Kind::Intent, [1; 16]).encode().unwrap());
+    link.write_all(&out).unwrap();
+    let (mut refused, mut taken) = (false, false);
+    read_until(&mut link, |message| {
+        match message {
+            Message::Nack { req_id, reason } => refused = (req_id, reason) == (1, Nack::Malformed),
+            Message::Ack { req_id, .. } => taken = req_id == 2,
+            Message::Hello { .. } | Message::Commit { .. } => {}
+        }
+        refused && taken
+    });
+    role.stop();
+}
+
+#[test]
+fn a_new_link_of_a_worker_replaces_its_old_one_and_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let role = start(dir.path());
+    let (mut one, mut other) = (role.link(0), role.link(1));
+    let is_hello = |message: Message<'_>| matches!(message, Message::Hello { .. });
+    read_until(&mut one, is_hello);
+    read_until(&mut other, is_hello);
+    let mut two = role.link(0);
+    read_until(&mut two, is_hello);
+    assert_eq!(one.read(&mut [0; 8]).unwrap(), 0, "the old link has ended");
+    let _ready = role.hear();
+    role.control.send(br#"{"status":{}}"#, &[]).unwrap();
+    let status = role.hear();
+    assert_eq!(status["status"]["links"], 2, "{status}");
+    assert_eq!(status["status"]["state"], "writing");
+    role.control.send(b"nonsense", &[]).unwrap();
+    assert!(role.hear()["error"].is_string());
+    role.control.send(br#"{"link":{"worker":0}}"#, &[]).unwrap();
+    assert!(role.hear()["error"].is_string());
+    role.stop();
+}
+
+#[test]
+fn a_peer_that_does_not_read_or_speaks_otherwise_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let role = start(dir.path());
+    let mut wrong = role.link(0);
+    let mut out = Vec::new();
+    link::push_nack(&mut out, 1, Nack::Stopping);
+    wrong.write_all(&out).unwrap();
+    let mut rest = Vec::new();
+    wrong.read_to_end(&mut rest).unwrap();
+
+    let mut deaf = role.link(1);
+    let mut out = Vec::new();
+    let body = Body::new(Kind::Intent, [1; 16]).encode().unwrap();
+    for req_id in 0..1_000 {
+        link::push_commit(&mut out, req_id, &body);
+    }
+    let ended = (0..200).any(|_| deaf.write_all(&out).is_err());
+    assert!(ended, "two hundred thousand unread acks were kept");
+    role.stop();
+    assert!(moat_audit::verify::verify(dir.path()).unwrap().is_whole());
+}
+
+#[test]
+fn without_a_supervisor_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let Role { control, thread } = start(dir.path());
+    drop(control);
+    thread.join().unwrap().unwrap();
+    assert!(moat_audit::verify::verify(dir.path()).unwrap().is_whole());
+}
+
+#[test]
+fn a_second_auditor_is_refused_and_so_is_a_directory_that_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let role = start(dir.path());
+    let _ready = role.hear();
+    let error = start(dir.path()).thread.join().unwrap().unwrap_err();
+    assert_eq!(error.code(), &codes::LOG_LOCKED);
+    role.stop();
+    let error = start(Path::new("/proc/self")).thread.join().unwrap().unwrap_err();
+    assert_eq!(error.code(), &codes::WRITE_FAILED);
+}

@@ -1,0 +1,202 @@
+//! `moat audit`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use moat_audit::code;
+use moat_audit::record::{Body, Kind, Leaf};
+use moat_audit::search::{Found, leaves};
+use moat_audit::verify::verify;
+use moat_model::clock::rfc3339_ms;
+use serde_json::json;
+
+use crate::cli::{AuditCommand, Output};
+use crate::exit::TAMPERED;
+
+pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
+    match command {
+        AuditCommand::Show { dir, from, limit, output } => {
+            print_all(dir, *from, *limit, *output, |_| true)
+        }
+        AuditCommand::Search { dir, actor, object, trace, code, kind, field, limit, output } => {
+            let kind = kind.as_deref().map(parse_kind).transpose()?;
+            let fits = |body: &Body| {
+                let text = |wanted: &Option<String>, found: &str| {
+                    wanted.as_deref().is_none_or(|wanted| wanted == found)
+                };
+                text(actor, &body.actor)
+                    && text(object, &body.object)
+                    && text(code, &body.code)
+                    && text(trace, &moat_audit::hash::hex(&body.trace_id))
+                    && kind.is_none_or(|kind| kind == body.kind)
+                    && field
+                        .as_deref()
+                        .is_none_or(|name| body.fields.iter().any(|f| f.name() == name))
+            };
+            print_all(dir, 0, *limit, *output, fits)
+        }
+        AuditCommand::Verify { dir, output } => verify_dir(dir, *output),
+    }
+}
+
+fn parse_kind(name: &str) -> Result<Kind> {
+    let wanted = name.to_ascii_uppercase();
+    match Kind::ALL.iter().find(|kind| kind.name() == wanted) {
+        Some(kind) => Ok(*kind),
+        None => bail!("there is no kind {name}; see `moat audit search --help`"),
+    }
+}
+
+fn print_all(
+    dir: &Path,
+    from: u64,
+    limit: usize,
+    output: Output,
+    fits: impl Fn(&Body) -> bool,
+) -> Result<ExitCode> {
+    let found = leaves(dir).with_context(|| format!("{} cannot be read", dir.display()))?;
+    let mut printed = 0;
+    for found in found.starting_at(from) {
+        let found = found.context("the log cannot be read any further; `moat audit verify`")?;
+        if !fits(&found.leaf.body) {
+            continue;
+        }
+        if printed == limit {
+            eprintln!("moat: stopped after {limit} records; --limit shows more");
+            break;
+        }
+        printed += 1;
+        match output {
+            Output::Table => print!("{}", table(&found)),
+            Output::Json => println!("{}", as_json(&found)),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One record for people: a head line, then a line for each field in the text code.
+pub(crate) fn table(found: &Found) -> String {
+    let Leaf { head, body } = &found.leaf;
+    let outcome = body.outcome.map_or("", |outcome| outcome.name());
+    let mut parts = vec![
+        format!("{:>6}", head.seq),
+        rfc3339_ms(head.t_wall_ns),
+        format!("{:<8}", body.kind.name()),
+        format!("{outcome:<10}"),
+    ];
+    let texts = [&body.actor, &body.method, &body.object, &body.code, &body.note];
+    parts.extend(texts.into_iter().filter(|text| !text.is_empty()).cloned());
+    if let Some(intent) = body.intent_seq {
+        parts.push(format!("of intent {intent}"));
+    }
+    if let Some(parent) = body.parent_seq {
+        parts.push(format!("closes {parent}"));
+    }
+    if !body.reasons.is_empty() {
+        parts.push(format!("[{}]", body.reasons.join(", ")));
+    }
+    let mut text = parts.join("  ");
+    text.push('\n');
+    for line in code::lines(body) {
+        text.push_str("        ");
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+fn as_json(found: &Found) -> serde_json::Value {
+    let Leaf { head, body } = &found.leaf;
+    let hex = |hash: &moat_audit::hash::Hash| moat_audit::hash::hex(hash);
+    json!({
+        "seq": head.seq,
+        "time": rfc3339_ms(head.t_wall_ns),
+        "t_wall_ns": head.t_wall_ns,
+        "leaf_hash": hex(&found.leaf_hash),
+        "prev_hash": hex(&head.prev_hash),
+        "segment": found.segment,
+        "offset": found.offset,
+        "kind": body.kind.name(),
+        "outcome": body.outcome.map(|o| o.name()),
+        "answered": body.answered,
+        "stage": body.stage.map(|s| s.name()),
+        "code": body.code,
+        "reasons": body.reasons,
+        "trace": moat_audit::hash::hex(&body.trace_id),
+        "intent_seq": body.intent_seq,
+        "parent_seq": body.parent_seq,
+        "tenant": body.tenant,
+        "listener": body.listener,
+        "route": body.route,
+        "actor": body.actor,
+        "actor_subject": body.actor_subject,
+        "peer_cert_sha256": body.peer_cert_hash.as_ref().map(hex),
+        "method": body.method,
+        "op": body.op.map(|op| op.name()),
+        "object": body.object,
+        "fields": code::lines(body),
+        "policy": body.policy_ver,
+        "generation": body.generation,
+        "http_status": body.http_status,
+        "upstream": body.upstream,
+        "bytes_in": body.bytes_in,
+        "bytes_out": body.bytes_out,
+        "duration_us": body.duration_us,
+        "upstream_us": body.upstream_us,
+        "note": body.note,
+    })
+}
+
+fn verify_dir(dir: &Path, output: Output) -> Result<ExitCode> {
+    if !dir.is_dir() {
+        bail!("{} is no folder; name the log with --dir", dir.display());
+    }
+    let report = verify(dir).with_context(|| format!("{} cannot be read", dir.display()))?;
+    if output == Output::Json {
+        let findings: Vec<_> = report
+            .findings
+            .kept()
+            .iter()
+            .map(|f| {
+                json!({ "code": f.code.id, "segment": f.segment, "offset": f.offset,
+                        "seq": f.seq, "text": f.text })
+            })
+            .collect();
+        println!(
+            "{}",
+            json!({
+                "log": report.log_id, "records": report.records, "segments": report.segments,
+                "bytes": report.bytes, "root_sha256": moat_audit::hash::hex(&report.root),
+                "whole": report.is_whole(), "findings": findings,
+                "more_findings": report.findings.dropped(),
+                "unpaired": report.unpaired.iter().map(|u| u.seq).collect::<Vec<_>>(),
+                "torn": report.torn.as_ref().map(|t| json!({ "segment": t.segment,
+                    "offset": t.offset, "bytes": t.bytes })),
+            })
+        );
+    } else {
+        println!("log          {}", report.log_id.as_deref().unwrap_or("(empty)"));
+        println!("records      {} in {} segments", report.records, report.segments);
+        println!("root         sha256:{}", moat_audit::hash::hex(&report.root));
+        for finding in report.findings.kept() {
+            println!("FOUND        {finding}");
+        }
+        if report.findings.dropped() > 0 {
+            println!("FOUND        {} more", report.findings.dropped());
+        }
+        if let Some(torn) = &report.torn {
+            println!(
+                "torn tail    {} bytes at {} of {}: never acknowledged",
+                torn.bytes, torn.offset, torn.segment
+            );
+        }
+        let integrity = if report.is_whole() { "whole" } else { "TAMPERED or damaged" };
+        println!("integrity    {integrity}");
+        match report.unpaired.len() {
+            0 => println!("completeness every intent has its outcome"),
+            open => println!("completeness {open} intents have no outcome yet"),
+        }
+    }
+    Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
+}

@@ -1,0 +1,238 @@
+//! What a person may type. The help texts are the first documentation anybody reads.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Moat (护城河): a zero-trust API gateway for financial institutions.
+///
+/// Every caller proves itself by certificate, every call is decided by policy, and no byte of an
+/// answer leaves before a tamper-evident record of the exchange is durable.
+///
+/// Begin with `moat demo`, which shows all of that on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "moat", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to say on stderr: error, warn, info, debug, or a filter such as `moat_gateway=debug`.
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway: a supervisor and its roles.
+    ///
+    /// Started by root, each role becomes a user of its own (moat-app, moat-audit, moat-admin).
+    /// SIGHUP reads the configuration again; so does a change of any file it refers to. SIGTERM
+    /// finishes what is open and ends.
+    Serve(ServeArgs),
+    /// Check a configuration without running it; exit 0 or 78.
+    ///
+    /// Reads every file the configuration refers to and compiles the policy, so that what passes
+    /// here starts.
+    Check(CheckArgs),
+    /// Print the JSON Schema of moat.yaml, for editors.
+    Schema,
+    /// Show how a running gateway is doing.
+    Status(SocketArgs),
+    /// Let a running gateway read its configuration again: all of it, or nothing.
+    Reload(SocketArgs),
+    /// Explain an error code in English and Chinese.
+    Explain(ExplainArgs),
+    /// Try, test and understand policies.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Read and verify the audit log.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Make certificates for trying out and for development.
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// Print the version.
+    Version,
+    /// Run one role; only the supervisor does this.
+    #[command(hide = true)]
+    Role(RoleArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE", default_value = "moat.yaml")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration.
+    #[arg(value_name = "FILE", default_value = "moat.yaml")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SocketArgs {
+    /// The gateway's admin socket.
+    #[arg(long, value_name = "PATH", default_value = "/run/moat/admin.sock")]
+    pub(crate) socket: PathBuf,
+    /// `table` for people, `json` for programs.
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// For example MOAT-H001 or h001; without one, all codes are listed.
+    pub(crate) code: Option<String>,
+    /// Language of the text.
+    #[arg(long, value_parser = ["en", "zh"])]
+    pub(crate) lang: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Run every rule whose name begins with `test_`; exit 1 if one fails.
+    Test {
+        /// Folder of the bundle.
+        #[arg(default_value = "policy")]
+        bundle: PathBuf,
+    },
+    /// Evaluate one rule against an input document.
+    Eval {
+        /// Folder of the bundle.
+        #[arg(short, long, default_value = "policy")]
+        bundle: PathBuf,
+        /// File with the input in JSON; `-` reads stdin.
+        #[arg(short, long, default_value = "-")]
+        input: PathBuf,
+        /// For example `authz.allow`.
+        rule: String,
+    },
+    /// Show which lines of a package decided about an input, and which were not reached.
+    Why {
+        /// Folder of the bundle.
+        #[arg(short, long, default_value = "policy")]
+        bundle: PathBuf,
+        /// File with the input in JSON; `-` reads stdin.
+        #[arg(short, long, default_value = "-")]
+        input: PathBuf,
+        /// For example `authz`.
+        package: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Print records, newest last.
+    Show {
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// First record to print.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Most records to print.
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+        /// `table` for people, `json` for programs: one object a line.
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+    /// Print the records that fit every condition given.
+    Search {
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// SPIFFE id of the caller.
+        #[arg(long)]
+        actor: Option<String>,
+        /// Object, for example account/1001.
+        #[arg(long)]
+        object: Option<String>,
+        /// Trace id, hexadecimal.
+        #[arg(long)]
+        trace: Option<String>,
+        /// Error code, for example MOAT-P001.
+        #[arg(long)]
+        code: Option<String>,
+        /// Kind: INTENT, OUTCOME, READ, REFUSAL, REPAIR, BACKFILL, CHECK, ADMIN.
+        #[arg(long)]
+        kind: Option<String>,
+        /// Name of a field that was read or changed.
+        #[arg(long)]
+        field: Option<String>,
+        /// Most records to print.
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+        /// `table` for people, `json` for programs: one object a line.
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+    /// Verify the whole log from its bytes; exit 0 or 3.
+    ///
+    /// Integrity (nothing was changed) and completeness (every intent has its outcome) are reported
+    /// apart. Each finding names segment, offset and record.
+    Verify {
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// `table` for people, `json` for programs.
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaCommand {
+    /// Make a root and an issuing authority.
+    Init {
+        /// Folder for the four files; nothing in it is overwritten.
+        #[arg(long, default_value = "pki")]
+        dir: PathBuf,
+        /// Name that stands in the certificates.
+        #[arg(long, default_value = "Moat Development")]
+        name: String,
+    },
+    /// Issue a certificate and key for one SPIFFE id.
+    Issue {
+        /// Folder of the authority.
+        #[arg(long, default_value = "pki")]
+        dir: PathBuf,
+        /// Folder for NAME.pem and NAME.key; default: the authority's.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// The id, for example spiffe://bank.test/teller. Several make a certificate that Moat
+        /// refuses.
+        #[arg(long = "spiffe", required = true)]
+        spiffe: Vec<String>,
+        /// DNS name or IP address beside it, for clients that check the server's name.
+        #[arg(long = "name")]
+        names: Vec<String>,
+        /// Organisation in the subject.
+        #[arg(long)]
+        organization: Option<String>,
+        /// Days of validity; negative for a certificate that has expired so long ago.
+        #[arg(long, default_value_t = 365, allow_hyphen_values = true)]
+        days: i64,
+        /// Stem of the file names; default: the last part of the id.
+        #[arg(long)]
+        stem: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// gateway, auditor or admin.
+    pub(crate) name: String,
+    /// Settings as JSON.
+    pub(crate) settings: String,
+}

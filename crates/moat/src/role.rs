@@ -1,0 +1,105 @@
+//! The entry of a role: take the control channel, get what is handed over, give up all rights,
+//! then serve. Nothing from outside is read before the last right is gone.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use moat_auditor::AuditorOptions;
+use moat_kernel::{Jail, Report, Role, User, enter};
+use moat_net::control::Channel;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::RoleArgs;
+
+/// The log's folder, for a role that has made it its working folder.
+const LOG: &str = ".";
+
+/// What the supervisor tells a role on its command line.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Settings {
+    /// User to become: name, uid, gid.
+    pub(crate) user: Option<(String, u32, u32)>,
+    /// Whether a protection that is missing ends the role.
+    pub(crate) strict: bool,
+    /// The log's folder, for the auditor.
+    pub(crate) dir: PathBuf,
+    /// The log's origin.
+    pub(crate) origin: String,
+    /// Size of a segment in bytes.
+    pub(crate) segment_bytes: u64,
+}
+
+/// The first message of every role to the supervisor: what is in force.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Entered {
+    pub(crate) entered: EnteredAs,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct EnteredAs {
+    pub(crate) uid: u32,
+    pub(crate) landlock: Option<String>,
+    pub(crate) seccomp: bool,
+}
+
+pub(crate) fn run(args: &RoleArgs) -> Result<ExitCode> {
+    let settings: Settings = serde_json::from_str(&args.settings).context("role settings")?;
+    let control = std::io::stdin().as_fd().try_clone_to_owned().context("control channel")?;
+    let control = Channel::from_fd(control);
+    match args.name.as_str() {
+        "gateway" => {
+            let again = control.as_fd().try_clone_to_owned()?;
+            let prepared = moat_gateway::prepare(control)?;
+            jail(&settings, Role::Gateway, &Channel::from_fd(again))?;
+            moat_gateway::run(prepared)?;
+        }
+        "admin" => {
+            let again = control.as_fd().try_clone_to_owned()?;
+            let prepared = moat_admin::prepare(control)?;
+            jail(&settings, Role::Admin, &Channel::from_fd(again))?;
+            moat_admin::run(prepared)?;
+        }
+        "auditor" => {
+            // Entered before the user changes: the folders above may be closed to that user.
+            std::env::set_current_dir(&settings.dir)
+                .with_context(|| settings.dir.display().to_string())?;
+            let options = auditor_options(&settings);
+            jail(&settings, Role::Auditor, &control)?;
+            moat_auditor::run(&options, &control).with_context(|| "the auditor cannot go on")?;
+        }
+        other => bail!("there is no role {other}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Read before the jail closes: the kernel's boot id is a file.
+fn auditor_options(settings: &Settings) -> AuditorOptions {
+    let mut options = AuditorOptions::new(LOG, &settings.origin);
+    options.segment_bytes = settings.segment_bytes;
+    options.boot_id =
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().and_then(|text| {
+            let digits = text.trim().replace('-', "");
+            data_encoding::HEXLOWER.decode(digits.as_bytes()).ok()?.try_into().ok()
+        });
+    options
+}
+
+fn jail(settings: &Settings, role: Role, control: &Channel) -> Result<()> {
+    let user = settings.user.as_ref().map(|(name, uid, gid)| User {
+        name: name.clone(),
+        uid: *uid,
+        gid: *gid,
+    });
+    let writable = if role == Role::Auditor { vec![LOG.into()] } else { Vec::new() };
+    let report = enter(&Jail { role, user, writable })?;
+    if settings.strict && !report.is_complete() {
+        bail!("{}: {report:?}", moat_model::code::system::SANDBOX.id);
+    }
+    let Report { uid, landlock, seccomp } = report;
+    let landlock = landlock.map(str::to_owned);
+    let entered = Entered { entered: EnteredAs { uid, landlock, seccomp } };
+    control.send(&serde_json::to_vec(&entered)?, &[])?;
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! `moat serve`: the supervisor.
+//!
+//! It reads the configuration, opens the sockets, starts the roles and starts them again when they
+//! end. It alone reads keys from files; it never speaks to a caller.
+
+mod child;
+mod state;
+mod supervisor;
+mod watch;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::cli::ServeArgs;
+
+pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
+    let loaded = moat_config::load(&args.config)?;
+    raise_descriptor_limit();
+    let mut supervisor = supervisor::Supervisor::new(&args.config, loaded)
+        .context("the gateway cannot be started")?;
+    supervisor.run()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ten thousand connections need as many descriptors: take what the hard limit allows.
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open descriptors could not be raised");
+    }
+}

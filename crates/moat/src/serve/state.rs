@@ -1,0 +1,56 @@
+//! What the supervisor knows of the whole, for `moat status` and the probes.
+
+use moat_admin::messages::{Condition, RoleState, State};
+
+use super::child::Child;
+
+pub(crate) struct Known {
+    pub(crate) generation: u64,
+    pub(crate) digest: String,
+    pub(crate) last_refusal: Option<String>,
+    pub(crate) gateway: serde_json::Value,
+    pub(crate) auditor: serde_json::Value,
+}
+
+impl Known {
+    /// Everything at once. `children` are auditor, gateway, admin.
+    pub(crate) fn state<'a>(&self, children: impl Iterator<Item = &'a Child>) -> State {
+        let mut conditions = Vec::new();
+        let mut roles = Vec::new();
+        for child in children {
+            conditions
+                .push(Condition { name: format!("{} ready", child.name), holds: child.is_ready });
+            let entered = child.entered.as_ref();
+            roles.push(RoleState {
+                name: child.name.to_owned(),
+                pid: child.pid(),
+                uid: entered.map_or(0, |e| e.uid),
+                restarts: child.restarts,
+                landlock: entered
+                    .and_then(|e| e.landlock.clone())
+                    .unwrap_or_else(|| "none".to_owned()),
+                seccomp: entered.is_some_and(|e| e.seccomp),
+            });
+        }
+        let linked = self.gateway.get("linked").and_then(serde_json::Value::as_bool);
+        conditions
+            .push(Condition { name: "audit link up".to_owned(), holds: linked == Some(true) });
+        let auditor = self.auditor.get("state").and_then(serde_json::Value::as_str);
+        conditions.push(Condition {
+            name: "audit committing".to_owned(),
+            holds: auditor.is_none_or(|state| state == "writing"),
+        });
+        conditions
+            .push(Condition { name: "policy compiled".to_owned(), holds: self.generation > 0 });
+        State {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            generation: self.generation,
+            digest: self.digest.clone(),
+            last_refusal: self.last_refusal.clone(),
+            roles,
+            conditions,
+            gateway: self.gateway.clone(),
+            auditor: self.auditor.clone(),
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! The supervisor's loop.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use moat_admin::messages::{FromAdmin, ToAdmin};
+use moat_config::{Config, Loaded, Profile, Restart};
+use moat_gateway::messages::{FromGateway, ToGateway};
+use moat_model::code::config::NEEDS_RESTART;
+use moat_model::code::system::{BIND, NO_USER};
+use moat_net::listen;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::{Value, json};
+
+use super::child::Child;
+use super::state::Known;
+use super::watch::Watch;
+use crate::role::{Entered, Settings};
+
+/// How often files are looked at and roles are asked how they are.
+const TICK: Duration = Duration::from_millis(500);
+/// The same while something is not ready: starting must not wait for a slow tick.
+const TICK_STARTING: Duration = Duration::from_millis(20);
+/// How long roles may take to finish: the gateway drains 30 s.
+const STOP: Duration = Duration::from_secs(32);
+/// Signals, each with the byte that stands for it in the pipe.
+const SIGNALS: [i32; 4] = [
+    signal_hook::consts::SIGHUP,
+    signal_hook::consts::SIGTERM,
+    signal_hook::consts::SIGINT,
+    signal_hook::consts::SIGCHLD,
+];
+
+/// Who asked for a reload.
+enum Asker {
+    Nobody,
+    Admin(u64),
+}
+
+/// A generation that the gateway has not answered for yet.
+struct Candidate {
+    number: u64,
+    digest: String,
+    blob: Vec<u8>,
+    watched: Vec<PathBuf>,
+    asker: Asker,
+}
+
+pub(crate) struct Supervisor {
+    config_path: PathBuf,
+    restart: Restart,
+    /// Postcard of the active generation's hot part, for a gateway that starts again.
+    blob: Vec<u8>,
+    /// One row a worker, one column a listener.
+    sockets: Vec<Vec<TcpListener>>,
+    probes: TcpListener,
+    admin_socket: UnixListener,
+    auditor: Child,
+    gateway: Child,
+    admin: Child,
+    candidate: Option<Candidate>,
+    last_number: u64,
+    watch: Watch,
+    known: Known,
+    was_ready: bool,
+    signals: Vec<(i32, UnixStream)>,
+    is_stopping: bool,
+}
+
+impl Supervisor {
+    pub(crate) fn new(path: &Path, loaded: Loaded) -> Result<Supervisor> {
+        let Loaded { config, watched } = loaded;
+        let Config { restart, hot, digest } = config;
+        let blob = postcard::to_stdvec(&hot)?;
+        let settings = role_settings(&restart)?;
+        make_log_folder(&restart, settings.auditor.user.as_ref())?;
+        let sockets = open_listeners(&restart)?;
+        let probes = TcpListener::bind(restart.admin.probes)
+            .map_err(|e| anyhow!("{} {}: {e}", BIND.id, restart.admin.probes))?;
+        let admin_socket = open_admin_socket(&restart.admin.socket)?;
+        let known = Known {
+            generation: 0,
+            digest,
+            last_refusal: None,
+            gateway: Value::Null,
+            auditor: Value::Null,
+        };
+        Ok(Supervisor {
+            config_path: path.to_path_buf(),
+            blob,
+            sockets,
+            probes,
+            admin_socket,
+            auditor: Child::new("auditor", settings.auditor),
+            gateway: Child::new("gateway", settings.gateway),
+            admin: Child::new("admin", settings.admin),
+            candidate: None,
+            last_number: 1,
+            watch: Watch::new(watched),
+            known,
+            was_ready: false,
+            signals: register_signals()?,
+            is_stopping: false,
+            restart,
+        })
+    }
+
+    /// Runs until a signal asks for the end.
+    pub(crate) fn run(&mut self) -> Result<()> {
+        self.auditor.start()?;
+        self.start_gateway()?;
+        self.start_admin()?;
+        let mut tick = Instant::now() + TICK_STARTING;
+        while !self.is_stopping {
+            self.wait(tick)?;
+            self.restart_ended()?;
+            if Instant::now() >= tick {
+                tick = Instant::now() + if self.was_ready { TICK } else { TICK_STARTING };
+                self.every_tick();
+            }
+        }
+        self.stop();
+        Ok(())
+    }
+
+    fn start_gateway(&mut self) -> Result<()> {
+        self.gateway.start()?;
+        for (worker, sockets) in self.sockets.iter().enumerate() {
+            let fds: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
+            self.gateway.send(&ToGateway::Sockets { worker }, &fds);
+            self.link(worker)?;
+        }
+        let number = self.last_number;
+        let digest = self.known.digest.clone();
+        self.gateway.send_blob(&ToGateway::Generation { number, digest }, &self.blob)?;
+        self.gateway.send(&ToGateway::Begin {}, &[]);
+        Ok(())
+    }
+
+    fn start_admin(&mut self) -> Result<()> {
+        self.admin.start()?;
+        let fds = [self.probes.as_fd(), self.admin_socket.as_fd()];
+        self.admin.send(&ToAdmin::Sockets {}, &fds);
+        self.admin.send(&ToAdmin::Begin {}, &[]);
+        Ok(())
+    }
+
+    /// Joins one worker of the gateway with the auditor by a fresh pair of sockets.
+    fn link(&self, worker: usize) -> Result<()> {
+        let (ours, theirs) = UnixStream::pair().context("link")?;
+        self.gateway.send(&ToGateway::Link { worker }, &[ours.as_fd()]);
+        self.auditor.send(&json!({ "link": { "worker": worker } }), &[theirs.as_fd()]);
+        Ok(())
+    }
+
+    /// Waits for a message, a signal or the next thing that is due.
+    fn wait(&mut self, tick: Instant) -> Result<()> {
+        let dues = [&self.auditor, &self.gateway, &self.admin].into_iter().filter_map(Child::due);
+        let until = dues.chain([tick]).min().unwrap_or(tick);
+        let wait = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(0),
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        };
+        let mut fds: Vec<PollFd<'_>> =
+            self.signals.iter().map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)).collect();
+        let children = [&self.auditor, &self.gateway, &self.admin];
+        let mut order = Vec::new();
+        for (at, child) in children.iter().enumerate() {
+            if let Some(fd) = child.poll_fd() {
+                order.push(at);
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            }
+        }
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("poll"),
+        }
+        let readable: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        let (signals, channels) = readable.split_at(self.signals.len().min(readable.len()));
+        let messages: Vec<usize> =
+            order.iter().zip(channels).filter(|(_, ready)| **ready).map(|(at, _)| *at).collect();
+        let signals: Vec<i32> = self
+            .signals
+            .iter_mut()
+            .zip(signals)
+            .filter(|(_, ready)| **ready)
+            .map(|((number, pipe), _)| {
+                let _ = pipe.read(&mut [0; 64]);
+                *number
+            })
+            .collect();
+        for at in messages {
+            self.hear(at);
+        }
+        for number in signals {
+            self.signal(number);
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self, number: i32) {
+        match number {
+            signal_hook::consts::SIGHUP => self.reload(Asker::Nobody),
+            signal_hook::consts::SIGTERM | signal_hook::consts::SIGINT => self.is_stopping = true,
+            _ => {}
+        }
+    }
+
+    /// Reads one message of a role.
+    fn hear(&mut self, at: usize) {
+        let children = [&mut self.auditor, &mut self.gateway, &mut self.admin];
+        let Some(child) = children.into_iter().nth(at) else { return };
+        let Some(Ok(Some((bytes, _)))) = child.control().map(|control| control.recv()) else {
+            // The end of the channel is the end of the role; `restart_ended` sees to it.
+            std::thread::sleep(Duration::from_millis(1));
+            return;
+        };
+        let message: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        if let Ok(entered) = serde_json::from_value::<Entered>(message.clone()) {
+            child.entered = Some(entered.entered);
+            return;
+        }
+        match at {
+            0 => self.hear_auditor(&message),
+            1 => self.hear_gateway(message),
+            _ => self.hear_admin(message),
+        }
+    }
+
+    fn hear_auditor(&mut self, message: &Value) {
+        if let Some(ready) = message.get("ready") {
+            tracing::info!(%ready, "the log is open");
+            self.auditor.is_ready = true;
+        } else if let Some(status) = message.get("status") {
+            self.known.auditor = status.clone();
+        } else {
+            tracing::warn!(%message, "the auditor reports");
+        }
+        self.publish();
+    }
+
+    fn hear_gateway(&mut self, message: Value) {
+        match serde_json::from_value(message) {
+            Ok(FromGateway::Ready {}) => {
+                self.gateway.is_ready = true;
+                self.gateway.send(&ToGateway::Status {}, &[]);
+            }
+            Ok(FromGateway::Active { number }) => self.activated(number),
+            Ok(FromGateway::Refused { number, code, detail }) => {
+                self.refused(number, format!("{code} {detail}"));
+            }
+            Ok(FromGateway::Status(status)) => {
+                self.known.gateway = serde_json::to_value(status).unwrap_or(Value::Null);
+            }
+            Err(error) => tracing::warn!(%error, "the gateway said something unknown"),
+        }
+        self.publish();
+    }
+
+    fn hear_admin(&mut self, message: Value) {
+        match serde_json::from_value(message) {
+            Ok(FromAdmin::Ready {}) => self.admin.is_ready = true,
+            Ok(FromAdmin::Reload { id }) => self.reload(Asker::Admin(id)),
+            Err(error) => tracing::warn!(%error, "the admin role said something unknown"),
+        }
+        self.publish();
+    }
+
+    fn activated(&mut self, number: u64) {
+        if let Some(candidate) = self.candidate.take_if(|c| c.number == number) {
+            self.blob = candidate.blob;
+            self.known.digest = candidate.digest;
+            self.watch = Watch::new(candidate.watched);
+            self.last_number = number;
+            self.known.last_refusal = None;
+            self.answer(&candidate.asker, Ok(number));
+        }
+        self.known.generation = number;
+        tracing::info!(generation = number, digest = self.known.digest, "generation active");
+    }
+
+    fn refused(&mut self, number: u64, why: String) {
+        tracing::error!(generation = number, why, "generation refused");
+        if let Some(candidate) = self.candidate.take_if(|c| c.number == number) {
+            self.answer(&candidate.asker, Err(why.clone()));
+        }
+        self.known.last_refusal = Some(why);
+    }
+
+    /// Reads the configuration again and offers it to the gateway: all of it, or nothing.
+    fn reload(&mut self, asker: Asker) {
+        match self.candidate_from_disk() {
+            Err(why) => {
+                tracing::error!(%why, "reload refused");
+                self.answer(&asker, Err(why.clone()));
+                self.known.last_refusal = Some(why);
+            }
+            Ok(None) => self.answer(&asker, Ok(self.known.generation)),
+            Ok(Some(mut candidate)) => {
+                candidate.asker = asker;
+                let (number, digest) = (candidate.number, candidate.digest.clone());
+                let message = ToGateway::Generation { number, digest };
+                match self.gateway.send_blob(&message, &candidate.blob) {
+                    Ok(()) => self.candidate = Some(candidate),
+                    Err(error) => self.answer(&candidate.asker, Err(format!("{error:#}"))),
+                }
+            }
+        }
+        self.publish();
+    }
+
+    /// `None` if nothing has changed.
+    fn candidate_from_disk(&mut self) -> Result<Option<Candidate>, String> {
+        if self.candidate.is_some() {
+            return Err("another reload is under way".to_owned());
+        }
+        let Loaded { config, watched } =
+            moat_config::load(&self.config_path).map_err(|problems| problems.to_string())?;
+        if config.digest == self.known.digest {
+            return Ok(None);
+        }
+        if config.restart != self.restart {
+            return Err(format!("{} {}", NEEDS_RESTART.id, NEEDS_RESTART.en.title));
+        }
+        let blob = postcard::to_stdvec(&config.hot).map_err(|e| e.to_string())?;
+        let number = self.last_number + 1;
+        let digest = config.digest;
+        Ok(Some(Candidate { number, digest, blob, watched, asker: Asker::Nobody }))
+    }
+
+    fn answer(&self, asker: &Asker, result: Result<u64, String>) {
+        if let Asker::Admin(id) = asker {
+            self.admin.send(&ToAdmin::Reloaded { id: *id, result }, &[]);
+        }
+    }
+
+    /// Starts again what has ended, and joins it with the others.
+    fn restart_ended(&mut self) -> Result<()> {
+        if self.auditor.reap() {
+            self.known.auditor = Value::Null;
+            self.publish();
+        }
+        if self.gateway.reap() {
+            self.known.gateway = Value::Null;
+            if self.known.generation == 0 {
+                bail!("the first generation does not work: see above");
+            }
+            if let Some(candidate) = self.candidate.take() {
+                self.answer(&candidate.asker, Err("the gateway ended".to_owned()));
+            }
+            self.publish();
+        }
+        self.admin.reap();
+        if self.auditor.is_due() {
+            self.auditor.restarts += 1;
+            self.auditor.start()?;
+            for worker in 0..self.sockets.len() {
+                self.link(worker)?;
+            }
+        }
+        if self.gateway.is_due() {
+            self.gateway.restarts += 1;
+            self.start_gateway()?;
+        }
+        if self.admin.is_due() {
+            self.admin.restarts += 1;
+            self.start_admin()?;
+        }
+        Ok(())
+    }
+
+    fn every_tick(&mut self) {
+        if self.watch.has_settled() {
+            tracing::info!("a file of the configuration has changed");
+            self.reload(Asker::Nobody);
+        }
+        if self.gateway.is_ready {
+            self.gateway.send(&ToGateway::Status {}, &[]);
+        }
+        if self.auditor.is_ready {
+            self.auditor.send(&json!({ "status": {} }), &[]);
+        }
+        self.publish();
+    }
+
+    /// Tells the admin role how things stand, and the world when everything is ready.
+    fn publish(&mut self) {
+        let children = [&self.auditor, &self.gateway, &self.admin];
+        let state = self.known.state(children.into_iter());
+        let is_ready = state.is_ready();
+        if self.admin.is_ready {
+            self.admin.send(&ToAdmin::State(Box::new(state)), &[]);
+        }
+        if is_ready && !self.was_ready {
+            let binds: Vec<String> =
+                self.restart.binds.iter().map(|(name, at)| format!("{name} {at}")).collect();
+            tracing::info!(listeners = binds.join(", "), "moat is ready");
+            notify_service_manager("READY=1");
+        } else if !is_ready && self.was_ready {
+            tracing::warn!("moat is not ready");
+        }
+        self.was_ready = is_ready;
+    }
+
+    /// Gateway first, so that what is open can still be recorded.
+    fn stop(&mut self) {
+        notify_service_manager("STOPPING=1");
+        let deadline = Instant::now() + STOP;
+        self.gateway.send(&ToGateway::Stop {}, &[]);
+        self.gateway.wait(deadline);
+        self.auditor.send(&json!({ "stop": {} }), &[]);
+        self.auditor.wait(deadline);
+        self.admin.send(&ToAdmin::Stop {}, &[]);
+        self.admin.wait(Instant::now() + Duration::from_secs(1));
+        let _ = std::fs::remove_file(&self.restart.admin.socket);
+        tracing::info!("moat has ended");
+    }
+}
+
+struct RoleSettings {
+    auditor: Settings,
+    gateway: Settings,
+    admin: Settings,
+}
+
+/// As root every role gets its own user; otherwise all run as the caller, and that is said.
+fn role_settings(restart: &Restart) -> Result<RoleSettings> {
+    let is_root = rustix::process::geteuid().is_root();
+    let user = |name: &str| -> Result<Option<(String, u32, u32)>> {
+        if !is_root {
+            return Ok(None);
+        }
+        match moat_kernel::find_user(name)? {
+            Some(user) => Ok(Some((user.name, user.uid, user.gid))),
+            None => bail!("{} `{name}`: {}", NO_USER.id, NO_USER.en.fix),
+        }
+    };
+    if !is_root {
+        tracing::warn!("not started by root: every role runs as the same user");
+    }
+    let settings = |user| Settings {
+        user,
+        strict: restart.profile == Profile::Prod,
+        dir: restart.audit.dir.clone(),
+        origin: restart.audit.origin.clone(),
+        segment_bytes: restart.audit.segment_bytes,
+    };
+    Ok(RoleSettings {
+        auditor: settings(user(&restart.users.auditor)?),
+        gateway: settings(user(&restart.users.gateway)?),
+        admin: settings(user(&restart.users.admin)?),
+    })
+}
+
+/// Makes the log's folder, for nobody but the auditor.
+fn make_log_folder(restart: &Restart, auditor: Option<&(String, u32, u32)>) -> Result<()> {
+    let dir = &restart.audit.dir;
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    if let Some((_, uid, gid)) = auditor {
+        std::os::unix::fs::chown(dir, Some(*uid), Some(*gid))
+            .with_context(|| dir.display().to_string())?;
+    }
+    let only_owner = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(dir, only_owner).with_context(|| dir.display().to_string())
+}
+
+/// One socket for each worker and listener, sharing the listener's address.
+fn open_listeners(restart: &Restart) -> Result<Vec<Vec<TcpListener>>> {
+    for (name, address) in &restart.binds {
+        let taken = listen::is_taken(*address)
+            .map_err(|e| anyhow!("{} listener {name} at {address}: {e}", BIND.id))?;
+        if taken {
+            bail!("{} listener {name}: {address} is taken by another program", BIND.id);
+        }
+    }
+    let row = |_| {
+        let open = |(name, address): &(String, std::net::SocketAddr)| {
+            listen::listen(*address)
+                .map_err(|e| anyhow!("{} listener {name} at {address}: {e}", BIND.id))
+        };
+        restart.binds.iter().map(open).collect()
+    };
+    (0..restart.workers).map(row).collect()
+}
+
+/// The admin socket, for its owner and group only. A socket file that nobody listens on is a
+/// leftover and is replaced.
+fn open_admin_socket(path: &Path) -> Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    if UnixStream::connect(path).is_ok() {
+        bail!("{} {}: another moat listens there", BIND.id, path.display());
+    }
+    let _ = std::fs::remove_file(path);
+    let socket = UnixListener::bind(path).with_context(|| path.display().to_string())?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(socket)
+}
+
+/// A pipe for each signal, so that signals are read like everything else.
+fn register_signals() -> Result<Vec<(i32, UnixStream)>> {
+    let mut pipes = Vec::new();
+    for number in SIGNALS {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        signal_hook::low_level::pipe::register(number, theirs)?;
+        pipes.push((number, ours));
+    }
+    Ok(pipes)
+}
+
+/// Tells systemd, if it started us (sd_notify(3)).
+#[expect(clippy::disallowed_methods, reason = "the service manager speaks by environment")]
+fn notify_service_manager(state: &str) {
+    let Ok(path) = std::env::var("NOTIFY_SOCKET") else { return };
+    if let Ok(socket) = UnixDatagram::unbound() {
+        let _ = socket.send_to(state.as_bytes(), path);
+    }
+}

@@ -1,0 +1,76 @@
+//! `moat status` and `moat reload`: questions to the admin socket.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use moat_admin::messages::State;
+use moat_model::code::system::NOT_RUNNING;
+
+use crate::cli::{Output, SocketArgs};
+
+/// Longest answer, in bytes.
+const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Longest wait for an answer: a reload compiles the policy for every worker.
+const WAIT: Duration = Duration::from_secs(35);
+
+/// Asks the admin socket; gives status and body.
+pub(crate) fn ask(socket: &Path, method: &str, path: &str) -> Result<(u16, String)> {
+    let missing = || format!("{}: {} ({})", NOT_RUNNING.id, NOT_RUNNING.en.title, socket.display());
+    let mut stream = UnixStream::connect(socket).with_context(missing)?;
+    stream.set_read_timeout(Some(WAIT))?;
+    stream.set_write_timeout(Some(WAIT))?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: moat\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text).with_context(missing)?;
+    let (head, body) = text.split_once("\r\n\r\n").context("the answer has no head")?;
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
+    Ok((status.context("the answer has no status")?, body.to_owned()))
+}
+
+pub(crate) fn status(args: &SocketArgs) -> Result<ExitCode> {
+    let (_, body) = ask(&args.socket, "GET", "/v1/status")?;
+    if args.output == Output::Json {
+        println!("{body}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let state: State = serde_json::from_str(&body).context("the answer is no status")?;
+    println!("moat {}  generation {}  sha256:{}", state.version, state.generation, state.digest);
+    if let Some(refusal) = &state.last_refusal {
+        println!("last reload refused:\n{refusal}");
+    }
+    for role in &state.roles {
+        println!(
+            "{:<8} pid {:<7} uid {:<6} restarts {:<3} landlock {:<8} seccomp {}",
+            role.name,
+            role.pid,
+            role.uid,
+            role.restarts,
+            role.landlock,
+            if role.seccomp { "on" } else { "off" },
+        );
+    }
+    for condition in &state.conditions {
+        println!("{} {}", if condition.holds { "[+]" } else { "[-]" }, condition.name);
+    }
+    println!("gateway  {}", state.gateway);
+    println!("auditor  {}", state.auditor);
+    Ok(if state.is_ready() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub(crate) fn reload(args: &SocketArgs) -> Result<ExitCode> {
+    let (status, body) = ask(&args.socket, "POST", "/v1/reload")?;
+    if status == 200 {
+        println!("{body}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let refused: Option<serde_json::Value> = serde_json::from_str(&body).ok();
+    match refused.as_ref().and_then(|r| r.get("refused")).and_then(|r| r.as_str()) {
+        Some(problems) => eprintln!("{problems}"),
+        None => bail!("{body}"),
+    }
+    Ok(ExitCode::from(78))
+}

@@ -1,0 +1,31 @@
+# Who may do what with accounts. Conditions are rules; grants and limits are data (limits.json).
+package authz
+
+default allow := false
+
+grants := data.grants[input.peer.spiffe]
+
+# Reads need a grant for reading.
+allow if {
+	input.route in {"read-account", "grpc-read", "grpc-watch"}
+	"read" in grants.may
+}
+
+# Transfers need a grant for transfers.
+allow if {
+	input.route == "transfer"
+	"transfer" in grants.may
+}
+
+# A limit that is not set is a limit of nothing.
+limit := object.get(grants, "transfer_limit", 0)
+
+deny contains "over_limit" if {
+	input.route == "transfer"
+	input.body.amount > limit
+}
+
+deny contains "not_positive" if {
+	input.route == "transfer"
+	input.body.amount <= 0
+}
