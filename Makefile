@@ -15,16 +15,16 @@ help: ## this list
 
 demo: tools ## build Moat and the accounts service, and show them (ARGS=--exit: do not stay)
 	@test -x $(TARGET)/demo/moat || \
-	  echo 'make demo: the first build takes some minutes (about four on two cores)' >&2
+	  echo 'make demo: the first build takes about three minutes on two cores' >&2
 	$(CARGO) build --locked --profile demo -p moat -p moat-accounts
 	$(TARGET)/demo/moat demo $(ARGS)
 
 test: tools nextest ## run every test (ARGS go to cargo nextest run)
 	$(CARGO) nextest run --locked --workspace $(ARGS)
-	$(CARGO) test --locked --doc --workspace
+	$(CARGO) test --locked --doc --workspace --quiet
 
 bench: tools ## run every benchmark
-	$(CARGO) bench --locked --workspace --benches $(ARGS)
+	$(CARGO) bench --locked --workspace --bench '*' $(ARGS)
 
 ci: tools ## everything that CI checks
 	$(CARGO) xtask ci

@@ -7,8 +7,8 @@ use crate::{deny, docs, fuzz, layers, progress, shell, tidy};
 /// Run every check in order and stop at the first that fails.
 ///
 /// This is what CI runs, no more and no less: formatting, lints, layers, tidiness, documentation,
-/// tests, the demo, a short fuzzing and the dependency rules. A cold run takes about half an hour
-/// on two cores, a warm one some minutes.
+/// tests, the demo, a short fuzzing and the dependency rules. A cold run takes about a
+/// quarter of an hour on two cores, a warm one some minutes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How long each fuzz target runs, in seconds
