@@ -1,0 +1,2 @@
+package authz
+allow if { http.send({"url": "http://x"}) }

@@ -1,0 +1,4 @@
+package authz
+# http.send(
+x := "time.now_ns(\"" 
+y := `trace(`
