@@ -4,6 +4,8 @@
 //! the program sees): defaults filled in, files read, secrets fetched, names checked. The schema of
 //! the raw form is generated ([`schema_json`]). The crate never writes a file.
 
+#![cfg_attr(test, allow(clippy::string_slice, reason = "tests"))]
+
 mod load;
 mod problem;
 pub mod raw;

@@ -52,7 +52,11 @@ pub(crate) async fn decode(call: &Call, request: Request<Incoming>) -> Result<De
     let (at, params) = table::find(&shared.entries, &call.host, &head.method, head.uri.path())?;
     let rules = shared.shared.rules.get(at).ok_or_else(|| no(&codes::NO_ROUTE))?.shared();
     call.set_route(&rules, &params);
-    let Some(reading) = rules.request.as_ref().filter(|_| !call.is_grpc) else {
+    if call.is_grpc && rules.looks_into_bodies() {
+        // gRPC messages cannot be looked into; the caller's word for one must not skip the masks.
+        return Err(Refusal::new(Stage::Mask, &mask::CONTENT_TYPE));
+    }
+    let Some(reading) = &rules.request else {
         let body = match &rules.mask_request {
             Some(_) => held(call, &rules, &head, incoming, None).await?,
             None => InBody::Stream(incoming),

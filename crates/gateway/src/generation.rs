@@ -146,6 +146,11 @@ impl RouteRules {
         self.route.audit.op != Op::Sel
     }
 
+    /// Whether a field of the request or the answer is decided on, recorded or masked.
+    pub(crate) fn looks_into_bodies(&self) -> bool {
+        self.request.is_some() || self.mask_request.is_some() || self.answer.is_some()
+    }
+
     /// The index key of a field of this route's object.
     pub(crate) fn field_id(&self, name: &str) -> Hash {
         field_id(&self.table, name, FIELD_SCHEMA_VERSION)

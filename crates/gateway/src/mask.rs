@@ -142,7 +142,7 @@ pub(crate) async fn inbound(call: &Call, answer: Answer) -> Result<Inbound, Refu
         && call.method != Method::HEAD
         && head.status != StatusCode::NO_CONTENT
         && head.status != StatusCode::NOT_MODIFIED;
-    let reading = rules.answer.clone().filter(|_| !call.is_grpc);
+    let reading = rules.answer.clone();
     let Some(reading) = reading else {
         headers::to_caller(&mut head.headers, false);
         if !has_body {

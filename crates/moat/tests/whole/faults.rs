@@ -109,6 +109,17 @@ async fn a_service_with_another_identity_gets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_names_itself_grpc_does_not_escape_the_masks() {
+    let (_pki, service, _gateway, mut client) = bank().await;
+    let mut call = request("GET", "/masked/ok", "");
+    call.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let answer = client.send(call).await.unwrap();
+    assert_eq!(answer.header("grpc-status"), "3", "refused, not passed");
+    assert!(answer.body.is_empty());
+    assert_eq!(service.paths(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_masked_never_passes() {
     let (_pki, _service, gateway, mut client) = bank().await;
     for action in ["text", "gzip", "broken-json"] {
