@@ -16,6 +16,11 @@ use moat_model::code::{http as codes, upstream};
 use moat_net::activity::{Open, Reader};
 use tokio::time::Sleep;
 
+use crate::headers;
+
+/// Most bytes of a held answer that are handed over at once.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// Why a body ended early; hyper closes the stream and the records say why.
 #[derive(Debug)]
 pub(crate) struct Cut(pub(crate) &'static Code);
@@ -120,7 +125,10 @@ impl Body for OutBody {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(_))) => cut(&codes::BODY_BROKEN),
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::clean_trailers(trailers);
+                }
                 upload.progress.set(Instant::now());
                 let length = frame.data_ref().map_or(0, Buf::remaining);
                 let bytes = upload.bytes.get() + u64::try_from(length).unwrap_or(u64::MAX);
@@ -266,6 +274,16 @@ impl ReplyBody {
     }
 }
 
+/// Takes the next piece of a held answer; leaves nothing behind the last.
+fn next_piece(bytes: &mut Option<Bytes>) -> Option<Bytes> {
+    let mut whole = bytes.take()?;
+    let piece = whole.split_to(whole.len().min(PIECE_BYTES));
+    if !whole.is_empty() {
+        *bytes = Some(whole);
+    }
+    Some(piece)
+}
+
 impl Body for ReplyBody {
     type Data = Bytes;
     type Error = Cut;
@@ -277,7 +295,8 @@ impl Body for ReplyBody {
         let this = self.get_mut();
         this.reader.asked();
         let polled = match &mut this.content {
-            Content::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            // In pieces: over HTTP/2 a piece that was taken waits where nothing watches it.
+            Content::Full(bytes) => Poll::Ready(next_piece(bytes).map(|b| Ok(Frame::data(b)))),
             Content::Stream(download) => download.poll(cx),
         };
         if matches!(polled, Poll::Ready(Some(Ok(_)))) {

@@ -46,12 +46,19 @@ pub(crate) struct Decoded {
 /// # Errors
 /// A refusal at [`Stage::Decode`]; at [`Stage::Mask`] where the body had to be JSON and is not.
 pub(crate) async fn decode(call: &Call, request: Request<Incoming>) -> Result<Decoded, Refusal> {
-    let (head, incoming) = request.into_parts();
+    let (mut head, incoming) = request.into_parts();
     check_head(&head)?;
+    headers::from_caller(&mut head.headers);
     let shared = &call.generation;
     let (at, params) = table::find(&shared.entries, &call.host, &head.method, head.uri.path())?;
     let rules = shared.shared.rules.get(at).ok_or_else(|| no(&codes::NO_ROUTE))?.shared();
     call.set_route(&rules, &params);
+    let unreadable = |name: &Arc<str>| {
+        head.headers.get_all(name.as_ref()).iter().any(|value| value.to_str().is_err())
+    };
+    if rules.headers.iter().any(unreadable) {
+        return Err(no(&codes::MALFORMED_HEAD).because("a declared header is not ASCII text"));
+    }
     if call.is_grpc && rules.looks_into_bodies() {
         // gRPC messages cannot be looked into; the caller's word for one must not skip the masks.
         return Err(Refusal::new(Stage::Mask, &mask::CONTENT_TYPE));
@@ -96,6 +103,10 @@ fn check_head(head: &Parts) -> Result<(), Refusal> {
         || head.headers.len() > moat_model::limit::HEAD_FIELDS_MAX
     {
         return Err(no(&codes::HEAD_TOO_LONG));
+    }
+    // Two content types, or a declared header that is not text, could be read in two ways.
+    if head.headers.get_all(header::CONTENT_TYPE).iter().count() > 1 {
+        return Err(no(&codes::MALFORMED_HEAD).because("two Content-Type fields"));
     }
     check_host(head)?;
     table::check_path(head.uri.path())

@@ -25,20 +25,47 @@ pub(crate) fn decided_on(
     captures: &Captures,
     declared: &[(String, FieldKind)],
 ) -> Result<Vec<(String, BodyValue)>, Refusal> {
-    let mut values = Vec::new();
+    let mut values: Vec<(String, BodyValue)> = Vec::new();
     for (id, r#use) in reading.uses.iter().enumerate() {
         let Use::Decide(kind) = r#use else { continue };
-        let mut found = false;
+        let pointer = declared.get(id).map_or("", |(pointer, _)| pointer.as_str());
+        let first = values.len();
         for capture in captures.of(u16::try_from(id).unwrap_or(u16::MAX)) {
-            found = true;
+            // Plans match without regard to case, as some services do. What is decided on must
+            // leave no doubt: the declared spelling, at the declared place, once.
+            if !is_spelled_as(pointer, &capture.pointer) {
+                return Err(wrong(pointer, "is spelled otherwise, or is no scalar"));
+            }
+            if values.iter().skip(first).any(|(known, _)| *known == capture.pointer) {
+                return Err(wrong(pointer, "stands there twice"));
+            }
             values.push((capture.pointer.clone(), policy_value(capture, *kind)?));
         }
-        if !found && *kind != FieldKind::Any {
-            let pointer = declared.get(id).map_or("", |(pointer, _)| pointer.as_str());
+        if values.len() == first && *kind != FieldKind::Any {
             return Err(wrong(pointer, "is missing"));
         }
     }
     Ok(values)
+}
+
+/// Whether a concrete pointer is the declared one to the letter, `*` standing for one step and `**`
+/// for any number.
+fn is_spelled_as(declared: &str, concrete: &str) -> bool {
+    fn fits(declared: &[&str], concrete: &[&str]) -> bool {
+        match (declared, concrete) {
+            ([], []) => true,
+            (["**", rest @ ..], steps) => {
+                fits(rest, steps)
+                    || steps.split_first().is_some_and(|(_, more)| fits(declared, more))
+            }
+            ([wanted, rest @ ..], [step, more @ ..]) => {
+                (*wanted == "*" || wanted == step) && fits(rest, more)
+            }
+            _ => false,
+        }
+    }
+    let steps = |pointer| str::split(pointer, '/').collect::<Vec<&str>>();
+    fits(&steps(declared), &steps(concrete))
 }
 
 fn wrong(pointer: &str, what: &str) -> Refusal {
@@ -235,6 +262,27 @@ fn canonical(scalar: &Scalar) -> Canonical {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_decided_on_is_spelled_exactly() {
+        for (declared, concrete) in [
+            ("/amount", "/amount"),
+            ("/items/*/price", "/items/0/price"),
+            ("/**/card", "/a/b/card"),
+            ("/**/card", "/card"),
+        ] {
+            assert!(is_spelled_as(declared, concrete), "{declared} {concrete}");
+        }
+        for (declared, concrete) in [
+            ("/amount", "/AMOUNT"),
+            ("/amount", "/amount/x"),
+            ("/items/*/price", "/items/price"),
+            ("/**/card", "/a/Card"),
+            ("/a/b", "/a"),
+        ] {
+            assert!(!is_spelled_as(declared, concrete), "{declared} {concrete}");
+        }
+    }
 
     #[test]
     fn amounts_are_exact_or_refused() {

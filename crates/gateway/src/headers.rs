@@ -17,7 +17,12 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// Whether only a gateway may say this: a caller that sends it pretends to be one.
-fn is_gateways_own(name: &str) -> bool {
+///
+/// Services that read headers as environment variables fold `_` into `-`, so both are looked at.
+/// Fields that override method or target would make the service do another thing than was permitted.
+pub(crate) fn is_gateways_own(name: &str) -> bool {
+    let folded = name.replace('_', "-");
+    let name = folded.as_str();
     name.starts_with("x-forwarded-")
         || name.starts_with("x-moat-")
         || name.starts_with("x-envoy-")
@@ -30,6 +35,14 @@ fn is_gateways_own(name: &str) -> bool {
                 | "ssl-client-cert"
                 | "client-cert"
                 | "client-cert-chain"
+                | "true-client-ip"
+                | "x-client-ip"
+                | "x-cluster-client-ip"
+                | "x-original-url"
+                | "x-rewrite-url"
+                | "x-http-method"
+                | "x-http-method-override"
+                | "x-method-override"
                 | "proxy-connection"
                 | "via"
         )
@@ -49,6 +62,29 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
     for name in HOP_BY_HOP {
         headers.remove(name);
+    }
+}
+
+/// What the policy sees must be what the service sees: everything that belongs to this connection
+/// alone, and everything that `Connection` names, goes before the decision. `TE: trailers` stays.
+pub(crate) fn from_caller(headers: &mut HeaderMap) {
+    let wants_trailers = headers.get(header::TE).is_some_and(|te| te == "trailers");
+    strip_hop_by_hop(headers);
+    if wants_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Trailers of a request: what may not stand in its head may not follow its body either.
+pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+    let spoofed: Vec<HeaderName> =
+        trailers.keys().filter(|name| is_gateways_own(name.as_str())).cloned().collect();
+    for name in spoofed {
+        trailers.remove(name);
+    }
+    for name in [header::HOST, header::CONTENT_LENGTH, header::AUTHORIZATION] {
+        trailers.remove(name);
     }
 }
 
@@ -169,6 +205,10 @@ mod tests {
             "x-forwarded-anything",
             "forwarded",
             "x-moat-caller",
+            "x_forwarded_client_cert",
+            "x_moat-caller",
+            "x-http-method-override",
+            "x-original-url",
             "x-real-ip",
             "via",
             "client-cert",

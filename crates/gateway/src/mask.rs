@@ -165,11 +165,16 @@ pub(crate) async fn inbound(call: &Call, answer: Answer) -> Result<Inbound, Refu
         .await
         .map_err(|_| Refusal::new(Stage::Forward, &upstream::TIMEOUT))?;
     let (bytes, captures) = match read {
+        // An error text is replaced where answers are masked: its fields are not declared, and it
+        // may quote what must not be seen.
+        Ok((_, captures)) if is_error && reading.masks => {
+            lease.finish();
+            (service_error(&mut head), captures)
+        }
         Ok(read) => {
             lease.finish();
             read
         }
-        // An error text that cannot be masked is replaced: it may quote what must not be seen.
         Err(refusal) if is_error && refusal.stage == Stage::Mask => {
             (service_error(&mut head), Captures::default())
         }

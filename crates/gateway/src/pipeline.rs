@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use moat_model::code::identity::EXPIRED;
 use moat_model::code::system::INTERNAL;
 use moat_model::{Refusal, Stage, limit};
 use moat_net::activity::Activity;
@@ -129,9 +130,10 @@ async fn request_of(
     let mut gone = Gone(Some(Rc::clone(&call)));
     let request = Request::from_parts(head, body);
     let begun = exchange(Rc::clone(&call), index, request);
+    let work = session.worker.work();
     let task = tokio::task::spawn_local(async move {
         let response = begun.await;
-        drop(place);
+        drop((place, work));
         response
     });
     let response = match task.await {
@@ -160,6 +162,9 @@ impl Drop for Gone {
 async fn exchange(call: Rc<Call>, index: u64, request: Request<Incoming>) -> Response<ReplyBody> {
     if let Caller::Refused(refusal, receipt) = &call.session.caller {
         return reply::refuse(&call, refusal, receipt);
+    }
+    if call.session.has_expired() {
+        return refuse(&call, Refusal::new(Stage::Identify, &EXPIRED)).await;
     }
     let found = call.session.findings.as_ref().and_then(|findings| findings.refusal_of(index));
     if let Some(found) = found {

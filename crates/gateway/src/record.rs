@@ -98,14 +98,21 @@ pub(crate) async fn outcome(call: &Call, inbound: Inbound) -> Result<Answerable,
         body.bytes_out = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         body.body_digest_out = Some(sha256(bytes));
     }
-    with_subject(call, |subject| match &intent {
+    let described = with_subject(call, |subject| match &intent {
         Some(intent) => body.fields = fields::after(rules, &intent.fields, captures, subject),
         None => {
             if let (Some(reading), Some(captures)) = (&rules.answer, captures) {
                 body.fields = fields::recorded(rules, reading, captures, subject);
             }
         }
-    })?;
+    });
+    if let Err(refusal) = described {
+        // The intent still needs its outcome, whatever happens to this answer.
+        if let Some(intent) = intent {
+            call.set_intent(intent);
+        }
+        return Err(refusal);
+    }
     body.intent_seq = intent.as_ref().map(|intent| intent.receipt.seq());
     match commit(call, body).await {
         Ok(receipt) => {
@@ -150,16 +157,21 @@ pub(crate) async fn refusal(call: &Call, refusal: &Refusal) -> Result<Receipt, R
 }
 
 /// Records how a streamed answer ended. Runs after the answer, so a failure can only be reported.
-pub(crate) async fn closing(call: Rc<Call>, head: Receipt, ending: Ending) {
+///
+/// `status` is the HTTP status of the answer's head.
+pub(crate) async fn closing(call: Rc<Call>, head: Receipt, status: u16, ending: Ending) {
     let intent = call.take_intent();
     let mut body = body_of(&call, if intent.is_some() { Kind::Outcome } else { Kind::Read });
     body.parent_seq = Some(head.seq());
+    body.http_status = Some(status);
     body.bytes_out = ending.bytes;
     body.body_digest_out = Some(ending.sha256);
     body.outcome = Some(match (ending.cut, &intent) {
         (Some(_), Some(_)) => Outcome::Unknown,
         (Some(_), None) => Outcome::Aborted,
-        (None, Some(_)) => outcome_of(200, ending.grpc_status),
+        // A gRPC answer without a status says nothing of what became of the call.
+        (None, Some(_)) if call.is_grpc && ending.grpc_status.is_none() => Outcome::Unknown,
+        (None, Some(_)) => outcome_of(status, ending.grpc_status.filter(|_| call.is_grpc)),
         (None, None) => Outcome::Closed,
     });
     if let Some(code) = ending.cut {

@@ -24,11 +24,16 @@ pub(crate) fn reply(call: &Rc<Call>, answerable: Answerable) -> Response<ReplyBo
         InboundBody::Held { bytes, .. } => ReplyBody::full(bytes, reader),
         InboundBody::Stream(incoming, lease) => {
             let closing_call = Rc::clone(call);
+            let status = inbound.head.status.as_u16();
             let on_end = Box::new(move |ending: crate::body::Ending| {
                 if ending.cut.is_none() {
                     lease.finish();
                 }
-                drop(tokio::task::spawn_local(record::closing(closing_call, receipt, ending)));
+                let work = closing_call.session.worker.work();
+                drop(tokio::task::spawn_local(async move {
+                    record::closing(closing_call, receipt, status, ending).await;
+                    drop(work);
+                }));
             });
             let download = Download::new(incoming, inbound.rules.stream_idle, on_end);
             ReplyBody::stream(download, reader)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use moat_audit::recorder::Receipt;
 use moat_identity::VerifiedPeer;
-use moat_model::Refusal;
+use moat_model::{Clock, Refusal};
 use moat_net::activity::Activity;
 use moat_net::client_io::Findings;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -73,6 +73,12 @@ impl Session {
     /// place: what was begun is finished, so resets buy no free work.
     pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    /// Whether the caller's certificate has expired since the handshake.
+    pub(crate) fn has_expired(&self) -> bool {
+        let now_s = i64::try_from(self.worker.clock.wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
+        self.peer().is_some_and(|peer| peer.not_after_s() < now_s)
     }
 
     pub(crate) fn peer(&self) -> Option<&VerifiedPeer> {

@@ -67,14 +67,22 @@ fn segment(text: &str) -> Segment {
 }
 
 /// Fills the parameters into a template text such as `account/{id}`.
+///
+/// One pass: a value that looks like a parameter stays as it is.
 pub(crate) fn fill(template: &str, params: &Params) -> String {
-    let mut text = template.to_owned();
-    for (name, value) in params {
-        let mark = format!("{{{name}}}");
-        if text.contains(&mark) {
-            text = text.replace(&mark, value);
+    let mut text = String::with_capacity(template.len() + 16);
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        text.push_str(before);
+        let Some((name, tail)) = after.split_once('}') else { break };
+        let name = name.trim_end_matches("...");
+        match params.iter().find(|(known, _)| &**known == name) {
+            Some((_, value)) => text.push_str(value),
+            None => text.push_str(name),
         }
+        rest = tail;
     }
+    text.push_str(rest);
     text
 }
 
@@ -232,5 +240,7 @@ mod tests {
         let params = vec![("id".into(), "a b护".to_owned())];
         assert_eq!(fill_path("/v1/{id}", &params), "/v1/a%20b%E6%8A%A4");
         assert_eq!(fill("account/{id}", &params), "account/a b护");
+        let params = vec![("a".into(), "{b}".to_owned()), ("b".into(), "2".to_owned())];
+        assert_eq!(fill("{a}/x/{b}", &params), "{b}/x/2");
     }
 }

@@ -1,7 +1,7 @@
 //! One worker: a thread with its own runtime, sockets, policy engine, pools and link to the
 //! auditor. Workers share nothing that is written to on the request path.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -102,6 +102,17 @@ pub(crate) struct Worker {
     generation: RefCell<Rc<WorkerGeneration>>,
     open: OpenConnections,
     draining: watch::Receiver<bool>,
+    work: Rc<Cell<usize>>,
+}
+
+/// Counts one call or closing record that must be finished before the role ends, whether or not
+/// its connection still lives.
+pub(crate) struct Work(Rc<Cell<usize>>);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
 }
 
 /// Open connections of each listener, over all workers: the kernel does not spread connections
@@ -128,6 +139,12 @@ impl Worker {
     /// The generation that new calls use.
     pub(crate) fn generation(&self) -> Rc<WorkerGeneration> {
         Rc::clone(&self.generation.borrow())
+    }
+
+    /// Begins a piece of work that a drain waits for.
+    pub(crate) fn work(&self) -> Work {
+        self.work.set(self.work.get() + 1);
+        Work(Rc::clone(&self.work))
     }
 
     /// Resolves when the role drains.
@@ -187,6 +204,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         generation: RefCell::new(Rc::new(WorkerGeneration::new(generation, *engine))),
         open,
         draining,
+        work: Rc::default(),
     });
     for (listener, socket) in sockets.into_iter().enumerate() {
         let socket = tokio::net::TcpListener::from_std(socket)?;
@@ -208,7 +226,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
     }
     let _ = drain.send(true);
     let emptied = async {
-        while worker.counters.connections.get() > 0 {
+        while worker.counters.connections.get() > 0 || worker.work.get() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -56,6 +56,9 @@ pub(crate) enum Command {
     /// Make certificates for trying out and for development.
     #[command(subcommand)]
     Ca(CaCommand),
+    /// Measure on this machine; exit 1 if a goal does not hold.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Print the version.
     Version,
     /// Run one role; only the supervisor does this.
@@ -245,6 +248,22 @@ pub(crate) enum CaCommand {
         /// Stem of the file names; default: the last part of the id.
         #[arg(long)]
         stem: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// How fast records become durable, beside a raw O_DSYNC write of the same size.
+    Append {
+        /// A new folder on the disk to measure; it is removed afterwards.
+        #[arg(long, default_value = "moat-bench")]
+        dir: PathBuf,
+        /// Seconds for each figure.
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+        /// `table` for people, `json` for programs: one object a line.
+        #[arg(short, long, default_value = "table")]
+        output: Output,
     },
 }
 

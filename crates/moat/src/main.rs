@@ -4,6 +4,7 @@
 //! verification, 78 bad configuration.
 
 mod audit;
+mod bench;
 mod ca;
 mod check;
 mod cli;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Policy(args) => policy::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Ca(args) => ca::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Version => {
             println!("moat {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ pub struct Pool<B> {
     settings: Settings,
     idle: RefCell<VecDeque<Http1<B>>>,
     shared: RefCell<Option<Http2<B>>>,
-    open: Cell<usize>,
+    open: Rc<Cell<usize>>,
 }
 
 struct Http1<B> {
@@ -59,21 +59,23 @@ struct Http1<B> {
     guard: SharedGuard,
     born: Instant,
     idle_since: Instant,
-    _slot: Slot<B>,
+    /// Where it goes back to, unless a reload has replaced that pool meanwhile.
+    home: Weak<Pool<B>>,
+    _slot: Slot,
 }
 
 struct Http2<B> {
     sender: http2::SendRequest<B>,
     born: Instant,
-    slot: Rc<Slot<B>>,
+    slot: Rc<Slot>,
 }
 
 /// Counts one open connection for as long as it lives.
-struct Slot<B>(Rc<Pool<B>>);
+struct Slot(Rc<Cell<usize>>);
 
-impl<B> Drop for Slot<B> {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get().saturating_sub(1));
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
@@ -83,7 +85,7 @@ pub struct Lease<B>(Kind<B>);
 
 enum Kind<B> {
     One(Http1<B>),
-    Two { sender: http2::SendRequest<B>, _slot: Rc<Slot<B>> },
+    Two { sender: http2::SendRequest<B>, _slot: Rc<Slot> },
 }
 
 /// A request that failed, and whether any byte of it may have reached the service.
@@ -107,7 +109,7 @@ where
             settings,
             idle: RefCell::new(VecDeque::new()),
             shared: RefCell::new(None),
-            open: Cell::new(0),
+            open: Rc::default(),
         })
     }
 
@@ -129,7 +131,7 @@ where
             return Err(Refusal::new(Stage::Forward, &codes::BUSY));
         }
         self.open.set(self.open.get() + 1);
-        let slot = Slot(Rc::clone(self));
+        let slot = Slot(Rc::clone(&self.open));
         tokio::time::timeout(self.settings.connect, self.connect(slot))
             .await
             .unwrap_or_else(|_| Err(no(&codes::CONNECT, "timed out")))
@@ -161,7 +163,7 @@ where
         None
     }
 
-    async fn connect(self: &Rc<Self>, slot: Slot<B>) -> Result<Lease<B>, Refusal> {
+    async fn connect(self: &Rc<Self>, slot: Slot) -> Result<Lease<B>, Refusal> {
         let tcp =
             TcpStream::connect(self.settings.address).await.map_err(|e| no(&codes::CONNECT, e))?;
         tcp.set_nodelay(true).map_err(|e| no(&codes::CONNECT, e))?;
@@ -193,7 +195,14 @@ where
             .await
             .map_err(|e| no(&codes::CONNECT, e))?;
         tokio::task::spawn_local(connection);
-        Ok(Lease(Kind::One(Http1 { sender, guard, born, idle_since: born, _slot: slot })))
+        Ok(Lease(Kind::One(Http1 {
+            sender,
+            guard,
+            born,
+            idle_since: born,
+            home: Rc::downgrade(self),
+            _slot: slot,
+        })))
     }
 }
 
@@ -238,7 +247,7 @@ where
     /// Gives the connection back after an answer that was read to its end.
     pub fn finish(self) {
         let Kind::One(mut one) = self.0 else { return };
-        let pool = Rc::clone(&one._slot.0);
+        let Some(pool) = one.home.upgrade() else { return };
         one.idle_since = Instant::now();
         let mut idle = pool.idle.borrow_mut();
         idle.push_back(one);

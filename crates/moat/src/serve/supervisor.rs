@@ -381,20 +381,25 @@ impl Supervisor {
         self.admin.reap();
         if self.auditor.is_due() {
             self.auditor.restarts += 1;
-            self.auditor.start()?;
-            for worker in 0..self.sockets.len() {
-                self.link(worker)?;
-            }
+            let started = self.start_auditor();
+            note_start("auditor", started);
         }
         if self.gateway.is_due() {
             self.gateway.restarts += 1;
-            self.start_gateway()?;
+            let started = self.start_gateway();
+            note_start("gateway", started);
         }
         if self.admin.is_due() {
             self.admin.restarts += 1;
-            self.start_admin()?;
+            let started = self.start_admin();
+            note_start("admin", started);
         }
         Ok(())
+    }
+
+    fn start_auditor(&mut self) -> Result<()> {
+        self.auditor.start()?;
+        (0..self.sockets.len()).try_for_each(|worker| self.link(worker))
     }
 
     fn every_tick(&mut self) {
@@ -441,6 +446,14 @@ impl Supervisor {
         self.admin.wait(Instant::now() + Duration::from_secs(1));
         let _ = std::fs::remove_file(&self.restart.admin.socket);
         tracing::info!("moat has ended");
+    }
+}
+
+/// A role that could not be started again must not take the others with it: it stays due, and the
+/// next turn tries once more.
+fn note_start(role: &str, started: Result<()>) {
+    if let Err(error) = started {
+        tracing::error!(role, error = format!("{error:#}"), "a role could not be started again");
     }
 }
 

@@ -13,6 +13,9 @@ super::codes! {
     TRUST_DOMAIN = "MOAT-I004", 403, Peer,
         en: "The SPIFFE id belongs to another trust domain", "Use a certificate of the listener's trust domain.",
         zh: "SPIFFE ID 属于其他信任域", "请使用监听器信任域内的证书。";
+    EXPIRED = "MOAT-I006", 403, Peer,
+        en: "The caller's certificate has expired since the connection was made", "Renew the certificate and connect anew.",
+        zh: "调用方证书在连接建立后已过期", "请更新证书后重新连接。";
     UNREADABLE = "MOAT-I005", 403, Peer,
         en: "The certificate cannot be read as strictly as needed", "Issue it anew with a standard tool.",
         zh: "证书无法按要求严格解析", "请用标准工具重新签发。";
