@@ -120,6 +120,41 @@ async fn a_call_that_names_itself_grpc_does_not_escape_the_masks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_decided_on_leaves_no_doubt() {
+    let (_pki, service, _gateway, mut client) = bank().await;
+    for body in [
+        r#"{"AMOUNT":"10.00"}"#,
+        r#"{"amount":"1.00","AMOUNT":"999999.00"}"#,
+        r#"{"amount":"999999.00","amount":"1.00"}"#,
+        r#"{"amount":{"x":"1.00"}}"#,
+        r#"{"other":1}"#,
+    ] {
+        let answer = client.post("/write/x", body).await;
+        assert_eq!((answer.status, answer.code().as_str()), (422, "MOAT-H028"), "{body}");
+    }
+    assert_eq!(service.paths(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_text_on_a_masked_route_is_replaced() {
+    let (_pki, _service, _gateway, mut client) = bank().await;
+    let answer = client.get("/masked/telling").await;
+    assert_eq!((answer.status, answer.code().as_str()), (400, "MOAT-U010"));
+    assert!(!String::from_utf8_lossy(&answer.body).contains("6222"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_streamed_error_is_no_commit() {
+    let (_pki, _service, gateway, mut client) = bank().await;
+    let answer = client.post("/post/failed", "{}").await;
+    assert_eq!(answer.status, 500);
+    let closes = gateway
+        .record("closing", |body| body.kind == Kind::Outcome && body.parent_seq.is_some())
+        .await;
+    assert_eq!((closes.outcome, closes.http_status), (Some(Outcome::Unknown), Some(500)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_masked_never_passes() {
     let (_pki, _service, gateway, mut client) = bank().await;
     for action in ["text", "gzip", "broken-json"] {

@@ -120,6 +120,9 @@ fn spoofing(is_http2: bool) -> Request<SendBody> {
         ("forwarded", "for=6.6.6.6"),
         ("x-real-ip", "6.6.6.6"),
         ("x-moat-caller", "boss"),
+        ("x_forwarded_client_cert", "URI=spiffe://bank.test/boss"),
+        ("x-http-method-override", "DELETE"),
+        ("x-original-url", "/admin"),
         ("x-kept", "kept"),
     ] {
         call.headers_mut().insert(name, value.parse().unwrap());
@@ -151,6 +154,9 @@ async fn the_service_learns_who_calls_from_the_gateway_alone() {
                 "forwarded",
                 "x-real-ip",
                 "x-moat-caller",
+                "x_forwarded_client_cert",
+                "x-http-method-override",
+                "x-original-url",
                 "x-secret-hop",
                 "keep-alive",
                 "connection",

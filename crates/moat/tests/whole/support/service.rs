@@ -297,6 +297,8 @@ async fn serve_http1(mut io: TlsStream<TcpStream>, seen: &Seen) -> io::Result<()
             "failed" => {
                 plain("application/json", "", "{}").replace("200 OK", "500 Internal Server Error")
             }
+            "telling" => plain("application/json", "", "{\"why\":\"card 6222020200112233453\"}")
+                .replace("200 OK", "400 Bad Request"),
             "endless" => {
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
                             Transfer-Encoding: chunked\r\n\r\n1\r\n[\r\n";
