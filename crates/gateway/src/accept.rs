@@ -12,7 +12,8 @@ pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) remote: SocketAddr,
     pub(crate) listener: usize,
-    pub(crate) counted: Counted,
+    /// Its place; given back when the connection has ended and all of it is recorded.
+    pub(crate) counted: Rc<Counted>,
 }
 
 /// Takes a connection in, or turns it away when the listener is full.
@@ -25,5 +26,5 @@ pub(crate) fn accept(
     let counted = worker.count_connection(listener)?;
     // Small answers must not wait for the next one.
     stream.set_nodelay(true).ok()?;
-    Some(Accepted { stream, remote, listener, counted })
+    Some(Accepted { stream, remote, listener, counted: Rc::new(counted) })
 }

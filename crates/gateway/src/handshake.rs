@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::accept::Accepted;
-use crate::worker::{Counted, Worker};
+use crate::worker::Worker;
 
 /// Longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(3);
@@ -27,7 +27,6 @@ pub(crate) struct Handshaken {
     pub(crate) suite: &'static str,
     pub(crate) group: &'static str,
     pub(crate) is_http2: bool,
-    pub(crate) counted: Counted,
 }
 
 /// Runs the handshake.
@@ -64,7 +63,6 @@ pub(crate) async fn handshake(
         suite: suite.unwrap_or("unknown"),
         group: group.unwrap_or("unknown"),
         is_http2,
-        counted: accepted.counted,
         tls,
     })
 }

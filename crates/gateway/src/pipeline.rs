@@ -36,6 +36,8 @@ const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// One connection, from the accepted socket to its end.
 pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let (listener, remote) = (accepted.listener, accepted.remote);
+    // Held until a refusal is recorded: its listener's bound also bounds what waits for the log.
+    let _counted = Rc::clone(&accepted.counted);
     let handshaken = match handshake::handshake(&worker, accepted).await {
         Ok(handshaken) => handshaken,
         Err(refusal) => {
@@ -60,7 +62,6 @@ async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Ca
     let findings = (!handshaken.is_http2).then(Rc::<Findings>::default);
     let session = Session::new(worker, &handshaken, caller, &activity, findings.clone());
     let service = service_fn(move |request| request_of(Rc::clone(&session), request));
-    let _counted = handshaken.counted;
     let ended = match findings {
         None => {
             let io = TokioIo::new(ClientIo::http2(handshaken.tls, activity));
