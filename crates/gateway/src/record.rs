@@ -4,7 +4,6 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use moat_audit::hash::Hash;
 use moat_audit::record::{Body, Kind, Op, Outcome};
 use moat_audit::recorder::Receipt;
 use moat_config::Op as RouteOp;
@@ -23,7 +22,7 @@ use crate::worker::Worker;
 /// The tenant of every call, until tenants are configured.
 pub(crate) const TENANT: &str = "default";
 
-/// Fails to decode as a hash, so a stage never sees it: the digest of nothing that was read.
+/// Why no record can be made before the first link to the auditor is up.
 const NO_ANCHORS: &str = "the auditor has not handed over its anchor key yet";
 
 /// A request that may go to the service: its intent is durable, or it changes nothing. Only
@@ -240,7 +239,7 @@ fn body_of(call: &Call, kind: Kind) -> Body {
         body.object = call.path.trim_start_matches('/').chars().take(256).collect();
     }
     body.bytes_in = call.bytes_in.get();
-    body.body_digest_in = call.digest_in.get().map(|digest: Hash| digest);
+    body.body_digest_in = call.digest_in.get();
     body.duration_us = micros(call.started.elapsed());
     body.upstream_us = call.upstream_us.get();
     body

@@ -96,7 +96,7 @@ pub(crate) struct CheckArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SocketArgs {
     /// The gateway's admin socket.
-    #[arg(long, value_name = "PATH", default_value = "/run/moat/admin.sock")]
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/moat/admin.sock")]
     pub(crate) socket: PathBuf,
     /// `table` for people, `json` for programs.
     #[arg(short, long, default_value = "table")]
