@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use moat_model::limit::LINK_IN_FLIGHT_MAX;
 use moat_model::{Code, Refusal, Stage, code::audit as codes};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -126,7 +128,7 @@ impl Recorder {
         let shared = Rc::clone(&self.shared);
         let task = tokio::task::spawn_local(async move {
             // Whatever ended the link, the supervisor will hand over another or end this process.
-            let _: io::Result<()> = pump(&shared, &stream).await;
+            let _: io::Result<()> = pump(&shared, stream).await;
             let mut state = shared.state.borrow_mut();
             if state.generation == generation {
                 state.take_down();
@@ -252,61 +254,52 @@ impl Drop for Recorder {
 }
 
 /// Serves one link until it ends.
-async fn pump(shared: &Shared, stream: &UnixStream) -> io::Result<()> {
-    let mut unread = Vec::with_capacity(READ_BYTES);
+async fn pump(shared: &Shared, stream: UnixStream) -> io::Result<()> {
+    let (reader, writer) = stream.into_split();
+    tokio::select! {
+        ended = read_answers(shared, reader) => ended,
+        ended = write_commits(shared, writer) => ended,
+    }
+}
+
+/// One write takes all that was queued since the last.
+async fn write_commits(shared: &Shared, mut writer: OwnedWriteHalf) -> io::Result<()> {
     let mut writing: Vec<u8> = Vec::new();
-    let mut written = 0;
     loop {
-        if written == writing.len() {
-            // One write takes all that was queued since the last.
+        std::mem::swap(&mut writing, &mut shared.state.borrow_mut().queued);
+        if writing.is_empty() {
+            shared.queued.notified().await;
+        } else {
+            writer.write_all(&writing).await?;
             writing.clear();
-            written = 0;
-            std::mem::swap(&mut writing, &mut shared.state.borrow_mut().queued);
-        }
-        let idle = writing.is_empty();
-        tokio::select! {
-            ready = stream.readable() => {
-                ready?;
-                read(shared, stream, &mut unread)?;
-            }
-            ready = stream.writable(), if !idle => {
-                ready?;
-                match stream.try_write(writing.get(written..).unwrap_or_default()) {
-                    Ok(more) => written += more,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            () = shared.queued.notified(), if idle => {}
         }
     }
 }
 
-/// Reads what is there and gives each answer to whom it belongs.
-fn read(shared: &Shared, stream: &UnixStream, unread: &mut Vec<u8>) -> io::Result<()> {
-    unread.reserve(READ_BYTES);
-    match stream.try_read_buf(unread) {
-        Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-        Err(error) => return Err(error),
-    }
-    let mut used = 0;
-    let mut state = shared.state.borrow_mut();
-    while let Some((message, len)) =
-        link::decode(unread.get(used..).unwrap_or_default()).map_err(invalid)?
-    {
-        used += len;
-        if state.take(message).map_err(invalid)? {
-            shared.up.notify_waiters();
+/// Gives each answer to whom it belongs.
+async fn read_answers(shared: &Shared, mut reader: OwnedReadHalf) -> io::Result<()> {
+    let mut unread = Vec::with_capacity(READ_BYTES);
+    loop {
+        unread.reserve(READ_BYTES);
+        if reader.read_buf(&mut unread).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        let mut used = 0;
+        let mut state = shared.state.borrow_mut();
+        while let Some((message, len)) =
+            link::decode(unread.get(used..).unwrap_or_default()).map_err(invalid)?
+        {
+            used += len;
+            if state.take(message).map_err(invalid)? {
+                shared.up.notify_waiters();
+            }
+        }
+        let left = unread.len() - used;
+        unread.copy_within(used.., 0);
+        // The hello carried a key: leave no copy of it behind.
+        unread.get_mut(left..).unwrap_or_default().zeroize();
+        unread.truncate(left);
     }
-    let left = unread.len() - used;
-    unread.copy_within(used.., 0);
-    // The hello carried a key: leave no copy of it behind.
-    unread.get_mut(left..).unwrap_or_default().zeroize();
-    unread.truncate(left);
-    Ok(())
 }
 
 fn invalid(error: LinkError) -> io::Error {

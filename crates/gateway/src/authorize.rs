@@ -57,26 +57,25 @@ fn declared_headers(decoded: &Decoded) -> Vec<(Arc<str>, String)> {
 
 /// The flat facts of this call. A label that does not exist gives an empty text: never nothing,
 /// since a missing key would make its negation true.
-fn facts(call: &Call, decoded: &Decoded) -> Vec<Fact> {
+fn facts<'a>(call: &'a Call, decoded: &Decoded) -> Vec<Fact<'a>> {
     let generation = &call.generation.shared;
     let upstream = generation.upstreams.get(decoded.rules.route.upstream);
     let peer = call.session.peer();
-    let text = |text: Option<&str>| text.unwrap_or("").to_owned();
     let value = |source: &FactSource| match source {
-        FactSource::PeerSubject => text(peer.map(|p| p.subject())),
-        FactSource::PeerSpiffe => text(peer.map(|p| p.spiffe().as_str())),
+        FactSource::PeerSubject => peer.map(|p| p.subject()),
+        FactSource::PeerSpiffe => peer.map(|p| p.spiffe().as_str()),
         FactSource::PeerSpiffePath(at) => {
-            text(peer.and_then(|p| p.spiffe().path().split('/').skip(1).nth(*at)))
+            peer.and_then(|p| p.spiffe().path().split('/').skip(1).nth(*at))
         }
-        FactSource::UpstreamName => text(upstream.map(|u| u.name.as_str())),
+        FactSource::UpstreamName => upstream.map(|u| u.name.as_str()),
         FactSource::UpstreamLabel(name) => {
-            text(upstream.and_then(|u| u.labels.get(name)).map(String::as_str))
+            upstream.and_then(|u| u.labels.get(name)).map(String::as_str)
         }
-        FactSource::Label(name) => text(generation.labels.get(name).map(String::as_str)),
+        FactSource::Label(name) => generation.labels.get(name).map(String::as_str),
     };
     generation
         .facts
         .iter()
-        .map(|(name, source)| Fact { name: Arc::clone(name), value: value(source) })
+        .map(|(name, source)| Fact { name, value: value(source).unwrap_or("") })
         .collect()
 }

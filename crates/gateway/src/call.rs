@@ -5,8 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::Method;
-use http::request::Parts;
+use http::{Method, Request};
 use moat_audit::recorder::Receipt;
 
 use crate::generation::RouteRules;
@@ -63,28 +62,29 @@ pub(crate) struct Intent {
 }
 
 impl Call {
-    pub(crate) fn new(session: &Rc<Session>, head: &Parts) -> Rc<Call> {
+    pub(crate) fn new<B>(session: &Rc<Session>, head: &Request<B>) -> Rc<Call> {
+        let headers = head.headers();
         let host = head
-            .uri
+            .uri()
             .authority()
             .map(|authority| authority.as_str())
-            .or_else(|| head.headers.get(http::header::HOST).and_then(|h| h.to_str().ok()))
+            .or_else(|| headers.get(http::header::HOST).and_then(|h| h.to_str().ok()))
             .unwrap_or("");
-        let user_agent = head.headers.get(http::header::USER_AGENT);
+        let user_agent = headers.get(http::header::USER_AGENT);
         Rc::new(Call {
             session: Rc::clone(session),
             generation: session.worker.generation(),
-            trace: Trace::of(&head.headers),
+            trace: Trace::of(headers),
             started: Instant::now(),
-            method: head.method.clone(),
+            method: head.method().clone(),
             host: without_port(host).to_owned(),
-            path: head.uri.path().to_owned(),
+            path: head.uri().path().to_owned(),
             user_agent: user_agent
                 .and_then(|value| value.to_str().ok())
                 .map(|text| text.chars().take(256).collect())
                 .unwrap_or_default(),
-            is_grpc: headers::is_grpc(&head.headers),
-            is_http2: head.version == http::Version::HTTP_2,
+            is_grpc: headers::is_grpc(headers),
+            is_http2: head.version() == http::Version::HTTP_2,
             is_gone: Cell::new(false),
             sent: Cell::new(Sent::Nothing),
             upstream_us: Cell::new(0),

@@ -1,6 +1,10 @@
 //! Header hygiene: what never passes, and what the gateway says itself.
 
+use std::net::IpAddr;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use moat_identity::VerifiedPeer;
 
 use crate::call::Call;
 
@@ -111,25 +115,36 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, call: &Call, is_held: bool) {
     state_caller(headers, call);
 }
 
+/// What the gateway says of a caller, made once a connection.
+pub(crate) struct Statement {
+    address: HeaderValue,
+    certificate: Option<HeaderValue>,
+}
+
+impl Statement {
+    pub(crate) fn of(address: IpAddr, peer: Option<&VerifiedPeer>) -> Statement {
+        let certificate = peer.map(|peer| {
+            let hash = data_encoding::HEXLOWER.encode(peer.certificate_sha256());
+            let subject = peer.subject().replace('\\', "\\\\").replace('"', "\\\"");
+            value_of(&format!("Hash={hash};Subject=\"{subject}\";URI={}", peer.spiffe()))
+        });
+        Statement { address: value_of(&address.to_string()), certificate }
+    }
+}
+
 /// Says who is calling, as established from the connection.
 pub(crate) fn state_caller(headers: &mut HeaderMap, call: &Call) {
-    let session = &call.session;
-    put(headers, "x-forwarded-for", &session.remote.ip().to_string());
-    put(headers, "x-forwarded-proto", "https");
+    let statement = &call.session.statement;
+    let mut say = |name, value| headers.insert(HeaderName::from_static(name), value);
+    say("x-forwarded-for", statement.address.clone());
+    say("x-forwarded-proto", HeaderValue::from_static("https"));
     if !call.host.is_empty() {
-        put(headers, "x-forwarded-host", &call.host);
+        say("x-forwarded-host", value_of(&call.host));
     }
-    if let Some(peer) = session.peer() {
-        let hash = data_encoding::HEXLOWER.encode(peer.certificate_sha256());
-        let subject = peer.subject().replace('\\', "\\\\").replace('"', "\\\"");
-        let uri = peer.spiffe();
-        put(
-            headers,
-            "x-forwarded-client-cert",
-            &format!("Hash={hash};Subject=\"{subject}\";URI={uri}"),
-        );
+    if let Some(certificate) = &statement.certificate {
+        say("x-forwarded-client-cert", certificate.clone());
     }
-    put(headers, "traceparent", &call.trace.header());
+    say("traceparent", value_of(&call.trace.header()));
 }
 
 /// The head of an answer on its way to the caller.
@@ -152,23 +167,26 @@ pub(crate) fn to_caller(headers: &mut HeaderMap, is_rewritten: bool) {
     }
 }
 
-/// Sets a header; a value that cannot stand in one (a subject with unusual characters) is
-/// percent-encoded.
+/// Sets a header.
 pub(crate) fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    let value = HeaderValue::from_str(value).or_else(|_| {
+    headers.insert(HeaderName::from_static(name), value_of(value));
+}
+
+/// A header's value; text that cannot stand in one (a subject with unusual characters) is
+/// percent-encoded.
+fn value_of(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| {
         let mut encoded = String::new();
-        for byte in value.bytes() {
+        for byte in text.bytes() {
             if (0x20..0x7f).contains(&byte) {
                 encoded.push(char::from(byte));
             } else {
                 encoded.push_str(&format!("%{byte:02X}"));
             }
         }
-        HeaderValue::from_str(&encoded)
-    });
-    if let Ok(value) = value {
-        headers.insert(HeaderName::from_static(name), value);
-    }
+        // Printable ASCII always is a value.
+        HeaderValue::from_str(&encoded).unwrap_or(HeaderValue::from_static(""))
+    })
 }
 
 /// Whether the content type is JSON: `application/json` or `…+json`.

@@ -10,6 +10,7 @@ mod body;
 mod call;
 mod decode;
 mod fields;
+mod finish;
 mod forward;
 mod generation;
 mod handshake;

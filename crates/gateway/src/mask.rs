@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::request::Parts as RequestHead;
 use http::response::Parts as AnswerHead;
-use http::uri::Uri;
+use http::uri::{PathAndQuery, Uri};
 use http::{Method, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use moat_mask::{Captures, Extractor, MaskError, Rewriter, Scalar};
+use moat_mask::{Captures, Extractor, MaskError, Plan, Rewriter, Scalar};
 use moat_model::code::{http as codes, mask, upstream};
 use moat_model::{Class, Refusal, Stage};
 use moat_net::pool::{Lease, Pool};
@@ -75,13 +75,13 @@ pub(crate) fn outbound(call: &Call, routed: Routed) -> Result<Outbound, Refusal>
     })
 }
 
-/// The request's target, written anew for the service: origin form and one Host for HTTP/1.1; the
-/// pool puts scheme and authority back for HTTP/2.
+/// The request's target, written anew for the service: origin form and one Host; for HTTP/2 the
+/// pool turns them into scheme and authority.
 fn address(head: &mut RequestHead, authority: &str) -> Result<(), Refusal> {
-    let bad = |_| Refusal::new(Stage::Mask, &codes::PATH);
-    let target = head.uri.path_and_query().map_or("/", |p| p.as_str());
-    let uri = Uri::builder().scheme("https").authority(authority).path_and_query(target);
-    head.uri = uri.build().map_err(bad)?;
+    let target = core::mem::take(&mut head.uri).into_parts().path_and_query;
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = Some(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    head.uri = Uri::from_parts(parts).map_err(|_| Refusal::new(Stage::Mask, &codes::PATH))?;
     head.version = Version::HTTP_11;
     head.headers.remove(header::HOST);
     headers::put(&mut head.headers, "host", authority);
@@ -102,14 +102,18 @@ fn mask_request(call: &Call, rules: &RouteRules, bytes: Bytes) -> Result<Bytes, 
     }
     let no = |e: MaskError| Refusal::new(Stage::Mask, e.code()).because(e);
     let mut out = Vec::with_capacity(bytes.len());
-    let mut rewriter = with_anchors(Rewriter::new(plan), call, rules);
+    let mut rewriter = rewriter(plan, call, rules);
     rewriter.push(&bytes, &mut out).map_err(no)?;
     rewriter.finish(&mut out).map_err(no)?;
     Ok(out.into())
 }
 
-/// Lets `hash_anchor` rules make anchors of this call's object.
-fn with_anchors(rewriter: Rewriter, call: &Call, rules: &RouteRules) -> Rewriter {
+/// A rewriter whose `hash_anchor` rules make anchors of this call's object.
+fn rewriter(plan: &Plan, call: &Call, rules: &RouteRules) -> Rewriter {
+    let rewriter = Rewriter::new(plan);
+    if !plan.needs_anchors() {
+        return rewriter;
+    }
     let Some(key) = call.session.worker.recorder.anchors() else { return rewriter };
     let (table, object) = (rules.table.clone(), call.object().to_string());
     rewriter.with_anchors(Arc::new(move |pointer: &str, class: Class, value: &Scalar| {
@@ -142,8 +146,7 @@ pub(crate) async fn inbound(call: &Call, answer: Answer) -> Result<Inbound, Refu
         && call.method != Method::HEAD
         && head.status != StatusCode::NO_CONTENT
         && head.status != StatusCode::NOT_MODIFIED;
-    let reading = rules.answer.clone();
-    let Some(reading) = reading else {
+    let Some(reading) = &rules.answer else {
         headers::to_caller(&mut head.headers, false);
         if !has_body {
             return Ok(empty(rules, head, lease));
@@ -160,7 +163,7 @@ pub(crate) async fn inbound(call: &Call, answer: Answer) -> Result<Inbound, Refu
         let why = "a part of an answer cannot be masked";
         return Err(Refusal::new(Stage::Mask, &mask::ANSWER_NOT_JSON).because(why));
     }
-    let read = read_answer(call, &rules, &reading, &mut incoming, readable);
+    let read = read_answer(call, &rules, reading, &mut incoming, readable);
     let read = tokio::time::timeout_at(call.deadline().into(), read)
         .await
         .map_err(|_| Refusal::new(Stage::Forward, &upstream::TIMEOUT))?;
@@ -239,7 +242,7 @@ enum Machine {
 impl Machine {
     fn new(call: &Call, rules: &RouteRules, reading: &Reading) -> Machine {
         if reading.masks {
-            let rewriter = with_anchors(Rewriter::new(&reading.plan), call, rules);
+            let rewriter = rewriter(&reading.plan, call, rules);
             Machine::Rewrite { rewriter, out: Vec::new() }
         } else {
             Machine::Extract { extractor: Extractor::new(&reading.plan), out: BytesMut::new() }

@@ -11,7 +11,6 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use moat_model::code::identity::EXPIRED;
-use moat_model::code::system::INTERNAL;
 use moat_model::{Refusal, Stage, limit};
 use moat_net::activity::Activity;
 use moat_net::client_io::{ClientIo, Findings};
@@ -20,6 +19,7 @@ use moat_net::local::LocalExecutor;
 use crate::accept::Accepted;
 use crate::body::ReplyBody;
 use crate::call::Call;
+use crate::finish::Finishing;
 use crate::session::{CALLS_MAX, Caller, Session};
 use crate::worker::Worker;
 use crate::{authorize, decode, forward, handshake, identify, mask, record, reply, route};
@@ -116,8 +116,7 @@ fn http2_builder() -> http2::Builder<LocalExecutor> {
     builder
 }
 
-/// One request of a session, run apart from its connection: a caller that goes away does not undo
-/// what was begun, and its record is made all the same.
+/// One request of a session. A caller that goes away does not undo what was begun.
 async fn request_of(
     session: Rc<Session>,
     request: Request<Incoming>,
@@ -126,37 +125,15 @@ async fn request_of(
     let index = session.next_index();
     let place = session.place().await;
     session.worker.counters.calls.add();
-    let (head, body) = request.into_parts();
-    let call = Call::new(&session, &head);
-    let mut gone = Gone(Some(Rc::clone(&call)));
-    let request = Request::from_parts(head, body);
-    let begun = exchange(Rc::clone(&call), index, request);
+    let call = Call::new(&session, &request);
     let work = session.worker.work();
-    let task = tokio::task::spawn_local(async move {
+    let begun = exchange(Rc::clone(&call), index, request);
+    let finishing = Finishing::new(call, async move {
         let response = begun.await;
         drop((place, work));
         response
     });
-    let response = match task.await {
-        Ok(response) => response,
-        Err(panic) => {
-            tracing::error!(%panic, trace = call.trace.hex(), "a call panicked");
-            refuse(&call, Refusal::new(Stage::Reply, &INTERNAL)).await
-        }
-    };
-    gone.0 = None;
-    Ok(response.map(|body| body.holding(open)))
-}
-
-/// Notes that the caller went away, if dropped before the answer was ready.
-struct Gone(Option<Rc<Call>>);
-
-impl Drop for Gone {
-    fn drop(&mut self) {
-        if let Some(call) = &self.0 {
-            call.is_gone.set(true);
-        }
-    }
+    Ok(finishing.await.map(|body| body.holding(open)))
 }
 
 /// One request, from its head to its answer.
@@ -195,7 +172,7 @@ async fn stages(
 }
 
 /// A refusal takes the same way: recorded, then answered.
-async fn refuse(call: &Rc<Call>, refusal: Refusal) -> Response<ReplyBody> {
+pub(crate) async fn refuse(call: &Rc<Call>, refusal: Refusal) -> Response<ReplyBody> {
     call.session.worker.counters.refused.add();
     tracing::debug!(trace = call.trace.hex(), %refusal, "refused");
     match record::refusal(call, &refusal).await {

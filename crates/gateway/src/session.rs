@@ -13,6 +13,7 @@ use moat_net::client_io::Findings;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::handshake::Handshaken;
+use crate::headers::Statement;
 use crate::worker::Worker;
 
 /// What identification came to.
@@ -21,6 +22,15 @@ pub(crate) enum Caller {
     Verified(VerifiedPeer),
     /// Refused, and recorded: every call on the connection gets this refusal.
     Refused(Refusal, Receipt),
+}
+
+impl Caller {
+    fn peer(&self) -> Option<&VerifiedPeer> {
+        match self {
+            Caller::Verified(peer) => Some(peer),
+            Caller::Refused(..) => None,
+        }
+    }
 }
 
 /// A connection whose handshake is done. Shared by its calls.
@@ -32,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) caller: Caller,
     pub(crate) suite: &'static str,
     pub(crate) group: &'static str,
+    /// What every request to a service says of the caller.
+    pub(crate) statement: Statement,
     pub(crate) activity: Rc<Activity>,
     /// What the HTTP/1.1 guard finds; HTTP/2 has none.
     pub(crate) findings: Option<Rc<Findings>>,
@@ -50,6 +62,7 @@ impl Session {
         activity: &Rc<Activity>,
         findings: Option<Rc<Findings>>,
     ) -> Rc<Session> {
+        let statement = Statement::of(handshaken.remote.ip(), caller.peer());
         Rc::new(Session {
             worker,
             listener: handshaken.listener,
@@ -57,6 +70,7 @@ impl Session {
             caller,
             suite: handshaken.suite,
             group: handshaken.group,
+            statement,
             activity: Rc::clone(activity),
             findings,
             begun: Cell::new(0),
@@ -82,9 +96,6 @@ impl Session {
     }
 
     pub(crate) fn peer(&self) -> Option<&VerifiedPeer> {
-        match &self.caller {
-            Caller::Verified(peer) => Some(peer),
-            Caller::Refused(..) => None,
-        }
+        self.caller.peer()
     }
 }

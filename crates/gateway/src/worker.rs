@@ -103,6 +103,16 @@ pub(crate) struct Worker {
     open: OpenConnections,
     draining: watch::Receiver<bool>,
     work: Rc<Cell<usize>>,
+    has_ended: Cell<bool>,
+}
+
+/// Says that the worker has ended, however it did.
+struct Ended(Rc<Worker>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.has_ended.set(true);
+    }
 }
 
 /// Counts one call or closing record that must be finished before the role ends, whether or not
@@ -145,6 +155,11 @@ impl Worker {
     pub(crate) fn work(&self) -> Work {
         self.work.set(self.work.get() + 1);
         Work(Rc::clone(&self.work))
+    }
+
+    /// Whether tasks can no longer be begun.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.get()
     }
 
     /// Resolves when the role drains.
@@ -205,7 +220,9 @@ async fn serve(start: Start) -> std::io::Result<()> {
         open,
         draining,
         work: Rc::default(),
+        has_ended: Cell::new(false),
     });
+    let _ended = Ended(Rc::clone(&worker));
     for (listener, socket) in sockets.into_iter().enumerate() {
         let socket = tokio::net::TcpListener::from_std(socket)?;
         drop(tokio::task::spawn_local(listen(Rc::clone(&worker), listener, socket)));

@@ -195,6 +195,12 @@ impl Plan {
         self.0.rules.iter().any(|rule| rule.capture.is_some())
     }
 
+    /// Whether any rule shows anchors: if not, a [`crate::Rewriter`] can do without.
+    #[must_use]
+    pub fn needs_anchors(&self) -> bool {
+        self.0.rules.iter().any(|rule| rule.strategy == Some(Strategy::HashAnchor))
+    }
+
     /// Words in one state set.
     pub(crate) fn width(&self) -> usize {
         self.0.words.len()

@@ -11,6 +11,7 @@ use moat_model::{Code, Refusal, Stage};
 use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{LimitError, Value};
 
+use crate::memo::Memo;
 use crate::{Bundle, Problem, Question, lint_data};
 
 /// Longest time one rule may take, in milliseconds.
@@ -67,6 +68,7 @@ pub struct Engine {
     packages: BTreeMap<String, Package>,
     bundle: Arc<Bundle>,
     digest: Arc<str>,
+    pub(crate) memo: Memo,
 }
 
 impl Engine {
@@ -88,7 +90,8 @@ impl Engine {
                 }
             }
         }
-        Ok(Engine { rego, packages, bundle: Arc::clone(bundle), digest: bundle.digest().into() })
+        let (digest, memo) = (bundle.digest().into(), Memo::new(bundle));
+        Ok(Engine { rego, packages, bundle: Arc::clone(bundle), digest, memo })
     }
 
     /// Digest of the bundle.
@@ -110,6 +113,19 @@ impl Engine {
     /// rule that allows, an undefined answer, an error, a time-out, a missing package, an answer of
     /// a wrong type, a challenge.
     pub fn decide(&mut self, package: &str, question: &Question<'_>) -> Result<Permit, Refusal> {
+        let reasons = match self.memo.recall(package, question) {
+            Some(reasons) => reasons,
+            None => {
+                let reasons = self.evaluate(package, question)?;
+                self.memo.remember(&reasons);
+                reasons
+            }
+        };
+        Ok(Permit { route: question.route.to_owned(), reasons, bundle: Arc::clone(&self.digest) })
+    }
+
+    /// The reason ids of a clear allow.
+    fn evaluate(&mut self, package: &str, question: &Question<'_>) -> Result<Vec<String>, Refusal> {
         let Some(rules) = self.packages.get(package).cloned() else {
             return Err(no(&codes::MISSING_PACKAGE).because(package));
         };
@@ -126,8 +142,7 @@ impl Engine {
             return Err(no(&codes::CHALLENGED));
         }
         let Some(rule) = &rules.allow else { return Err(no(&codes::UNDEFINED)) };
-        let reasons = allowing_reasons(self.eval(rule)?)?;
-        Ok(Permit { route: question.route.to_owned(), reasons, bundle: Arc::clone(&self.digest) })
+        allowing_reasons(self.eval(rule)?)
     }
 
     /// Evaluates one rule; an engine that panicked is thrown away and built anew, since its state

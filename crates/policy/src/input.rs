@@ -10,12 +10,12 @@ use regorus::Value;
 use regorus::value::Object;
 
 /// A flat fact under its own top-level name, taken from an authenticated source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fact {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fact<'a> {
     /// Top-level key, for example `service_id`.
-    pub name: Arc<str>,
+    pub name: &'a str,
     /// Its value for this call.
-    pub value: String,
+    pub value: &'a str,
 }
 
 /// The policy's view of one declared body field.
@@ -80,7 +80,7 @@ pub struct Question<'a> {
     /// Declared body fields by concrete JSON pointer.
     pub body: &'a [(String, BodyValue)],
     /// Flat facts.
-    pub facts: &'a [Fact],
+    pub facts: &'a [Fact<'a>],
 }
 
 impl Question<'_> {
@@ -118,7 +118,7 @@ impl Question<'_> {
             ("body", self.body_value()),
         ]);
         for fact in self.facts {
-            put(&mut top, &fact.name, text(&fact.value));
+            put(&mut top, fact.name, text(fact.value));
         }
         top
     }

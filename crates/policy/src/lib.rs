@@ -11,6 +11,7 @@ mod explain;
 mod input;
 mod lint;
 mod lint_data;
+mod memo;
 
 pub use bundle::{Bundle, BundleFile, Problem};
 pub use engine::{Engine, Permit, RULE_TIME_MS_MAX};

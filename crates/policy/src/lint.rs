@@ -77,11 +77,25 @@ fn arguments(rest: &[Token<'_>]) -> usize {
 /// Splits a module into words and marks; strings and comments are left out.
 fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut found = Vec::new();
+    // Whether the line begins within a raw string.
+    let mut is_raw = false;
     for (at, line) in text.lines().enumerate() {
         let mut rest = line;
+        if is_raw {
+            let Some(end) = rest.find('`') else { continue };
+            rest = rest.get(end + 1..).unwrap_or("");
+            is_raw = false;
+        }
         while let Some(c) = rest.chars().next() {
             let length = match c {
                 '#' => rest.len(),
+                '`' => match rest.get(1..).and_then(|inner| inner.find('`')) {
+                    Some(end) => end + 2,
+                    None => {
+                        is_raw = true;
+                        rest.len()
+                    }
+                },
                 '"' => string_length(rest),
                 c if c.is_alphanumeric() || c == '_' => {
                     let end = |c: char| !(c.is_alphanumeric() || c == '_' || c == '.');

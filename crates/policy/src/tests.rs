@@ -11,11 +11,11 @@ fn files(list: &[(&str, &str)]) -> Vec<BundleFile> {
         .collect()
 }
 
-fn engine(list: &[(&str, &str)]) -> Result<Engine, Problem> {
+pub(crate) fn engine(list: &[(&str, &str)]) -> Result<Engine, Problem> {
     Engine::compile(&Arc::new(Bundle::new(files(list))?))
 }
 
-fn question<'a>(body: &'a [(String, BodyValue)], facts: &'a [Fact]) -> Question<'a> {
+pub(crate) fn question<'a>(body: &'a [(String, BodyValue)], facts: &'a [Fact<'a>]) -> Question<'a> {
     Question {
         now_ms: 1,
         tenant: "default",
@@ -49,7 +49,7 @@ fn decide(module: &str) -> Result<Permit, &'static Code> {
         ("tier", "gold"),
         ("caller_cert_subject", "CN=teller,O=Bank"),
     ]
-    .map(|(name, value)| Fact { name: name.into(), value: value.to_owned() });
+    .map(|(name, value)| Fact { name, value });
     let mut engine = engine(&[("authz.rego", module)]).unwrap();
     engine.decide("authz", &question(&body, &facts)).map_err(|refusal| refusal.code)
 }
@@ -181,4 +181,18 @@ fn integers_above_64_bits_stay_apart() {
     let mut ask = |token: &str| engine.decide("authz", &question(&value(token), &[])).is_ok();
     assert!(ask("18446744073709551617"));
     assert!(!ask("18446744073709551618"));
+}
+
+#[test]
+fn a_raw_string_hides_no_forbidden_call() {
+    for rule in [
+        "allow if { x := `\"`; y := time.now_ns(); y > x }",
+        "allow if { x := `a\n\"`; y := time.now_ns(); y > x }",
+    ] {
+        let module = format!("package authz\ndefault allow := false\n{rule}\n");
+        let found = engine(&[("authz.rego", &module)]).err().map(|problem| problem.code);
+        assert_eq!(found, Some(&codes::FORBIDDEN_BUILTIN), "{rule}");
+    }
+    let harmless = "package authz\ndefault allow := false\nallow if input.x == `time.now_ns(`\n";
+    assert!(engine(&[("authz.rego", harmless)]).is_ok());
 }

@@ -1,0 +1,80 @@
+//! A call that is finished even if its caller goes away: what was begun is carried to its end,
+//! and its record is made all the same.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::Response;
+use moat_model::code::system::INTERNAL;
+use moat_model::{Refusal, Stage};
+
+use crate::body::ReplyBody;
+use crate::call::Call;
+use crate::pipeline;
+
+type Work = Pin<Box<dyn Future<Output = Response<ReplyBody>>>>;
+
+/// A call under way, run by its connection while that lives. When the connection drops it
+/// unfinished, it goes on as a task of its own.
+pub(crate) struct Finishing {
+    call: Rc<Call>,
+    /// Nothing once it has ended.
+    work: Option<Work>,
+    has_panicked: bool,
+}
+
+impl Finishing {
+    pub(crate) fn new(
+        call: Rc<Call>,
+        work: impl Future<Output = Response<ReplyBody>> + 'static,
+    ) -> Finishing {
+        Finishing { call, work: Some(Box::pin(work)), has_panicked: false }
+    }
+
+    /// A call that panicked is refused like any other, with a record. One whose refusal panics too
+    /// never ends: nothing may be answered, and the connection's time limit closes it.
+    fn panicked(&mut self) {
+        self.work = None;
+        if !self.has_panicked {
+            self.has_panicked = true;
+            let call = Rc::clone(&self.call);
+            tracing::error!(trace = call.trace.hex(), "a call panicked");
+            self.work = Some(Box::pin(async move {
+                pipeline::refuse(&call, Refusal::new(Stage::Reply, &INTERNAL)).await
+            }));
+        }
+    }
+}
+
+impl Future for Finishing {
+    type Output = Response<ReplyBody>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let Some(work) = &mut self.work else { return Poll::Pending };
+            match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(response)) => {
+                    self.work = None;
+                    return Poll::Ready(response);
+                }
+                Err(_panic) => self.panicked(),
+            }
+        }
+    }
+}
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        let Some(work) = self.work.take() else { return };
+        self.call.is_gone.set(true);
+        // Once the worker has ended there is nothing left to run a task; its drain has waited.
+        if !self.call.session.worker.has_ended() {
+            let (call, has_panicked) = (Rc::clone(&self.call), self.has_panicked);
+            let rest = Finishing { call, work: Some(work), has_panicked };
+            drop(tokio::task::spawn_local(async move { drop(rest.await) }));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+use super::*;
+use crate::BundleFile;
+use crate::tests::{engine, question};
+
+fn reads(module: &str) -> Option<Reads> {
+    let file = BundleFile { path: "a.rego".to_owned(), bytes: module.as_bytes().into() };
+    Reads::of(&Bundle::new(vec![file]).unwrap())
+}
+
+const HEAD: &str = "package authz\ndefault allow := false\n";
+
+#[test]
+fn what_a_bundle_reads_is_found_in_its_text() {
+    let rule = "allow if { input.route == \"a\"; input.peer.spiffe == \"b\"; input.env == \"c\" }";
+    let found = reads(&format!("{HEAD}{rule}")).unwrap();
+    assert_eq!(Vec::from_iter(&found.top), ["env", "peer", "route"]);
+    assert_eq!(Vec::from_iter(&found.peer), ["spiffe"]);
+    // An index, an alias and a text come out as the whole of what stands before them.
+    let found = reads(&format!("{HEAD}allow if input.peer[\"subject\"] == \"b\"")).unwrap();
+    assert!(found.peer("subject") && found.peer("serial"));
+    let found = reads(&format!("{HEAD}import input.body as body\nallow if body.x")).unwrap();
+    assert!(found.top("body"));
+    // A comment reads nothing; what looks like one may be the end of a raw string.
+    assert!(reads(&format!("{HEAD}# the input as it came\nallow if input.a")).is_some());
+    assert!(reads(&format!("{HEAD}allow if {{ x := `\n#` ; input == x }}")).is_none());
+}
+
+#[test]
+fn nothing_is_remembered_where_a_call_may_differ_in_something_unseen() {
+    for rule in [
+        "allow if { x := input; x.route == \"a\" }",
+        "allow if input[\"route\"] == \"a\"",
+        "allow if { some key; input[key] == 1 }",
+        "allow if input.now_ms > 1",
+        "allow if input.request.body_digest != \"\"",
+        "allow if { r := input.request; r.body_digest != \"\" }",
+        "allow if { walk(input, [p, v]) }",
+    ] {
+        assert_eq!(reads(&format!("{HEAD}{rule}")), None, "{rule}");
+    }
+}
+
+/// Each part of the question, changed alone, is another question.
+#[test]
+fn a_question_that_differs_in_anything_the_rules_read_is_asked_again() {
+    let rule = "allow if { input.tenant; input.listener; input.route; input.peer; input.body; \
+                input.request.method; input.request.path; input.request.params; \
+                input.request.headers; input.env }";
+    let reads = reads(&format!("{HEAD}{rule}")).unwrap();
+    let key = |question: &Question<'_>| {
+        let mut key = Vec::new();
+        write(&mut key, &reads, question);
+        key
+    };
+    let body = [("/a".to_owned(), BodyValue::Integer(1))];
+    let facts = [crate::Fact { name: "env", value: "prod" }];
+    let base = question(&body, &facts);
+    let other_body = [("/a".to_owned(), BodyValue::Text("1".to_owned()))];
+    let other_facts = [crate::Fact { name: "env", value: "test" }];
+    let pairs = [("x".into(), "1".to_owned())];
+    let others = [
+        Question { tenant: "x", ..base.clone() },
+        Question { listener: "x", ..base.clone() },
+        Question { route: "x", ..base.clone() },
+        Question { spiffe: "x", ..base.clone() },
+        Question { subject: "x", ..base.clone() },
+        Question { issuer: "x", ..base.clone() },
+        Question { serial: "x", ..base.clone() },
+        Question { expires_ms: 7, ..base.clone() },
+        Question { suite: "x", ..base.clone() },
+        Question { group: "x", ..base.clone() },
+        Question { method: "x", ..base.clone() },
+        Question { path: "x", ..base.clone() },
+        Question { params: &pairs, ..base.clone() },
+        Question { headers: &pairs, ..base.clone() },
+        Question { body: &other_body, ..base.clone() },
+        Question { facts: &other_facts, ..base.clone() },
+    ];
+    let mut keys = BTreeSet::from([key(&base)]);
+    for other in &others {
+        assert!(keys.insert(key(other)), "{other:?}");
+    }
+    assert_eq!(key(&Question { now_ms: 99, body_digest: "x", ..base.clone() }), key(&base));
+}
+
+#[test]
+fn only_allows_are_remembered_and_within_the_bound() {
+    let rule = "allow if input.body.amount < 10";
+    let mut engine = engine(&[("authz.rego", &format!("{HEAD}{rule}"))]).unwrap();
+    for round in 0..3 {
+        for amount in [5, 50] {
+            let body = [("/amount".to_owned(), BodyValue::Integer(amount))];
+            let allowed = engine.decide("authz", &question(&body, &[])).is_ok();
+            assert_eq!(allowed, amount == 5, "{round}");
+        }
+        assert_eq!(engine.memo.allowed.len(), 1);
+    }
+    for amount in 0..i64::try_from(DECISIONS_MAX).unwrap() + 10 {
+        let body = [("/amount".to_owned(), BodyValue::Integer(-amount))];
+        engine.decide("authz", &question(&body, &[])).unwrap();
+        assert!(engine.memo.allowed.len() <= DECISIONS_MAX);
+    }
+}
