@@ -234,6 +234,48 @@ async fn a_change_under_way_when_the_gateway_dies_becomes_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_gateway_left_open_becomes_unknown_without_a_new_auditor() {
+    let pki = Arc::new(Pki::new());
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let options = Options { deadline_ms: 4_000, ..Options::default() };
+    let mut gateway = Gateway::start(&pki, service.address, options).await;
+    let auditor = gateway.role("auditor").unwrap();
+    let load = Load::start(&pki, &gateway, 6);
+    answered_again(&load, 0).await;
+    let mut hanging = Vec::new();
+    for number in 0..5 {
+        let mut client = Client::http1(&pki, gateway.address, "teller").await;
+        let mut pay = request("POST", &format!("/write/{number}/hang"), PAY);
+        pay.headers_mut().insert("content-type", "application/json".parse().unwrap());
+        hanging.push(tokio::spawn(async move { client.send(pay).await }));
+    }
+    eventually("the service has the calls", Duration::from_secs(5), || {
+        (service.paths().iter().filter(|path| path.ends_with("hang")).count() == 5).then_some(())
+    })
+    .await;
+    assert!(gateway.kill_role("gateway"));
+    for number in 0..5 {
+        let outcome = eventually("an outcome", Duration::from_secs(5), || {
+            let (log, object) = (gateway.log(), format!("write/{number}/hang"));
+            let intent = log.iter().find(|leaf| leaf.body.object == object)?;
+            let seq = Some(intent.head.seq);
+            log.iter().find(|leaf| leaf.body.intent_seq == seq).map(|leaf| leaf.body.outcome)
+        })
+        .await;
+        assert_eq!(outcome, Some(Outcome::Unknown));
+    }
+    gateway.wait_ready().await;
+    let all = load.stop().await;
+    eventually("no intent is open", Duration::from_secs(5), || {
+        gateway.verify().unpaired.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(gateway.role("auditor"), Some(auditor), "the auditor was not to start again");
+    gateway.assert_whole();
+    assert_recorded(&gateway, &all);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn roles_end_by_themselves_when_the_supervisor_is_killed() {
     let pki = Pki::new();
     let service = Service::start(&pki, &["http/1.1"]).await;
