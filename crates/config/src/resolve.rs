@@ -12,7 +12,9 @@ use serde_saphyr::Spanned;
 
 use crate::load::{Loaded, as_usize, problem};
 use crate::problem::nearest;
-use crate::raw::{Raw, RawIdentity, RawListener, RawProfile, RawProtocol, RawUpstream, Text};
+use crate::raw::{
+    Raw, RawIdentity, RawLandlock, RawListener, RawProfile, RawProtocol, RawUpstream, Text,
+};
 use crate::resolved::{
     AdminSettings, AuditSettings, Config, FactSource, Hot, Listener, Profile, Protocol, Restart,
     Tls, Upstream, Users,
@@ -21,6 +23,8 @@ use crate::{Problem, resolve_route, secret};
 
 /// Most connections a listener may be told to hold.
 const CONNECTIONS_MAX: u32 = 1_000_000;
+/// Most unfinished handshakes of one source address, unless the listener says otherwise.
+const HANDSHAKES_PER_SOURCE: u32 = 64;
 /// Most worker threads.
 const WORKERS_MAX: u16 = 64;
 /// Longest wait that may be configured anywhere, in milliseconds.
@@ -196,11 +200,23 @@ fn listener(r: &mut Resolver<'_>, raw: &RawListener) -> Listener {
         let message = "a listener takes exactly one identity and one group of clients";
         r.bad(&codes::BAD_VALUE, &raw.name, message, "list one under each key");
         let tls = Tls { chain_pem: Vec::new(), key_pem: Vec::new(), trust_pem: Vec::new() };
-        return Listener { name: raw.name.value.clone(), connections_max: 1, tls };
+        return Listener {
+            name: raw.name.value.clone(),
+            connections_max: 1,
+            handshakes_per_source_max: 1,
+            role: String::new(),
+            tls,
+        };
     };
     Listener {
         name: raw.name.value.clone(),
         connections_max: r.bounded32(raw.connections_max.as_ref(), 10_000, CONNECTIONS_MAX),
+        handshakes_per_source_max: r.bounded32(
+            raw.handshakes_per_source_max.as_ref(),
+            HANDSHAKES_PER_SOURCE,
+            CONNECTIONS_MAX,
+        ),
+        role: clients.role.value.clone(),
         tls: tls(r, identity, &clients.trust),
     }
 }
@@ -243,7 +259,7 @@ fn upstream(r: &mut Resolver<'_>, raw: &RawUpstream, first: Option<&Tls>) -> Ups
         tls,
         spiffe: raw.tls.spiffe.value.clone(),
         labels: raw.labels.clone(),
-        connections_max: r.bounded32(raw.connections_max.as_ref(), 256, CONNECTIONS_MAX),
+        connections_max: r.bounded32(raw.connections_max.as_ref(), 1_024, CONNECTIONS_MAX),
         idle_max: r.bounded32(raw.idle_max.as_ref(), 5, CONNECTIONS_MAX),
         idle_ms: r.bounded(raw.idle_ms.as_ref(), 180_000, 1..=WAIT_MS_MAX),
         connect_ms: r.bounded(raw.connect_ms.as_ref(), 1_000, 1..=WAIT_MS_MAX),
@@ -308,6 +324,7 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
             auditor: user(&raw.users.auditor, "moat-audit"),
             admin: user(&raw.users.admin, "moat-admin"),
         },
+        is_partial_landlock_enough: raw.sandbox.landlock == RawLandlock::Partial,
     }
 }
 

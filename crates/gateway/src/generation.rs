@@ -59,6 +59,10 @@ pub struct Generation {
 pub(crate) struct Listener {
     pub(crate) name: String,
     pub(crate) connections_max: usize,
+    /// Most handshakes of one source under way.
+    pub(crate) handshakes_max: usize,
+    /// Name of its group of callers.
+    pub(crate) role: Arc<str>,
     pub(crate) tls: Arc<ServerConfig>,
 }
 
@@ -217,8 +221,14 @@ impl Generation {
 fn listener(raw: &moat_config::Listener) -> Result<Listener, Refused> {
     let tls = moat_tls::server_config(&material(&raw.tls))
         .map_err(|e| Refused::new(e.code, format!("listener {}: {}", raw.name, e.detail)))?;
-    let connections_max = usize::try_from(raw.connections_max).unwrap_or(usize::MAX);
-    Ok(Listener { name: raw.name.clone(), connections_max, tls })
+    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    Ok(Listener {
+        name: raw.name.clone(),
+        connections_max: count(raw.connections_max),
+        handshakes_max: count(raw.handshakes_per_source_max),
+        role: raw.role.as_str().into(),
+        tls,
+    })
 }
 
 fn upstream(raw: &moat_config::Upstream, workers: usize) -> Result<Upstream, Refused> {
@@ -241,6 +251,7 @@ fn upstream(raw: &moat_config::Upstream, workers: usize) -> Result<Upstream, Ref
             address: raw.address,
             tls,
             connections_max: count(raw.connections_max),
+            open: Arc::default(),
             // The bound is for the node; each worker keeps its share, and at least one.
             idle_max: (count(raw.idle_max) / workers.max(1)).max(1),
             idle: Duration::from_millis(raw.idle_ms),

@@ -9,6 +9,7 @@ mod authorize;
 mod body;
 mod call;
 mod decode;
+mod doors;
 mod fields;
 mod forward;
 mod generation;

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use moat_config::Hot;
 use moat_model::code::config::SYNTAX;
@@ -15,6 +16,7 @@ use moat_net::control::{self, Channel};
 use moat_policy::Engine;
 use tokio::sync::mpsc;
 
+use crate::doors::Doors;
 use crate::generation::{Generation, Refused};
 use crate::messages::{FromGateway, Status, ToGateway};
 use crate::worker::{self, Counters, OpenConnections, Order};
@@ -111,8 +113,10 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
     drop(bytes);
     let mut role = Role { control, workers: Vec::new(), number };
     let open: OpenConnections = shared.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
+    let doors = Doors::new(Instant::now());
     for (sockets, engine) in sockets.into_values().zip(engines) {
-        role.start(sockets, Arc::clone(&shared), engine, Arc::clone(&open))?;
+        let (open, doors) = (Arc::clone(&open), Arc::clone(&doors));
+        role.start(sockets, Arc::clone(&shared), engine, open, doors)?;
     }
     for (worker, link) in links {
         role.order(worker, Order::Link(link));
@@ -141,6 +145,7 @@ impl Role {
         generation: Arc<Generation>,
         engine: Engine,
         open: OpenConnections,
+        doors: Arc<Doors>,
     ) -> Result<(), Error> {
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         let counters = Arc::new(Counters::default());
@@ -151,6 +156,7 @@ impl Role {
             orders: received,
             counters: Arc::clone(&counters),
             open,
+            doors,
         };
         let name = format!("worker-{}", self.workers.len());
         let thread = std::thread::Builder::new().name(name).spawn(move || worker::run(start))?;

@@ -17,6 +17,7 @@ use tokio::task::LocalSet;
 
 use crate::accept;
 use crate::body::OutBody;
+use crate::doors::{self, Doors};
 use crate::generation::Generation;
 use crate::pipeline;
 use crate::table::Entry;
@@ -99,6 +100,8 @@ pub(crate) struct Worker {
     pub(crate) clock: System,
     pub(crate) recorder: Recorder,
     pub(crate) counters: Arc<Counters>,
+    /// Shared by all workers.
+    pub(crate) doors: Arc<Doors>,
     generation: RefCell<Rc<WorkerGeneration>>,
     open: OpenConnections,
     draining: watch::Receiver<bool>,
@@ -165,7 +168,6 @@ impl Worker {
         let open = self.open.get(listener)?;
         if open.fetch_add(1, Ordering::Relaxed) >= most {
             open.fetch_sub(1, Ordering::Relaxed);
-            self.counters.turned_away.add();
             return None;
         }
         self.counters.connections.add();
@@ -182,6 +184,7 @@ pub(crate) struct Start {
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) open: OpenConnections,
+    pub(crate) doors: Arc<Doors>,
 }
 
 /// Runs a worker on this thread until it has drained.
@@ -195,13 +198,14 @@ pub(crate) fn run(start: Start) -> std::io::Result<()> {
 }
 
 async fn serve(start: Start) -> std::io::Result<()> {
-    let Start { sockets, generation, engine, mut orders, counters, open } = start;
+    let Start { sockets, generation, engine, mut orders, counters, open, doors } = start;
     let (drain, draining) = watch::channel(false);
     let worker = Rc::new(Worker {
         clock: System::new(),
         recorder: Recorder::new(),
         counters,
         generation: RefCell::new(Rc::new(WorkerGeneration::new(generation, *engine))),
+        doors,
         open,
         draining,
         work: Rc::default(),
@@ -211,6 +215,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         drop(tokio::task::spawn_local(listen(Rc::clone(&worker), listener, socket)));
     }
     drop(tokio::task::spawn_local(watch_link(Rc::clone(&worker))));
+    drop(tokio::task::spawn_local(doors::sum_up(Rc::clone(&worker))));
     while let Some(order) = orders.recv().await {
         match order {
             Order::Generation(shared, engine) => {
@@ -231,6 +236,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         }
     };
     let _ = tokio::time::timeout(DRAIN, emptied).await;
+    doors::sum_up_now(&worker, true).await;
     Ok(())
 }
 

@@ -27,7 +27,7 @@ async fn idle_connections_cost_little_and_harm_nobody() {
     }
     let pki = Pki::new();
     let service = Service::start(&pki, &["http/1.1"]).await;
-    let options = Options { connections_max: 11_000, ..Options::default() };
+    let options = Options { connections_max: 11_000, handshakes_max: 1_000, ..Options::default() };
     let gateway = Gateway::start(&pki, service.address, options).await;
     let connector = TlsConnector::from(pki.client(Some(&pki.identity("teller")), "http/1.1"));
     let before = gateway.memory_kib("gateway");
