@@ -18,6 +18,7 @@ mod headers;
 mod identify;
 mod mask;
 pub mod messages;
+mod pace;
 mod pipeline;
 mod record;
 mod reply;

@@ -63,6 +63,72 @@ async fn a_body_that_stops_is_the_callers_fault() {
     assert!(gateway.verify().unpaired.is_empty());
 }
 
+/// A gateway whose streams must bring a thousand bytes a second.
+async fn brisk_bank() -> (Pki, Service, Gateway) {
+    let (pki, service, gateway) = bank("http1").await;
+    let brisk = "stream_rate_min: 1000\n    stream_window_ms: 2000";
+    gateway.edit_config("stream_idle_ms: 4000", &format!("stream_idle_ms: 4000\n    {brisk}"));
+    let object = "audit: { object: \"pass/{rest}\" }";
+    gateway.edit_config(object, &format!("{object}\n    {brisk}"));
+    let (code, text) = gateway.reload();
+    assert_eq!(code, 0, "{text}");
+    (pki, service, gateway)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_drips_is_cut_though_it_is_never_silent() {
+    let (pki, _service, gateway) = brisk_bank().await;
+    let mut raw = Raw::new(&pki, gateway.address).await;
+    let begun = Instant::now();
+    let head = format!("POST /post/ok HTTP/1.1\r\n{HOST}Content-Length: 100000\r\n\r\n");
+    raw.write(head.as_bytes()).await;
+    while begun.elapsed() < Duration::from_secs(5) && raw.write(b"0123456789").await {
+        let (text, closed) = raw.read_to_end(Duration::from_millis(100)).await;
+        if !text.is_empty() {
+            assert_eq!(statuses(&text), [408], "{text}");
+            assert!(closed || text.contains("MOAT-H030"), "{text}");
+            break;
+        }
+    }
+    let taken = begun.elapsed();
+    assert!((1_900..4_000).contains(&taken.as_millis()), "{taken:?}");
+    assert_eq!(gateway.outcome("post/ok").await, (Outcome::Unknown, "MOAT-H030".to_owned()));
+    // As much, a little faster.
+    let (sender, pipe) = Pipe::new();
+    tokio::spawn(async move {
+        for _ in 0..25 {
+            let _ = sender.send(Frame::data(Bytes::from(vec![b'u'; 300]))).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
+    let call = Request::builder().method("POST").uri("/post/fine/echo");
+    let answer = client.send(call.body(pipe.boxed()).unwrap()).await.unwrap();
+    assert_eq!((answer.status, &answer.json()["length"]), (200, &7_500.into()), "{answer:?}");
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_drips_is_cut_though_it_is_never_silent() {
+    let (pki, _service, gateway) = brisk_bank().await;
+    for is_http2 in [false, true] {
+        let teller = pki.identity("teller");
+        let mut client = Client::connect(&pki, gateway.address, &teller, is_http2).await.unwrap();
+        let begun = Instant::now();
+        let path = format!("/pass/{is_http2}/drip");
+        assert!(client.send(request("GET", &path, "")).await.is_err());
+        let taken = begun.elapsed();
+        assert!((1_900..4_000).contains(&taken.as_millis()), "{taken:?}");
+        let object = format!("pass/{is_http2}/drip");
+        let closing = gateway
+            .record("closing", |body| body.parent_seq.is_some() && body.object == object)
+            .await;
+        assert_eq!(closing.outcome, Some(Outcome::Aborted));
+        assert_eq!(closing.code, "MOAT-U011");
+    }
+    gateway.assert_whole();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_breaks_off_leaves_a_streamed_write_unknown() {
     let (pki, _service, gateway) = bank("http1").await;
