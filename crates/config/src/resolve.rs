@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use moat_model::Code;
@@ -19,6 +19,8 @@ use crate::resolved::{
     AdminSettings, AuditSettings, Config, FactSource, Hot, Listener, Profile, Protocol, Restart,
     Tls, Upstream, Users,
 };
+use crate::secret::{Fetched, READABLE, Read};
+use crate::sources::Sources;
 use crate::{Problem, resolve_route, secret};
 
 /// Most connections a listener may be told to hold.
@@ -34,10 +36,11 @@ const POLICY_FILES_MAX: usize = 10_000;
 
 /// Collects problems and watched files while resolving.
 pub(crate) struct Resolver<'a> {
-    file: String,
+    sources: &'a Sources,
     base: PathBuf,
     pub(crate) prod: bool,
     pub(crate) problems: Vec<Problem>,
+    warnings: Vec<Problem>,
     watched: Vec<PathBuf>,
     digest: Context,
     pub(crate) raw: &'a Raw,
@@ -52,19 +55,45 @@ impl Resolver<'_> {
         message: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        let place = (as_usize(at.referenced.line()), as_usize(at.referenced.column()));
-        self.problems.push(problem(&self.file, code, place, message.into(), fix.into()));
+        let problem = self.problem(code, at, message.into(), fix.into());
+        self.problems.push(problem);
+    }
+
+    fn problem<T>(
+        &self,
+        code: &'static Code,
+        at: &Spanned<T>,
+        message: String,
+        fix: String,
+    ) -> Problem {
+        let (file, line) = self.sources.locate(as_usize(at.referenced.line()));
+        problem(file, code, (line, as_usize(at.referenced.column())), message, fix)
+    }
+
+    /// A key that others than its owner may read is refused in `prod`, and told elsewhere.
+    fn check_rights(&mut self, key: &Text, fetched: &Fetched) {
+        let Some(path) = &fetched.path else { return };
+        if fetched.open_to & READABLE == 0 {
+            return;
+        }
+        let message = format!("group or others may read {}", path.display());
+        let fix = format!("chmod 600 {}", path.display());
+        let problem = self.problem(&codes::KEY_EXPOSED, key, message, fix);
+        if self.prod { self.problems.push(problem) } else { self.warnings.push(problem) }
     }
 
     /// Notes a problem that has no place of its own.
     fn bad_whole(&mut self, code: &'static Code, message: impl Into<String>) {
         let (message, fix) = (message.into(), String::new());
-        self.problems.push(problem(&self.file, code, (0, 0), message, fix));
+        self.problems.push(problem(&self.sources.name, code, (0, 0), message, fix));
     }
 
     fn fetch(&mut self, reference: &Text, is_secret: bool) -> Vec<u8> {
         match secret::fetch(&reference.value, &self.base, is_secret) {
             Ok(fetched) => {
+                if is_secret {
+                    self.check_rights(reference, &fetched);
+                }
                 self.digest.update(&fetched.bytes);
                 self.watched.extend(fetched.path);
                 fetched.bytes
@@ -123,15 +152,25 @@ impl Resolver<'_> {
     }
 }
 
-pub(crate) fn resolve(raw: &Raw, path: &Path, text: &str) -> Result<Loaded, Vec<Problem>> {
+pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Problem>> {
     let mut digest = Context::new(&SHA256);
-    digest.update(text.as_bytes());
+    for source in &sources.list {
+        if sources.is_folder {
+            // So that no other cut into files has the same digest.
+            digest.update(source.path.file_name().unwrap_or_default().as_encoded_bytes());
+            digest.update(&source.text.len().to_be_bytes());
+        }
+        digest.update(source.text.as_bytes());
+    }
+    let folder = sources.is_folder.then(|| sources.base.clone());
+    let files = sources.list.iter().map(|source| source.path.clone());
     let mut r = Resolver {
-        file: path.display().to_string(),
-        base: path.parent().unwrap_or(Path::new(".")).to_path_buf(),
+        sources,
+        base: sources.base.clone(),
         prod: raw.profile == RawProfile::Prod,
         problems: Vec::new(),
-        watched: vec![path.to_path_buf()],
+        warnings: Vec::new(),
+        watched: folder.into_iter().chain(files).collect(),
         digest,
         raw,
     };
@@ -154,7 +193,11 @@ pub(crate) fn resolve(raw: &Raw, path: &Path, text: &str) -> Result<Loaded, Vec<
     let restart = restart(&mut r);
     if r.problems.is_empty() {
         let digest = data_encoding::HEXLOWER.encode(r.digest.finish().as_ref());
-        Ok(Loaded { config: Config { restart, hot, digest }, watched: r.watched })
+        Ok(Loaded {
+            config: Config { restart, hot, digest },
+            watched: r.watched,
+            warnings: r.warnings,
+        })
     } else {
         Err(r.problems)
     }
@@ -376,7 +419,7 @@ fn policy(r: &mut Resolver<'_>) -> Vec<(String, Vec<u8>)> {
     for path in found {
         let name = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
         match secret::read_bounded(&path) {
-            Ok(bytes) => {
+            Ok(Read { bytes, .. }) => {
                 r.digest.update(name.as_bytes());
                 r.digest.update(&bytes);
                 r.watched.push(path);

@@ -6,9 +6,12 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
+use moat_audit::record::Body;
 use moat_audit::recorder::Recorder;
+use moat_model::Refusal;
 use moat_model::clock::System;
 use moat_net::pool::Pool;
 use moat_policy::Engine;
@@ -20,6 +23,7 @@ use crate::body::OutBody;
 use crate::doors::{self, Doors};
 use crate::generation::Generation;
 use crate::pipeline;
+use crate::record;
 use crate::table::Entry;
 
 /// How long open connections may take to end once the role drains.
@@ -36,6 +40,8 @@ pub(crate) enum Order {
     Generation(Arc<Generation>, Box<Engine>),
     /// Take this link to the auditor.
     Link(std::os::unix::net::UnixStream),
+    /// Make this record, which no call stands behind, and say how that went.
+    Record(Box<Body>, SyncSender<Result<(), Refusal>>),
     /// Accept nothing more and finish.
     Drain,
 }
@@ -225,6 +231,14 @@ async fn serve(start: Start) -> std::io::Result<()> {
             Order::Link(stream) => {
                 stream.set_nonblocking(true)?;
                 worker.recorder.attach(tokio::net::UnixStream::from_std(stream)?);
+            }
+            Order::Record(body, done) => {
+                let worker = Rc::clone(&worker);
+                drop(tokio::task::spawn_local(async move {
+                    let made = record::own(&worker, *body).await;
+                    // Whoever asked may have given up.
+                    let _ = done.send(made);
+                }));
             }
             Order::Drain => break,
         }
