@@ -98,9 +98,10 @@ async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Ca
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended with an error");
     }
-    // Only HTTP/2 is counted; in HTTP/1 the guard lets nothing be answered but by us.
+    // Only HTTP/2 is counted; in HTTP/1 the guard lets nothing be answered but by us. Streams that
+    // a caller opens while the role drains are not its fault.
     let refused = opened.get().saturating_sub(session.begun());
-    if broke || refused > 0 {
+    if broke || (refused > 0 && !session.worker.is_draining()) {
         record::broken_session(&session, refused).await;
     }
 }

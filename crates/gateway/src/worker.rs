@@ -156,6 +156,11 @@ impl Worker {
         Work(Rc::clone(&self.work))
     }
 
+    /// Whether the role drains.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
     /// Resolves when the role drains.
     pub(crate) fn draining(&self) -> impl Future<Output = ()> + use<> {
         let mut draining = self.draining.clone();

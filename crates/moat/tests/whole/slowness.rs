@@ -7,6 +7,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use moat_audit::record::{Kind, Outcome};
+use tokio::io::AsyncReadExt;
 
 use crate::support::{
     Client, Gateway, Options, Pipe, Pki, Raw, Service, eventually, request, statuses,
@@ -126,6 +127,28 @@ async fn an_answer_that_drips_is_cut_though_it_is_never_silent() {
         assert_eq!(closing.outcome, Some(Outcome::Aborted));
         assert_eq!(closing.code, "MOAT-U011");
     }
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_read_slowly_is_cut_though_its_reader_never_stops() {
+    let (pki, _service, gateway) = brisk_bank().await;
+    gateway.edit_config("stream_rate_min: 1000", "stream_rate_min: 1000000");
+    assert_eq!(gateway.reload().0, 0);
+    let mut raw = Raw::new(&pki, gateway.address).await;
+    raw.write(format!("GET /pass/big-200000000 HTTP/1.1\r\n{HOST}\r\n").as_bytes()).await;
+    let begun = Instant::now();
+    let mut part = [0; 4096];
+    let until = Duration::from_secs(15);
+    while begun.elapsed() < until && matches!(raw.0.read(&mut part).await, Ok(1..)) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if gateway.log().iter().any(|leaf| leaf.body.parent_seq.is_some()) {
+            break;
+        }
+    }
+    let closing = gateway.record("closing", |body| body.parent_seq.is_some()).await;
+    assert_eq!((closing.outcome, closing.code.as_str()), (Some(Outcome::Aborted), "MOAT-H031"));
+    assert!(begun.elapsed() < until, "{:?}", begun.elapsed());
     gateway.assert_whole();
 }
 
