@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ("layers", Box::new(layers::check)),
         ("tidy", Box::new(|| tidy::check(true))),
         ("docs", Box::new(|| docs::build(false).map(|()| String::new()))),
-        ("test", Box::new(|| make("test", "ARGS=--profile ci"))),
+        ("test", Box::new(tests)),
         ("demo", Box::new(|| make("demo", "ARGS=--exit"))),
         ("fuzz", Box::new(|| fuzz::check(args.fuzz_seconds))),
         ("deny", Box::new(|| deny::check().map(|()| String::new()))),
@@ -46,6 +46,16 @@ fn fmt() -> Result<String> {
 fn clippy() -> Result<String> {
     let args = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     shell::run(&mut shell::cargo(&args)).map(|()| String::new())
+}
+
+/// Each role is killed this often under load; by hand it is ten times, to be quick. Two hundred
+/// take about a minute for each role on two cores.
+const KILLS: &str = "200";
+
+fn tests() -> Result<String> {
+    let mut make = shell::command("make");
+    make.args(["--no-print-directory", "test", "ARGS=--profile ci"]).env("MOAT_KILLS", KILLS);
+    shell::run(&mut make).map(|()| String::new())
 }
 
 /// What a person would type is what runs here.

@@ -87,10 +87,17 @@ pub(crate) fn probe(shared: &Shared, request: &Request<Incoming>) -> Answer {
 }
 
 /// `GET /v1/status` and `POST /v1/reload`.
-pub(crate) async fn api(shared: Rc<Shared>, ask: Ask, request: Request<Incoming>) -> Answer {
+///
+/// `uid` is the user at the other end.
+pub(crate) async fn api(
+    shared: Rc<Shared>,
+    ask: Ask,
+    uid: Option<u32>,
+    request: Request<Incoming>,
+) -> Answer {
     match (request.method().as_str(), request.uri().path()) {
         ("GET", "/v1/status") => json(StatusCode::OK, &*shared.state.borrow()),
-        ("POST", "/v1/reload") => reload(&shared, &ask).await,
+        ("POST", "/v1/reload") => reload(&shared, &ask, uid).await,
         (_, "/v1/status" | "/v1/reload") => {
             text(StatusCode::METHOD_NOT_ALLOWED, "GET /v1/status, POST /v1/reload\n")
         }
@@ -98,14 +105,14 @@ pub(crate) async fn api(shared: Rc<Shared>, ask: Ask, request: Request<Incoming>
     }
 }
 
-async fn reload(shared: &Shared, ask: &Ask) -> Answer {
+async fn reload(shared: &Shared, ask: &Ask, uid: Option<u32>) -> Answer {
     if shared.waiting.borrow().len() >= RELOADS_MAX {
         return text(StatusCode::TOO_MANY_REQUESTS, "too many reloads at once\n");
     }
     let id = shared.next_id.replace(shared.next_id.get() + 1);
     let (sender, receiver) = oneshot::channel();
     shared.waiting.borrow_mut().insert(id, sender);
-    if ask(&FromAdmin::Reload { id }).is_err() {
+    if ask(&FromAdmin::Reload { id, uid }).is_err() {
         return text(StatusCode::SERVICE_UNAVAILABLE, NOT_RUNNING.en.title);
     }
     let result = tokio::time::timeout(RELOAD, receiver).await;

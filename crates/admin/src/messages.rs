@@ -33,6 +33,8 @@ pub enum FromAdmin {
     Reload {
         /// Number of the question.
         id: u64,
+        /// User id of the program that asked, as the kernel says.
+        uid: Option<u32>,
     },
 }
 

@@ -121,8 +121,9 @@ async fn serve(prepared: Prepared) -> Result<(), Error> {
             accepted = socket.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 let (shared, ask) = (Rc::clone(&shared), Rc::clone(&ask));
+                let uid = stream.peer_cred().ok().map(|peer| peer.uid());
                 let service = service_fn(move |request| {
-                    let answer = api::api(Rc::clone(&shared), Rc::clone(&ask), request);
+                    let answer = api::api(Rc::clone(&shared), Rc::clone(&ask), uid, request);
                     async move { Ok::<_, Infallible>(answer.await) }
                 });
                 spawn(&limit, stream, service);

@@ -5,6 +5,7 @@
 //! never written again: after a failed sync the kernel may call dirty pages clean, and a second
 //! try on the same descriptor would succeed without the data being there.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -183,6 +184,32 @@ impl<F: LogFs> Committer<F> {
     #[must_use]
     pub fn open_intents(&self) -> usize {
         self.tail.open.len()
+    }
+
+    /// Whether this record is an intent without an outcome.
+    #[must_use]
+    pub fn is_open(&self, seq: u64) -> bool {
+        self.tail.open.contains_key(&seq)
+    }
+
+    /// Says UNKNOWN of those of `intents` that have no outcome, because whoever knew is gone.
+    /// Gives how many they were.
+    ///
+    /// # Errors
+    /// As [`Committer::commit`]. What was not said may be said again.
+    pub fn say_unknown(&mut self, intents: &BTreeSet<u64>) -> Result<usize, CommitError> {
+        let mut open = self.tail.unpaired();
+        open.retain(|intent| intents.contains(&intent.seq));
+        for batch in open.chunks(BATCH_RECORDS_MAX) {
+            let bodies = batch.iter().map(|intent| {
+                let body = Body::unknown(intent.seq, intent.trace_id, intent.tx_id);
+                body.encode().map_err(own_body)
+            });
+            let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
+            let bodies: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
+            self.commit(&bodies)?;
+        }
+        Ok(open.len())
     }
 
     /// Counters.

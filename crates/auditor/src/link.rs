@@ -33,6 +33,8 @@ pub(crate) struct Link {
     parsed: usize,
     waiting: Vec<Waiting>,
     unsent: Vec<u8>,
+    /// INTENTs of this link, those with an outcome among them until they are next looked through.
+    intents: Vec<u64>,
 }
 
 impl Link {
@@ -42,7 +44,7 @@ impl Link {
         rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK)?;
         let (held, waiting, mut unsent) = (Vec::new(), Vec::new(), Vec::new());
         link::push_hello(&mut unsent, log_id, key);
-        let mut link = Link { fd, worker, held, parsed: 0, waiting, unsent };
+        let mut link = Link { fd, worker, held, parsed: 0, waiting, unsent, intents: Vec::new() };
         link.flush()?;
         Ok(link)
     }
@@ -116,6 +118,21 @@ impl Link {
         }
         self.forget(if self.waiting.is_empty() { self.parsed } else { done });
         self.flush()
+    }
+
+    /// Notes an INTENT. `is_open` says of any whether it still has no outcome: what has one is
+    /// forgotten now and then, so that no more is kept than twice what was open at once.
+    pub(crate) fn note_intent(&mut self, seq: u64, is_open: impl Fn(u64) -> bool) {
+        if self.intents.len() == self.intents.capacity() {
+            self.intents.retain(|seq| is_open(*seq));
+            self.intents.reserve(self.intents.len().max(64));
+        }
+        self.intents.push(seq);
+    }
+
+    /// The INTENTs of this link that are left when it ends.
+    pub(crate) fn into_intents(self) -> Vec<u64> {
+        self.intents
     }
 
     /// Drops the first `len` bytes held.

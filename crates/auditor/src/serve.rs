@@ -1,5 +1,6 @@
 //! The auditor's loop: wait, read all that is there, commit it as one frame, answer.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -44,6 +45,8 @@ struct Server<'a> {
     clock: &'a dyn Clock,
     linger: Linger,
     links: Vec<Link>,
+    /// INTENTs of links that have ended: nobody will say what became of them.
+    orphans: BTreeSet<u64>,
     /// Until when to wait for how many bodies.
     wait: Option<(u64, usize)>,
     trouble: Option<Nack>,
@@ -67,6 +70,7 @@ pub(crate) fn serve(
         clock: options.clock.as_ref(),
         linger: options.linger,
         links: Vec::new(),
+        orphans: BTreeSet::new(),
         wait: None,
         trouble: None,
         tried_ns: 0,
@@ -84,7 +88,7 @@ impl Server<'_> {
     fn turn(&mut self) -> io::Result<()> {
         let (from_control, ready) = self.poll()?;
         let mut ready = ready.into_iter();
-        self.links.retain_mut(|link| {
+        self.keep_links(|link| {
             let (readable, writable) = ready.next().unwrap_or_default();
             let wrote = if writable { link.flush() } else { Ok(()) };
             // A link that ended or speaks otherwise is dropped; its records stand or never will.
@@ -97,7 +101,36 @@ impl Server<'_> {
         if self.is_due() {
             self.commit();
         }
+        self.say_unknown();
         Ok(())
+    }
+
+    /// Drops the links that `keep` gives up. What they leave open is nobody's from now on.
+    fn keep_links(&mut self, mut keep: impl FnMut(&mut Link) -> bool) {
+        for ended in self.links.extract_if(.., |link| !keep(link)) {
+            self.orphans.extend(ended.into_intents());
+        }
+    }
+
+    /// Says UNKNOWN of what ended links have left open. If that cannot be written it is tried
+    /// again, at the latest when the log is next opened.
+    fn say_unknown(&mut self) {
+        let now_ns = self.clock.mono_ns();
+        let is_early = self.trouble.is_some() && now_ns.saturating_sub(self.tried_ns) < AGAIN_NS;
+        if self.orphans.is_empty() || is_early {
+            return;
+        }
+        self.tried_ns = now_ns;
+        match self.committer.say_unknown(&self.orphans) {
+            Ok(unknown) => {
+                self.trouble = None;
+                self.orphans.clear();
+                if unknown > 0 {
+                    self.say(&json!({ "unknown": unknown }));
+                }
+            }
+            Err(error) => self.trouble = Some(nack(&error)),
+        }
     }
 
     /// Waits; says whether the supervisor spoke, and of each link whether it can be read, written.
@@ -133,7 +166,11 @@ impl Server<'_> {
         if self.waiting() > 0 {
             return Some(0);
         }
-        self.committer.tick().then_some(TICK_NS)
+        let is_behind = self.committer.tick();
+        if !self.orphans.is_empty() {
+            return Some(AGAIN_NS);
+        }
+        is_behind.then_some(TICK_NS)
     }
 
     fn waiting(&self) -> usize {
@@ -200,12 +237,19 @@ impl Server<'_> {
 
     fn answer(&mut self, taken: &[usize], answers: &[Result<Ack, Nack>]) {
         let (mut rest, mut taken) = (answers, taken.iter());
-        self.links.retain_mut(|link| {
+        let committer = &self.committer;
+        let mut answer = |link: &mut Link| {
             let count = taken.next().copied().unwrap_or(0);
             let (mine, others) = rest.split_at_checked(count).unwrap_or_default();
             rest = others;
+            for ack in mine.iter().flatten().filter(|ack| committer.is_open(ack.seq)) {
+                link.note_intent(ack.seq, |seq| committer.is_open(seq));
+            }
             mine.is_empty() || link.answer(mine).is_ok()
-        });
+        };
+        for ended in self.links.extract_if(.., |link| !answer(link)) {
+            self.orphans.extend(ended.into_intents());
+        }
         // Who was served first is served last next time, so that no link starves.
         if !self.links.is_empty() {
             self.links.rotate_left(1);
@@ -247,7 +291,7 @@ impl Server<'_> {
             self.say(&json!({ "error": "a link needs a worker and one descriptor" }));
             return;
         };
-        self.links.retain(|link| link.worker != worker);
+        self.keep_links(|link| link.worker != worker);
         match Link::new(fd, worker, self.committer.log_id(), self.key) {
             Ok(link) => self.links.push(link),
             Err(error) => {
@@ -302,6 +346,7 @@ impl Server<'_> {
         while self.waiting() > 0 {
             self.commit();
         }
+        self.say_unknown();
         let until_ns = self.clock.mono_ns().saturating_add(STOP_NS_MAX);
         while self.links.iter().any(Link::has_unsent) && self.clock.mono_ns() < until_ns {
             self.links.retain_mut(|link| link.flush().is_ok());

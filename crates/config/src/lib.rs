@@ -1,4 +1,4 @@
-//! The configuration: one `moat.yaml`, read once, resolved once.
+//! The configuration: one `moat.yaml` or a folder of fragments, read once, resolved once.
 //!
 //! [`load`] turns the raw form ([`raw`], what people write) into the resolved one ([`Config`], what
 //! the program sees): defaults filled in, files read, secrets fetched, names checked. The schema of
@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::string_slice, reason = "tests"))]
 
+mod fragment;
 mod load;
 mod problem;
 pub mod raw;
@@ -13,6 +14,7 @@ mod resolve;
 mod resolve_route;
 mod resolved;
 mod secret;
+mod sources;
 
 pub use load::{Loaded, load, parse};
 pub use problem::{Problem, Problems};

@@ -4,55 +4,68 @@ use std::path::{Path, PathBuf};
 
 use moat_model::Code;
 use moat_model::code::config as codes;
+use serde::de::DeserializeOwned;
 use serde_saphyr::Error as Yaml;
 
 use crate::problem::nearest;
 use crate::raw::Raw;
-use crate::secret::read_bounded;
-use crate::{Config, Problem, Problems, resolve};
+use crate::sources::Sources;
+use crate::{Config, Problem, Problems, fragment, resolve};
 
 /// A configuration and every file that it refers to, which a reload watches.
 pub struct Loaded {
     /// The resolved configuration.
     pub config: Config,
-    /// The file itself, and every file and folder behind a reference.
+    /// The file itself, or the folder and its files; and every file and folder behind a reference.
     pub watched: Vec<PathBuf>,
+    /// What `profile: prod` would refuse.
+    pub warnings: Vec<Problem>,
 }
 
-/// Reads, resolves and checks the configuration in `path`.
+/// Reads, resolves and checks the configuration in `path`: a file, or a folder whose `*.yaml` are
+/// fragments of one document.
 ///
 /// # Errors
 /// All [`Problems`] that were found, each with its place.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    let name = path.display().to_string();
-    let fail = |code, message: String, text: String| Problems {
-        list: vec![problem(&name, code, (0, 0), message, String::new())],
-        text,
+    let sources = Sources::read(path)?;
+    let raw = match sources.list.as_slice() {
+        [one] if !sources.is_folder => {
+            parse_as(&sources, &one.text).map_err(|problem| vec![*problem])
+        }
+        _ => fragment::join(&sources),
     };
-    let bytes =
-        read_bounded(path).map_err(|(code, message, _)| fail(code, message, String::new()))?;
-    let text =
-        String::from_utf8(bytes).map_err(|e| fail(&codes::SYNTAX, e.to_string(), String::new()))?;
-    let raw = match parse(&name, &text) {
-        Ok(raw) => raw,
-        Err(problem) => return Err(Problems { list: vec![*problem], text }),
-    };
-    resolve::resolve(&raw, path, &text).map_err(|mut list| {
-        list.sort_by_key(|problem| (problem.line, problem.column));
-        Problems { list, text }
-    })
+    match raw.and_then(|raw| resolve::resolve(&raw, &sources)) {
+        Ok(loaded) => Ok(loaded),
+        Err(list) => Err(sources.problems(list)),
+    }
 }
 
-/// Parses the raw form. `file` is its name in messages.
+/// Parses the raw form of one file. `file` is its name in messages.
 ///
 /// # Errors
 /// The first problem of syntax, key or type.
 pub fn parse(file: &str, text: &str) -> Result<Raw, Box<Problem>> {
-    serde_saphyr::from_str::<Raw>(text).map_err(|error| Box::new(explain(file, text, &error)))
+    serde_saphyr::from_str::<Raw>(text).map_err(|error| {
+        let problem = explain(text, &error);
+        Box::new(Problem { file: file.to_owned(), ..problem })
+    })
 }
 
-/// A message of the YAML parser as one of ours.
-fn explain(file: &str, text: &str, error: &Yaml) -> Problem {
+/// Parses one of several files, with its places in the file it is.
+pub(crate) fn parse_as<T: DeserializeOwned>(
+    sources: &Sources,
+    text: &str,
+) -> Result<T, Box<Problem>> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let problem = explain(text, &error);
+        let (file, line) = sources.locate(problem.line);
+        Box::new(Problem { file: file.to_owned(), line, ..problem })
+    })
+}
+
+/// A message of the YAML parser as one of ours; which file it is in must still be said.
+fn explain(text: &str, error: &Yaml) -> Problem {
     let error = error.without_snippet();
     let place = error.location().map_or((0, 0), |l| (as_usize(l.line()), as_usize(l.column())));
     let (code, message, fix): (&'static Code, String, String) = match error {
@@ -86,7 +99,7 @@ fn explain(file: &str, text: &str, error: &Yaml) -> Problem {
         other => (&codes::SYNTAX, first_line(&other.to_string()), String::new()),
     };
     let place = if place.0 > text.lines().count() { (text.lines().count(), 1) } else { place };
-    problem(file, code, place, message, fix)
+    problem("", code, place, message, fix)
 }
 
 fn first_line(text: &str) -> String {

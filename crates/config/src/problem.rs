@@ -22,25 +22,30 @@ pub struct Problem {
     pub fix: String,
 }
 
-/// All problems of one file, never empty.
+/// All problems of one configuration, never empty.
 #[derive(Debug)]
 pub struct Problems {
     /// In order of their place.
     pub list: Vec<Problem>,
-    /// The file's text, for snippets.
-    pub text: String,
+    /// Each file's name and text, for snippets.
+    pub texts: Vec<(String, String)>,
 }
 
 impl Problem {
+    /// `file:line:column`, as far as it is known.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self.line {
+            0 => self.file.clone(),
+            line => format!("{}:{line}:{}", self.file, self.column),
+        }
+    }
+
     /// `CODE file:line:column: message`, the source line with a mark, and the fix.
     #[must_use]
     pub fn render(&self, text: &str) -> String {
         let mut out = String::new();
-        let _ = write!(out, "{} {}", self.code.id, self.file);
-        if self.line > 0 {
-            let _ = write!(out, ":{}:{}", self.line, self.column);
-        }
-        let _ = writeln!(out, ": {}", self.message);
+        let _ = writeln!(out, "{} {}: {}", self.code.id, self.place(), self.message);
         if let Some(source) = self.line.checked_sub(1).and_then(|at| text.lines().nth(at)) {
             let mark = " ".repeat(self.column.saturating_sub(1));
             let _ = writeln!(out, "{:>5} | {source}\n      | {mark}^", self.line);
@@ -54,7 +59,8 @@ impl Problem {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.list {
-            f.write_str(&problem.render(&self.text))?;
+            let text = self.texts.iter().find(|(file, _)| *file == problem.file);
+            f.write_str(&problem.render(text.map_or("", |(_, text)| text)))?;
         }
         Ok(())
     }

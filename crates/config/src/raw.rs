@@ -48,6 +48,30 @@ pub struct Raw {
     /// The users that roles run as when started by root.
     #[serde(default)]
     pub users: RawUsers,
+    /// What roles may go without.
+    #[serde(default)]
+    pub sandbox: RawSandbox,
+}
+
+/// What roles may go without.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawSandbox {
+    /// `full` (default): with `profile: prod` the kernel must enforce every Landlock rule.
+    /// `partial`: as many as it knows.
+    #[serde(default)]
+    pub landlock: RawLandlock,
+}
+
+/// See [`RawSandbox::landlock`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RawLandlock {
+    /// Every rule.
+    #[default]
+    Full,
+    /// As many as the kernel knows.
+    Partial,
 }
 
 /// See [`Raw::profile`].
@@ -77,6 +101,10 @@ pub struct RawListener {
     /// Most connections at once; default 10,000.
     #[schemars(with = "Option<u32>")]
     pub connections_max: Option<Spanned<u32>>,
+    /// Most connections of one source address (IPv6: of one /64) whose handshake is not done;
+    /// default 64.
+    #[schemars(with = "Option<u32>")]
+    pub handshakes_per_source_max: Option<Spanned<u32>>,
     /// Certificates.
     pub tls: RawListenerTls,
 }
@@ -107,7 +135,7 @@ pub struct RawIdentity {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawClients {
-    /// Name of the group.
+    /// Name of the group: `peer.role` in the policy's input.
     #[schemars(with = "String")]
     pub role: Text,
     /// PEM file of the authorities that may issue their certificates: `file:ca.pem`.
@@ -133,7 +161,7 @@ pub struct RawUpstream {
     /// Facts about the service, such as `tier: gold`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Most connections at once from each worker; default 256.
+    /// Most connections at once, of all workers together; default 1,024.
     #[schemars(with = "Option<u32>")]
     pub connections_max: Option<Spanned<u32>>,
     /// Most idle connections kept for the service by the whole gateway; default 5, at least one a
@@ -223,6 +251,18 @@ pub struct RawRoute {
     /// Longest silence in a streamed body; default 10,000.
     #[schemars(with = "Option<u64>")]
     pub stream_idle_ms: Option<Spanned<u64>>,
+    /// Least rate of a streamed body, in bytes a second, over the time that Moat waited for it;
+    /// default 256. 0 means none, for conversations that pause.
+    #[schemars(with = "Option<u64>")]
+    pub stream_rate_min: Option<Spanned<u64>>,
+    /// How long a streamed body must be waited for before its rate is judged; default 30,000.
+    #[schemars(with = "Option<u64>")]
+    pub stream_window_ms: Option<Spanned<u64>>,
+    /// Header fields of the answer that pass beside the standard ones where fields are masked or
+    /// recorded. Their values are not masked.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub answer_headers: Vec<Text>,
 }
 
 /// Conditions of a route; all must hold.

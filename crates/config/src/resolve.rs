@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use moat_model::Code;
@@ -12,15 +12,21 @@ use serde_saphyr::Spanned;
 
 use crate::load::{Loaded, as_usize, problem};
 use crate::problem::nearest;
-use crate::raw::{Raw, RawIdentity, RawListener, RawProfile, RawProtocol, RawUpstream, Text};
+use crate::raw::{
+    Raw, RawIdentity, RawLandlock, RawListener, RawProfile, RawProtocol, RawUpstream, Text,
+};
 use crate::resolved::{
     AdminSettings, AuditSettings, Config, FactSource, Hot, Listener, Profile, Protocol, Restart,
     Tls, Upstream, Users,
 };
+use crate::secret::{Fetched, READABLE, Read};
+use crate::sources::Sources;
 use crate::{Problem, resolve_route, secret};
 
 /// Most connections a listener may be told to hold.
 const CONNECTIONS_MAX: u32 = 1_000_000;
+/// Most unfinished handshakes of one source address, unless the listener says otherwise.
+const HANDSHAKES_PER_SOURCE: u32 = 64;
 /// Most worker threads.
 const WORKERS_MAX: u16 = 64;
 /// Longest wait that may be configured anywhere, in milliseconds.
@@ -30,10 +36,11 @@ const POLICY_FILES_MAX: usize = 10_000;
 
 /// Collects problems and watched files while resolving.
 pub(crate) struct Resolver<'a> {
-    file: String,
+    sources: &'a Sources,
     base: PathBuf,
     pub(crate) prod: bool,
     pub(crate) problems: Vec<Problem>,
+    warnings: Vec<Problem>,
     watched: Vec<PathBuf>,
     digest: Context,
     pub(crate) raw: &'a Raw,
@@ -48,19 +55,45 @@ impl Resolver<'_> {
         message: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        let place = (as_usize(at.referenced.line()), as_usize(at.referenced.column()));
-        self.problems.push(problem(&self.file, code, place, message.into(), fix.into()));
+        let problem = self.problem(code, at, message.into(), fix.into());
+        self.problems.push(problem);
+    }
+
+    fn problem<T>(
+        &self,
+        code: &'static Code,
+        at: &Spanned<T>,
+        message: String,
+        fix: String,
+    ) -> Problem {
+        let (file, line) = self.sources.locate(as_usize(at.referenced.line()));
+        problem(file, code, (line, as_usize(at.referenced.column())), message, fix)
+    }
+
+    /// A key that others than its owner may read is refused in `prod`, and told elsewhere.
+    fn check_rights(&mut self, key: &Text, fetched: &Fetched) {
+        let Some(path) = &fetched.path else { return };
+        if fetched.open_to & READABLE == 0 {
+            return;
+        }
+        let message = format!("group or others may read {}", path.display());
+        let fix = format!("chmod 600 {}", path.display());
+        let problem = self.problem(&codes::KEY_EXPOSED, key, message, fix);
+        if self.prod { self.problems.push(problem) } else { self.warnings.push(problem) }
     }
 
     /// Notes a problem that has no place of its own.
     fn bad_whole(&mut self, code: &'static Code, message: impl Into<String>) {
         let (message, fix) = (message.into(), String::new());
-        self.problems.push(problem(&self.file, code, (0, 0), message, fix));
+        self.problems.push(problem(&self.sources.name, code, (0, 0), message, fix));
     }
 
     fn fetch(&mut self, reference: &Text, is_secret: bool) -> Vec<u8> {
         match secret::fetch(&reference.value, &self.base, is_secret) {
             Ok(fetched) => {
+                if is_secret {
+                    self.check_rights(reference, &fetched);
+                }
                 self.digest.update(&fetched.bytes);
                 self.watched.extend(fetched.path);
                 fetched.bytes
@@ -119,15 +152,25 @@ impl Resolver<'_> {
     }
 }
 
-pub(crate) fn resolve(raw: &Raw, path: &Path, text: &str) -> Result<Loaded, Vec<Problem>> {
+pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Problem>> {
     let mut digest = Context::new(&SHA256);
-    digest.update(text.as_bytes());
+    for source in &sources.list {
+        if sources.is_folder {
+            // So that no other cut into files has the same digest.
+            digest.update(source.path.file_name().unwrap_or_default().as_encoded_bytes());
+            digest.update(&source.text.len().to_be_bytes());
+        }
+        digest.update(source.text.as_bytes());
+    }
+    let folder = sources.is_folder.then(|| sources.base.clone());
+    let files = sources.list.iter().map(|source| source.path.clone());
     let mut r = Resolver {
-        file: path.display().to_string(),
-        base: path.parent().unwrap_or(Path::new(".")).to_path_buf(),
+        sources,
+        base: sources.base.clone(),
         prod: raw.profile == RawProfile::Prod,
         problems: Vec::new(),
-        watched: vec![path.to_path_buf()],
+        warnings: Vec::new(),
+        watched: folder.into_iter().chain(files).collect(),
         digest,
         raw,
     };
@@ -150,7 +193,11 @@ pub(crate) fn resolve(raw: &Raw, path: &Path, text: &str) -> Result<Loaded, Vec<
     let restart = restart(&mut r);
     if r.problems.is_empty() {
         let digest = data_encoding::HEXLOWER.encode(r.digest.finish().as_ref());
-        Ok(Loaded { config: Config { restart, hot, digest }, watched: r.watched })
+        Ok(Loaded {
+            config: Config { restart, hot, digest },
+            watched: r.watched,
+            warnings: r.warnings,
+        })
     } else {
         Err(r.problems)
     }
@@ -196,11 +243,23 @@ fn listener(r: &mut Resolver<'_>, raw: &RawListener) -> Listener {
         let message = "a listener takes exactly one identity and one group of clients";
         r.bad(&codes::BAD_VALUE, &raw.name, message, "list one under each key");
         let tls = Tls { chain_pem: Vec::new(), key_pem: Vec::new(), trust_pem: Vec::new() };
-        return Listener { name: raw.name.value.clone(), connections_max: 1, tls };
+        return Listener {
+            name: raw.name.value.clone(),
+            connections_max: 1,
+            handshakes_per_source_max: 1,
+            role: String::new(),
+            tls,
+        };
     };
     Listener {
         name: raw.name.value.clone(),
         connections_max: r.bounded32(raw.connections_max.as_ref(), 10_000, CONNECTIONS_MAX),
+        handshakes_per_source_max: r.bounded32(
+            raw.handshakes_per_source_max.as_ref(),
+            HANDSHAKES_PER_SOURCE,
+            CONNECTIONS_MAX,
+        ),
+        role: clients.role.value.clone(),
         tls: tls(r, identity, &clients.trust),
     }
 }
@@ -243,7 +302,7 @@ fn upstream(r: &mut Resolver<'_>, raw: &RawUpstream, first: Option<&Tls>) -> Ups
         tls,
         spiffe: raw.tls.spiffe.value.clone(),
         labels: raw.labels.clone(),
-        connections_max: r.bounded32(raw.connections_max.as_ref(), 256, CONNECTIONS_MAX),
+        connections_max: r.bounded32(raw.connections_max.as_ref(), 1_024, CONNECTIONS_MAX),
         idle_max: r.bounded32(raw.idle_max.as_ref(), 5, CONNECTIONS_MAX),
         idle_ms: r.bounded(raw.idle_ms.as_ref(), 180_000, 1..=WAIT_MS_MAX),
         connect_ms: r.bounded(raw.connect_ms.as_ref(), 1_000, 1..=WAIT_MS_MAX),
@@ -308,6 +367,7 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
             auditor: user(&raw.users.auditor, "moat-audit"),
             admin: user(&raw.users.admin, "moat-admin"),
         },
+        is_partial_landlock_enough: raw.sandbox.landlock == RawLandlock::Partial,
     }
 }
 
@@ -359,7 +419,7 @@ fn policy(r: &mut Resolver<'_>) -> Vec<(String, Vec<u8>)> {
     for path in found {
         let name = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
         match secret::read_bounded(&path) {
-            Ok(bytes) => {
+            Ok(Read { bytes, .. }) => {
                 r.digest.update(name.as_bytes());
                 r.digest.update(&bytes);
                 r.watched.push(path);

@@ -50,6 +50,9 @@ pub(crate) fn route(r: &mut Resolver<'_>, raw: &RawRoute) -> Route {
         answer_bytes_max: r.bounded(raw.answer_bytes_max.as_ref(), 4 * MIB, 1..=HELD_BYTES_MAX),
         deadline_ms,
         stream_idle_ms: r.bounded(raw.stream_idle_ms.as_ref(), 10_000, 1..=WAIT_MS_MAX),
+        stream_rate_min: r.bounded(raw.stream_rate_min.as_ref(), 256, 0..=MIB),
+        stream_window_ms: r.bounded(raw.stream_window_ms.as_ref(), 30_000, 1_000..=WAIT_MS_MAX),
+        answer_headers: answer_headers(r, &raw.answer_headers),
         matches,
         audit,
     }
@@ -283,6 +286,36 @@ fn masks(r: &mut Resolver<'_>, raw: &BTreeMap<String, Text>, audit: &RouteAudit)
         rules.push(MaskRule { pointer: pointer.clone(), strategy: strategy.value.clone() });
     }
     rules
+}
+
+/// Fields that a route lets pass. What frames a message, belongs to one connection or is Moat's
+/// own is none of a route's business.
+fn answer_headers(r: &mut Resolver<'_>, raw: &[Text]) -> Vec<String> {
+    const NEVER: [&str; 9] = [
+        "connection",
+        "content-encoding",
+        "content-length",
+        "keep-alive",
+        "proxy-authenticate",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let mut names = Vec::new();
+    for name in raw {
+        let lower = name.value.to_ascii_lowercase();
+        // The characters of a token (RFC 9110 §5.6.2).
+        let fine = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if lower.is_empty() || !lower.bytes().all(fine) {
+            r.bad(&codes::BAD_VALUE, name, "this is no name of a header field", "");
+        } else if NEVER.contains(&lower.as_str()) || lower.starts_with("x-moat-") {
+            let fix = "remove it; Moat writes this field itself or drops it";
+            r.bad(&codes::CONFLICT, name, "this field never passes", fix);
+        }
+        names.push(lower);
+    }
+    names
 }
 
 fn field_kind(kind: RawFieldKind) -> FieldKind {

@@ -34,6 +34,8 @@ pub struct Restart {
     pub admin: AdminSettings,
     /// Users of the roles.
     pub users: Users,
+    /// Whether a Landlock that is enforced only in part is enough for `prod`.
+    pub is_partial_landlock_enough: bool,
 }
 
 /// What a reload swaps as one.
@@ -84,6 +86,10 @@ pub struct Listener {
     pub name: String,
     /// Most connections at once.
     pub connections_max: u32,
+    /// Most unfinished handshakes of one source address.
+    pub handshakes_per_source_max: u32,
+    /// Name of the group of callers.
+    pub role: String,
     /// Certificates.
     pub tls: Tls,
 }
@@ -116,7 +122,7 @@ pub struct Upstream {
     pub spiffe: String,
     /// Facts about the service.
     pub labels: BTreeMap<String, String>,
-    /// Most connections at once, per worker.
+    /// Most connections at once, for all workers together.
     pub connections_max: u32,
     /// Most idle connections kept, for all workers together.
     pub idle_max: u32,
@@ -248,6 +254,12 @@ pub struct Route {
     pub deadline_ms: u64,
     /// Longest silence in a streamed body in milliseconds.
     pub stream_idle_ms: u64,
+    /// Least rate of a streamed body in bytes a second; 0 is none.
+    pub stream_rate_min: u64,
+    /// How long it must be waited for before its rate is judged, in milliseconds.
+    pub stream_window_ms: u64,
+    /// Header fields of the answer that pass where fields are masked or recorded, in lower case.
+    pub answer_headers: Vec<String>,
 }
 
 /// Where a flat fact comes from.

@@ -1,7 +1,8 @@
 //! References to files and secrets: `file:`, `env:`, `credential:`.
 
 use std::fs;
-use std::io::Read;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use moat_model::Code;
@@ -14,16 +15,29 @@ pub(crate) const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub(crate) struct Fetched {
     pub(crate) bytes: Vec<u8>,
     pub(crate) path: Option<PathBuf>,
+    /// Rights of group and others to the file; 0 where there is no file.
+    pub(crate) open_to: u32,
 }
 
-type Failure = (&'static Code, String, String);
+/// What a file holds.
+pub(crate) struct Read {
+    pub(crate) bytes: Vec<u8>,
+    /// See [`Fetched::open_to`].
+    pub(crate) open_to: u32,
+}
+
+/// Rights to read, of the group and of others.
+pub(crate) const READABLE: u32 = 0o044;
+
+pub(crate) type Failure = (&'static Code, String, String);
 
 /// Fetches what `reference` names. Relative paths start at `base`, the folder of the file that
 /// holds the reference.
 pub(crate) fn fetch(reference: &str, base: &Path, secret: bool) -> Result<Fetched, Failure> {
     if let Some(path) = reference.strip_prefix("file:") {
         let path = base.join(path);
-        return Ok(Fetched { bytes: read_bounded(&path)?, path: Some(path) });
+        let Read { bytes, open_to } = read_bounded(&path)?;
+        return Ok(Fetched { bytes, path: Some(path), open_to });
     }
     if let Some(name) = reference.strip_prefix("credential:") {
         // systemd puts LoadCredential= files into this folder.
@@ -32,14 +46,15 @@ pub(crate) fn fetch(reference: &str, base: &Path, secret: bool) -> Result<Fetche
             (&UNREADABLE, "there is no credentials directory".to_owned(), fix.to_owned())
         })?;
         let path = Path::new(&folder).join(name);
-        return Ok(Fetched { bytes: read_bounded(&path)?, path: Some(path) });
+        let Read { bytes, open_to } = read_bounded(&path)?;
+        return Ok(Fetched { bytes, path: Some(path), open_to });
     }
     if let Some(name) = reference.strip_prefix("env:") {
         let value = variable(name).filter(|value| !value.is_empty()).ok_or_else(|| {
             let what = format!("the environment variable {name} is not set or empty");
             (&UNREADABLE, what, String::new())
         })?;
-        return Ok(Fetched { bytes: value.into_bytes(), path: None });
+        return Ok(Fetched { bytes: value.into_bytes(), path: None, open_to: 0 });
     }
     if secret || reference.contains("-----BEGIN") {
         let what = "this is no reference but, it seems, the secret itself".to_owned();
@@ -50,10 +65,12 @@ pub(crate) fn fetch(reference: &str, base: &Path, secret: bool) -> Result<Fetche
 }
 
 /// Reads a whole file of at most [`FILE_BYTES_MAX`] bytes; an empty one is an error.
-pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read_bounded(path: &Path) -> Result<Read, Failure> {
     let unreadable =
         |e: std::io::Error| (&UNREADABLE, format!("{}: {e}", path.display()), String::new());
     let file = fs::File::open(path).map_err(unreadable)?;
+    // Of the file that is read, whatever the path names a moment later.
+    let open_to = file.metadata().map_err(unreadable)?.permissions().mode() & 0o077;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
@@ -63,7 +80,7 @@ pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, Failure> {
     if bytes.is_empty() {
         return Err((&BAD_VALUE, format!("{} is empty", path.display()), String::new()));
     }
-    Ok(bytes)
+    Ok(Read { bytes, open_to })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where references are resolved")]

@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use moat_model::code::config as codes;
@@ -35,10 +36,16 @@ fn folder(text: &str) -> tempfile::TempDir {
     for name in ["a.pem", "a.key", "ca.pem"] {
         fs::write(dir.path().join(name), name).unwrap();
     }
+    rights(&dir, 0o600);
     fs::create_dir(dir.path().join("policy")).unwrap();
     fs::write(dir.path().join("policy/authz.rego"), "package authz").unwrap();
     fs::write(dir.path().join("moat.yaml"), text).unwrap();
     dir
+}
+
+/// Sets the rights of the key.
+fn rights(dir: &tempfile::TempDir, mode: u32) {
+    fs::set_permissions(dir.path().join("a.key"), fs::Permissions::from_mode(mode)).unwrap();
 }
 
 fn problems(text: &str) -> Vec<Problem> {
@@ -116,6 +123,123 @@ fn prod_refuses_what_is_only_for_trying_out() {
     assert!(problems(&text).is_empty());
     let text = text.replace("    policy: authz", "    policy: authz\n    deadline_ms: 9000");
     assert_eq!(problems(&text)[0].code, &codes::PROD_ONLY);
+}
+
+#[test]
+fn a_key_that_others_may_read_is_refused_in_prod_and_told_elsewhere() {
+    let dir = folder(GOOD);
+    let path = dir.path().join("moat.yaml");
+    let prod = GOOD.replace("kind: Gateway", "kind: Gateway\nprofile: prod");
+    for (mode, is_fine) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+        rights(&dir, mode);
+        fs::write(&path, GOOD).unwrap();
+        let loaded = load(&path).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(loaded.warnings.is_empty(), is_fine, "{mode:o}");
+        fs::write(&path, &prod).unwrap();
+        let found = load(&path).err().map_or_else(Vec::new, |problems| problems.list);
+        assert_eq!(found.is_empty(), is_fine, "{mode:o}");
+        for problem in loaded.warnings.iter().chain(&found) {
+            assert_eq!((problem.code, problem.line > 0), (&codes::KEY_EXPOSED, true));
+            assert!(problem.fix.starts_with("chmod 600 "), "{}", problem.fix);
+        }
+    }
+}
+
+/// The good file, cut into fragments.
+fn fragments(dir: &tempfile::TempDir) -> std::path::PathBuf {
+    let conf = dir.path().join("conf");
+    fs::create_dir(&conf).unwrap();
+    let text = GOOD.replace("file:", "file:../");
+    let (head, rest) = text.split_once("listeners:").unwrap();
+    let (listeners, rest) = rest.split_once("upstreams:").unwrap();
+    let (upstreams, rest) = rest.split_once("routes:").unwrap();
+    let (routes, rest) = rest.split_once("policy: {").unwrap();
+    fs::write(conf.join("00-base.yaml"), format!("{head}policy: {{{rest}")).unwrap();
+    fs::write(conf.join("10-in.yaml"), format!("# Callers.\n\nlisteners:{listeners}")).unwrap();
+    fs::write(conf.join("20-out.yaml"), format!("upstreams:{upstreams}")).unwrap();
+    fs::write(conf.join("30-read.yaml"), format!("routes:{routes}")).unwrap();
+    let second = routes.replace("name: read", "name: second").replace("/v1/", "/v2/");
+    fs::write(conf.join("31-second.yaml"), format!("---\nroutes:{second}")).unwrap();
+    fs::write(conf.join("32-nothing.yaml"), "# To come.\n").unwrap();
+    fs::write(conf.join("notes.txt"), "no configuration").unwrap();
+    fs::write(conf.join(".30-read.yaml"), "routes: []").unwrap();
+    conf
+}
+
+#[test]
+fn a_folder_is_one_document_in_the_order_of_its_files() {
+    let dir = folder(GOOD);
+    let conf = fragments(&dir);
+    let loaded = load(&conf).unwrap_or_else(|e| panic!("{e}"));
+    let hot = &loaded.config.hot;
+    let names: Vec<&str> = hot.routes.iter().map(|route| route.name.as_str()).collect();
+    assert_eq!(names, ["read", "second"]);
+    assert_eq!(loaded.config.restart.audit.dir, conf.join("log"));
+    for name in ["", "00-base.yaml", "31-second.yaml", "32-nothing.yaml"] {
+        assert!(loaded.watched.iter().any(|path| *path == conf.join(name)), "{name}");
+    }
+    let digest = loaded.config.digest;
+    fs::rename(conf.join("31-second.yaml"), conf.join("29-second.yaml")).unwrap();
+    let again = load(&conf).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(again.config.hot.routes[0].name, "second", "the order of names counts");
+    assert_ne!(again.config.digest, digest);
+}
+
+#[test]
+fn a_mistake_in_a_folder_has_the_place_in_its_own_file() {
+    let dir = folder(GOOD);
+    let conf = fragments(&dir);
+    let edit = |name: &str, from: &str, to: &str| {
+        let path = conf.join(name);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        let problems = load(&conf).err().unwrap();
+        fs::write(&path, &text).unwrap();
+        problems
+    };
+    for (name, from, to, code, line, column) in [
+        ("31-second.yaml", "upstream: accounts", "upstream: no", &codes::DANGLING, 5, 15),
+        ("31-second.yaml", "upstream: accounts", "upstrem: no", &codes::UNKNOWN_KEY, 5, 5),
+        ("10-in.yaml", "bind: 127.0.0.1:8443", "bind: x", &codes::BAD_VALUE, 5, 11),
+        ("30-read.yaml", "/card: PAN", "/card: X", &codes::BAD_VALUE, 6, 55),
+        ("31-second.yaml", "name: second", "name: read", &codes::DUPLICATE_KEY, 3, 11),
+        ("20-out.yaml", "upstreams:", "upstreams: [", &codes::SYNTAX, 0, 0),
+    ] {
+        let problems = edit(name, from, to);
+        let problem = &problems.list[0];
+        let file = conf.join(name).display().to_string();
+        assert_eq!((&problem.file, problem.code), (&file, code), "{to}: {problems}");
+        let place = (problem.line, problem.column);
+        assert!(line == 0 || place == (line, column), "{to}: {place:?}\n{problems}");
+        let shown = problems.to_string();
+        let marked = fs::read_to_string(conf.join(name)).unwrap().replacen(from, to, 1);
+        let wrong = marked.lines().nth(problem.line - 1).unwrap_or_default();
+        assert!(shown.contains(&format!("{file}:{}:", problem.line)), "{shown}");
+        assert!(shown.contains(&format!("{:>5} | {wrong}", problem.line)), "{shown}");
+    }
+}
+
+#[test]
+fn what_is_no_list_is_given_once_in_a_folder() {
+    let dir = folder(GOOD);
+    let conf = fragments(&dir);
+    let more = "# More.\naudit:\n  dir: elsewhere\nworkers: 2\nprofile: prod\n";
+    fs::write(conf.join("40-more.yaml"), more).unwrap();
+    let problems = load(&conf).err().unwrap();
+    let [problem] = problems.list.as_slice() else { panic!("{problems}") };
+    assert_eq!((problem.code, problem.line, problem.column), (&codes::GIVEN_TWICE, 2, 1));
+    assert!(problem.file.ends_with("40-more.yaml"), "{problems}");
+    assert!(problem.message.contains("00-base.yaml:5:1"), "{problems}");
+    fs::remove_file(conf.join("40-more.yaml")).unwrap();
+    fs::remove_file(conf.join("00-base.yaml")).unwrap();
+    let problems = load(&conf).err().unwrap();
+    assert_eq!(problems.list.len(), 5, "{problems}");
+    assert!(problems.list.iter().all(|p| p.code == &codes::MISSING_KEY && p.line == 0));
+    for name in ["10-in", "20-out", "30-read", "31-second", "32-nothing"] {
+        fs::remove_file(conf.join(format!("{name}.yaml"))).unwrap();
+    }
+    assert_eq!(load(&conf).err().unwrap().list[0].code, &codes::UNREADABLE, "an empty folder");
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use moat_model::code::http::{HANDSHAKES_OF_SOURCE, TOO_MANY_CONNECTIONS};
 use tokio::net::TcpStream;
 
+use crate::doors::{self, Unfinished};
 use crate::worker::{Counted, Worker};
 
 /// A connection that counts against its listener's bound.
@@ -13,18 +15,30 @@ pub(crate) struct Accepted {
     pub(crate) remote: SocketAddr,
     pub(crate) listener: usize,
     /// Its place; given back when the connection has ended and all of it is recorded.
-    pub(crate) counted: Rc<Counted>,
+    pub(crate) counted: Counted,
+    /// Its source's place; given back when the handshake is done, or refused and recorded.
+    pub(crate) unfinished: Unfinished,
 }
 
-/// Takes a connection in, or turns it away when the listener is full.
+/// Takes a connection in, or turns it away when the listener is full or its source has too many
+/// handshakes under way.
 pub(crate) fn accept(
     worker: &Rc<Worker>,
     listener: usize,
     stream: TcpStream,
     remote: SocketAddr,
 ) -> Option<Accepted> {
-    let counted = worker.count_connection(listener)?;
+    let turn_away = |code| doors::turned_away(worker, listener, remote, code);
+    let Some(counted) = worker.count_connection(listener) else {
+        turn_away(&TOO_MANY_CONNECTIONS);
+        return None;
+    };
+    let most = worker.generation().shared.listeners.get(listener)?.handshakes_max;
+    let Some(unfinished) = worker.doors.enter(listener, remote, most) else {
+        turn_away(&HANDSHAKES_OF_SOURCE);
+        return None;
+    };
     // Small answers must not wait for the next one.
     stream.set_nodelay(true).ok()?;
-    Some(Accepted { stream, remote, listener, counted: Rc::new(counted) })
+    Some(Accepted { stream, remote, listener, counted, unfinished })
 }

@@ -16,7 +16,9 @@ use moat_model::code::{http as codes, upstream};
 use moat_net::activity::{Open, Reader};
 use tokio::time::Sleep;
 
+use crate::generation::RouteRules;
 use crate::headers;
+use crate::pace::{Pace, Paced};
 
 /// Most bytes of a held answer that are handed over at once.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -83,11 +85,11 @@ pub(crate) enum OutBody {
     /// Complete, or nothing.
     Full(Option<Bytes>),
     /// Passed through as it comes.
-    Stream { incoming: Incoming, upload: Rc<Upload>, bytes_max: u64 },
+    Stream { incoming: Incoming, upload: Rc<Upload>, bytes_max: u64, paced: Box<Paced> },
 }
 
 impl OutBody {
-    pub(crate) fn stream(incoming: Incoming, bytes_max: u64) -> (OutBody, Rc<Upload>) {
+    pub(crate) fn stream(incoming: Incoming, bytes_max: u64, pace: &Pace) -> (OutBody, Rc<Upload>) {
         let upload = Rc::new(Upload {
             progress: Cell::new(Instant::now()),
             is_done: Cell::new(false),
@@ -95,7 +97,8 @@ impl OutBody {
             cut: Cell::new(None),
             bytes: Cell::new(0),
         });
-        (OutBody::Stream { incoming, upload: Rc::clone(&upload), bytes_max }, upload)
+        let paced = Box::new(Paced::new(pace.clone()));
+        (OutBody::Stream { incoming, upload: Rc::clone(&upload), bytes_max, paced }, upload)
     }
 }
 
@@ -107,9 +110,11 @@ impl Body for OutBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let (incoming, upload, bytes_max) = match self.get_mut() {
+        let (incoming, upload, bytes_max, paced) = match self.get_mut() {
             OutBody::Full(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            OutBody::Stream { incoming, upload, bytes_max } => (incoming, upload, *bytes_max),
+            OutBody::Stream { incoming, upload, bytes_max, paced } => {
+                (incoming, upload, *bytes_max, paced)
+            }
         };
         let cut = |code| {
             upload.cut.set(Some(code));
@@ -118,6 +123,7 @@ impl Body for OutBody {
         let polled = Pin::new(&mut *incoming).poll_frame(cx);
         upload.is_awaited.set(polled.is_pending());
         match polled {
+            Poll::Pending if paced.is_over(cx) => cut(&codes::BODY_RATE),
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
                 upload.is_done.set(true);
@@ -129,10 +135,16 @@ impl Body for OutBody {
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::clean_trailers(trailers);
                 }
-                upload.progress.set(Instant::now());
+                let now = Instant::now();
+                upload.progress.set(now);
                 let length = frame.data_ref().map_or(0, Buf::remaining);
-                let bytes = upload.bytes.get() + u64::try_from(length).unwrap_or(u64::MAX);
+                let length = u64::try_from(length).unwrap_or(u64::MAX);
+                let bytes = upload.bytes.get().saturating_add(length);
                 upload.bytes.set(bytes);
+                paced.pace.comes(now, length);
+                if paced.pace.is_slow(now) {
+                    return cut(&codes::BODY_RATE);
+                }
                 if bytes_max > 0 && bytes > bytes_max {
                     return cut(&codes::BODY_TOO_LONG);
                 }
@@ -177,17 +189,28 @@ pub(crate) struct Download {
     incoming: Incoming,
     idle: Duration,
     silence: Pin<Box<Sleep>>,
+    /// How fast the service sends.
+    source: Box<Paced>,
+    /// How fast the caller takes what was offered to it last.
+    sink: Pace,
+    offered: u64,
+    /// Whether trailers pass.
+    has_trailers: bool,
     meter: Option<Meter>,
     on_end: Option<OnEnd>,
 }
 
 impl Download {
     /// `on_end` is called exactly once, when the answer has ended in whatever way.
-    pub(crate) fn new(incoming: Incoming, idle: Duration, on_end: OnEnd) -> Download {
+    pub(crate) fn new(incoming: Incoming, rules: &RouteRules, on_end: OnEnd) -> Download {
         Download {
             incoming,
-            idle,
-            silence: Box::pin(tokio::time::sleep(idle)),
+            idle: rules.stream_idle,
+            silence: Box::pin(tokio::time::sleep(rules.stream_idle)),
+            source: Box::new(Paced::new(rules.pace.clone())),
+            sink: rules.pace.clone(),
+            offered: 0,
+            has_trailers: rules.answer_headers.is_none(),
             meter: Some(Meter::new()),
             on_end: Some(on_end),
         }
@@ -201,6 +224,11 @@ impl Download {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let now = Instant::now();
+        self.sink.comes(now, std::mem::take(&mut self.offered));
+        if self.sink.is_slow(now) {
+            return self.cut(&codes::READER_RATE);
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(None) => {
                 self.end(None, None);
@@ -208,13 +236,22 @@ impl Download {
             }
             Poll::Ready(Some(Err(_))) => self.cut(&upstream::STREAM_CUT),
             Poll::Ready(Some(Ok(frame))) => {
-                let deadline = tokio::time::Instant::now() + self.idle;
-                self.silence.as_mut().reset(deadline);
+                self.silence.as_mut().reset((now + self.idle).into());
+                let length = frame.data_ref().map_or(0, Buf::remaining);
+                self.offered = u64::try_from(length).unwrap_or(u64::MAX);
+                self.sink.waits(now);
+                self.source.pace.comes(now, self.offered);
+                if self.source.pace.is_slow(now) {
+                    return self.cut(&upstream::STREAM_RATE);
+                }
                 if let (Some(data), Some(meter)) = (frame.data_ref(), &mut self.meter) {
                     meter.take(data);
                 }
                 if frame.is_trailers() {
                     self.end(frame.trailers_ref(), None);
+                    if !self.has_trailers {
+                        return Poll::Ready(None);
+                    }
                 } else if self.incoming.is_end_stream() {
                     // hyper may never ask again: a length-delimited body is over now.
                     self.end(None, None);
@@ -224,6 +261,9 @@ impl Download {
             Poll::Pending => {
                 if self.silence.as_mut().poll(cx).is_ready() {
                     return self.cut(&upstream::STREAM_CUT);
+                }
+                if self.source.is_over(cx) {
+                    return self.cut(&upstream::STREAM_RATE);
                 }
                 Poll::Pending
             }
@@ -252,7 +292,7 @@ pub(crate) struct ReplyBody {
 
 enum Content {
     Full(Option<Bytes>),
-    Stream(Download),
+    Stream(Box<Download>),
 }
 
 impl ReplyBody {
@@ -264,7 +304,7 @@ impl ReplyBody {
 
     pub(crate) fn stream(download: Download, reader: Rc<Reader>) -> ReplyBody {
         reader.offered(Instant::now());
-        ReplyBody { content: Content::Stream(download), reader, _open: None }
+        ReplyBody { content: Content::Stream(Box::new(download)), reader, _open: None }
     }
 
     /// Keeps the connection counted as busy until this body is gone.

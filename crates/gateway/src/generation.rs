@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use moat_audit::anchor::field_id;
 use moat_audit::hash::Hash;
 use moat_config::{FactSource, FieldKind, Hot, Op, Protocol, Route};
@@ -16,6 +17,7 @@ use moat_policy::{Bundle, BundleFile, Engine};
 use moat_tls::{ALPN_H2, ALPN_HTTP1, Material};
 use rustls::ServerConfig;
 
+use crate::pace::Pace;
 use crate::table::{Entry, Template};
 
 /// Version of the field naming scheme that goes into field ids.
@@ -59,6 +61,10 @@ pub struct Generation {
 pub(crate) struct Listener {
     pub(crate) name: String,
     pub(crate) connections_max: usize,
+    /// Most handshakes of one source under way.
+    pub(crate) handshakes_max: usize,
+    /// Name of its group of callers.
+    pub(crate) role: Arc<str>,
     pub(crate) tls: Arc<ServerConfig>,
 }
 
@@ -122,6 +128,10 @@ pub(crate) struct RouteRules {
     pub(crate) table: String,
     pub(crate) deadline: Duration,
     pub(crate) stream_idle: Duration,
+    /// The least rate of streamed bodies, with nothing counted yet.
+    pub(crate) pace: Pace,
+    /// Where fields of bodies are masked or recorded: what else passes of the answer's head.
+    pub(crate) answer_headers: Option<Vec<HeaderName>>,
     /// Declared headers.
     pub(crate) headers: Vec<Arc<str>>,
     /// Fields of the request that are decided on or recorded; `None` lets the body stream.
@@ -217,8 +227,14 @@ impl Generation {
 fn listener(raw: &moat_config::Listener) -> Result<Listener, Refused> {
     let tls = moat_tls::server_config(&material(&raw.tls))
         .map_err(|e| Refused::new(e.code, format!("listener {}: {}", raw.name, e.detail)))?;
-    let connections_max = usize::try_from(raw.connections_max).unwrap_or(usize::MAX);
-    Ok(Listener { name: raw.name.clone(), connections_max, tls })
+    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    Ok(Listener {
+        name: raw.name.clone(),
+        connections_max: count(raw.connections_max),
+        handshakes_max: count(raw.handshakes_per_source_max),
+        role: raw.role.as_str().into(),
+        tls,
+    })
 }
 
 fn upstream(raw: &moat_config::Upstream, workers: usize) -> Result<Upstream, Refused> {
@@ -241,6 +257,7 @@ fn upstream(raw: &moat_config::Upstream, workers: usize) -> Result<Upstream, Ref
             address: raw.address,
             tls,
             connections_max: count(raw.connections_max),
+            open: Arc::default(),
             // The bound is for the node; each worker keeps its share, and at least one.
             idle_max: (count(raw.idle_max) / workers.max(1)).max(1),
             idle: Duration::from_millis(raw.idle_ms),
@@ -263,6 +280,8 @@ fn route(route: Route, upstreams: usize) -> Result<RouteRules, Refused> {
         table: table.collect::<Vec<_>>().join("/"),
         deadline: Duration::from_millis(route.deadline_ms),
         stream_idle: Duration::from_millis(route.stream_idle_ms),
+        pace: Pace::new(route.stream_rate_min, Duration::from_millis(route.stream_window_ms)),
+        answer_headers: answer_headers(&route)?,
         headers: route.headers.iter().map(|name| name.as_str().into()).collect(),
         request: request_reading(&route)?,
         mask_request: mask_request(&route)?,
@@ -270,6 +289,20 @@ fn route(route: Route, upstreams: usize) -> Result<RouteRules, Refused> {
         images,
         route,
     })
+}
+
+/// See [`RouteRules::answer_headers`].
+fn answer_headers(route: &Route) -> Result<Option<Vec<HeaderName>>, Refused> {
+    let is_open = route.mask.is_empty()
+        && route.mask_request.is_empty()
+        && route.audit.fields.is_empty()
+        && route.audit.before.is_none();
+    if is_open {
+        return Ok(None);
+    }
+    let name = |name: &String| name.parse().map_err(|e| Refused::new(&BAD_VALUE, e));
+    let names: Result<Vec<HeaderName>, Refused> = route.answer_headers.iter().map(name).collect();
+    names.map(Some)
 }
 
 fn request_reading(route: &Route) -> Result<Option<Reading>, Refused> {

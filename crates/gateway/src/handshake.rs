@@ -12,7 +12,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::accept::Accepted;
 use crate::worker::Worker;
 
 /// Longest handshake.
@@ -35,14 +34,15 @@ pub(crate) struct Handshaken {
 /// A refusal at [`Stage::Handshake`].
 pub(crate) async fn handshake(
     worker: &Rc<Worker>,
-    accepted: Accepted,
+    listener: usize,
+    remote: SocketAddr,
+    stream: TcpStream,
 ) -> Result<Handshaken, Refusal> {
     let generation = worker.generation();
     let no = |code| Refusal::new(Stage::Handshake, code);
-    let listener =
-        generation.shared.listeners.get(accepted.listener).ok_or_else(|| no(&tls::PROTOCOL))?;
-    let acceptor = TlsAcceptor::from(Arc::clone(&listener.tls));
-    let tls = tokio::time::timeout(HANDSHAKE, acceptor.accept(accepted.stream))
+    let settings = generation.shared.listeners.get(listener).ok_or_else(|| no(&tls::PROTOCOL))?;
+    let acceptor = TlsAcceptor::from(Arc::clone(&settings.tls));
+    let tls = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
         .await
         .map_err(|_| no(&tls::SLOW))?
         .map_err(|error| moat_tls::refusal_of(&error))?;
@@ -58,8 +58,8 @@ pub(crate) async fn handshake(
     let is_http2 = connection.alpn_protocol() == Some(moat_tls::ALPN_H2);
     Ok(Handshaken {
         leaf,
-        remote: accepted.remote,
-        listener: accepted.listener,
+        remote,
+        listener,
         suite: suite.unwrap_or("unknown"),
         group: group.unwrap_or("unknown"),
         is_http2,

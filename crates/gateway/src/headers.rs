@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use moat_identity::VerifiedPeer;
 
 use crate::call::Call;
+use crate::generation::RouteRules;
 
 /// Fields that belong to one connection (RFC 9110 §7.6.1, RFC 9113 §8.2.2).
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -147,9 +148,40 @@ pub(crate) fn state_caller(headers: &mut HeaderMap, call: &Call) {
     say("traceparent", value_of(&call.trace.header()));
 }
 
+/// Fields of an answer that pass where fields of bodies are masked or recorded: those that describe
+/// the body, say how it may be kept, or name the call. What a service puts into any other field
+/// would pass unmasked and unseen.
+const PASSING: [&str; 22] = [
+    "accept-ranges",
+    "age",
+    "allow",
+    "cache-control",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-range",
+    "content-type",
+    "date",
+    "etag",
+    "expires",
+    "last-modified",
+    "pragma",
+    "retry-after",
+    "strict-transport-security",
+    "traceparent",
+    "tracestate",
+    "vary",
+    "x-content-type-options",
+    "x-correlation-id",
+    "x-request-id",
+];
+
 /// The head of an answer on its way to the caller.
-pub(crate) fn to_caller(headers: &mut HeaderMap, is_rewritten: bool) {
+pub(crate) fn to_caller(headers: &mut HeaderMap, rules: &RouteRules, is_rewritten: bool) {
     strip_hop_by_hop(headers);
+    if let Some(added) = &rules.answer_headers {
+        keep_only(headers, added);
+    }
     let own: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with("x-moat-")).cloned().collect();
     for name in own {
@@ -164,6 +196,16 @@ pub(crate) fn to_caller(headers: &mut HeaderMap, is_rewritten: bool) {
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
+/// Drops what is neither standard nor named by the route.
+fn keep_only(headers: &mut HeaderMap, added: &[HeaderName]) {
+    let is_dropped =
+        |name: &&HeaderName| !PASSING.contains(&name.as_str()) && !added.contains(name);
+    let dropped: Vec<HeaderName> = headers.keys().filter(is_dropped).cloned().collect();
+    for name in dropped {
+        headers.remove(name);
     }
 }
 
@@ -235,6 +277,19 @@ mod tests {
         }
         assert!(!is_gateways_own("x-forward"));
         assert!(!is_gateways_own("accept"));
+    }
+
+    #[test]
+    fn only_standard_and_named_fields_pass_where_fields_are_masked() {
+        let mut headers = HeaderMap::new();
+        for name in PASSING.into_iter().chain(["x-card", "set-cookie", "location", "x-page"]) {
+            headers.append(HeaderName::from_static(name), "1".parse().unwrap());
+            headers.append(HeaderName::from_static(name), "2".parse().unwrap());
+        }
+        keep_only(&mut headers, &[HeaderName::from_static("x-page")]);
+        assert_eq!(headers.keys_len(), PASSING.len() + 1);
+        assert_eq!(headers.get_all("x-page").iter().count(), 2);
+        assert!(!headers.contains_key("x-card") && !headers.contains_key("location"));
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(crate) fn outbound(call: &Call, routed: Routed) -> Result<Outbound, Refusal>
         }
         InBody::Stream(incoming) if incoming.is_end_stream() => (OutBody::Full(None), None, None),
         InBody::Stream(incoming) => {
-            let (body, upload) = OutBody::stream(incoming, rules.route.body_bytes_max);
+            let (body, upload) = OutBody::stream(incoming, rules.route.body_bytes_max, &rules.pace);
             (body, None, Some(upload))
         }
     };
@@ -147,14 +147,14 @@ pub(crate) async fn inbound(call: &Call, answer: Answer) -> Result<Inbound, Refu
         && head.status != StatusCode::NO_CONTENT
         && head.status != StatusCode::NOT_MODIFIED;
     let Some(reading) = &rules.answer else {
-        headers::to_caller(&mut head.headers, false);
+        headers::to_caller(&mut head.headers, &rules, false);
         if !has_body {
             return Ok(empty(rules, head, lease));
         }
         return Ok(Inbound { rules, head, body: InboundBody::Stream(incoming, lease) });
     };
     if !has_body {
-        headers::to_caller(&mut head.headers, reading.masks);
+        headers::to_caller(&mut head.headers, &rules, reading.masks);
         return Ok(empty(rules, head, lease));
     }
     let is_error = head.status.is_client_error() || head.status.is_server_error();
@@ -183,7 +183,7 @@ pub(crate) async fn inbound(call: &Call, answer: Answer) -> Result<Inbound, Refu
         }
         Err(refusal) => return Err(refusal),
     };
-    headers::to_caller(&mut head.headers, reading.masks);
+    headers::to_caller(&mut head.headers, &rules, reading.masks);
     head.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
     let body = InboundBody::Held { bytes, captures: Some(captures) };
     Ok(Inbound { rules, head, body })

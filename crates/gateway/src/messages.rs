@@ -22,6 +22,17 @@ pub enum ToGateway {
         number: u64,
         /// Digest of the configuration.
         digest: String,
+        /// Who asked for it; empty for what a start brings along, which is no reload.
+        asker: String,
+    },
+    /// A reload that was refused before it became a generation: to be recorded.
+    Unreadable {
+        /// Number that the generation would have had.
+        number: u64,
+        /// Code of the reason.
+        code: String,
+        /// Who asked for it.
+        asker: String,
     },
     /// Everything needed for the start has been sent.
     Begin {},

@@ -14,6 +14,7 @@ use moat_model::code::identity::EXPIRED;
 use moat_model::{Refusal, Stage, limit};
 use moat_net::activity::Activity;
 use moat_net::client_io::{ClientIo, Findings};
+use moat_net::frames::{Counting, Opened, broke_protocol};
 use moat_net::local::LocalExecutor;
 
 use crate::accept::Accepted;
@@ -22,7 +23,7 @@ use crate::call::Call;
 use crate::finish::Finishing;
 use crate::session::{CALLS_MAX, Caller, Session};
 use crate::worker::Worker;
-use crate::{authorize, decode, forward, handshake, identify, mask, record, reply, route};
+use crate::{authorize, decode, doors, forward, handshake, identify, mask, record, reply, route};
 
 /// Most streams that a caller has reset before they were accepted.
 const PENDING_RESETS_MAX: usize = 20;
@@ -32,23 +33,24 @@ const ERROR_RESETS_MAX: usize = 128;
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
+/// Longest HTTP/2 head that the library hands on, in bytes as RFC 9113 §10.5.1 counts them. Above
+/// our own bound, so that what is over that is refused and recorded like any other call; the
+/// library answers or ends what is over this one, and the connection's record counts it.
+const LIBRARY_HEAD_BYTES_MAX: u32 = 64 * 1024;
 
 /// One connection, from the accepted socket to its end.
 pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
-    let (listener, remote) = (accepted.listener, accepted.remote);
-    // Held until a refusal is recorded: its listener's bound also bounds what waits for the log.
-    let _counted = Rc::clone(&accepted.counted);
-    let handshaken = match handshake::handshake(&worker, accepted).await {
+    // Both places are held until a refusal is recorded: so they also bound what waits for the log.
+    let Accepted { stream, remote, listener, counted: _counted, unfinished } = accepted;
+    let handshaken = match handshake::handshake(&worker, listener, remote, stream).await {
         Ok(handshaken) => handshaken,
         Err(refusal) => {
             worker.counters.refused.add();
-            let recorded = record::connection_refusal(&worker, listener, remote, &refusal).await;
-            if let Err(unrecorded) = recorded {
-                tracing::error!(%refusal, %unrecorded, "a refused handshake was not recorded");
-            }
+            doors::refused(&worker, listener, remote, &refusal).await;
             return;
         }
     };
+    drop(unfinished);
     match identify::identify(&worker, &handshaken).await {
         Ok(caller) => serve(worker, handshaken, caller).await,
         Err(unrecorded) => tracing::error!(%unrecorded, "a refused identity was not recorded"),
@@ -61,10 +63,14 @@ async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Ca
     let draining = worker.draining();
     let findings = (!handshaken.is_http2).then(Rc::<Findings>::default);
     let session = Session::new(worker, &handshaken, caller, &activity, findings.clone());
-    let service = service_fn(move |request| request_of(Rc::clone(&session), request));
+    let (calls, opened) = (Rc::clone(&session), Opened::default());
+    let service = service_fn(move |request| request_of(Rc::clone(&calls), request));
     let ended = match findings {
         None => {
-            let io = TokioIo::new(ClientIo::http2(handshaken.tls, activity));
+            let io = TokioIo::new(ClientIo::http2(
+                Counting::new(handshaken.tls, opened.clone()),
+                activity,
+            ));
             let connection = http2_builder().serve_connection(io, service);
             tokio::pin!(connection);
             tokio::select! {
@@ -88,8 +94,15 @@ async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Ca
             }
         }
     };
+    let broke = ended.as_ref().is_err_and(broke_protocol);
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended with an error");
+    }
+    // Only HTTP/2 is counted; in HTTP/1 the guard lets nothing be answered but by us. Streams that
+    // a caller opens while the role drains are not its fault.
+    let refused = opened.get().saturating_sub(session.begun());
+    if broke || (refused > 0 && !session.worker.is_draining()) {
+        record::broken_session(&session, refused).await;
     }
 }
 
@@ -110,7 +123,7 @@ fn http2_builder() -> http2::Builder<LocalExecutor> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
-        .max_header_list_size(u32::try_from(limit::HEAD_BYTES_MAX * 2).unwrap_or(u32::MAX))
+        .max_header_list_size(LIBRARY_HEAD_BYTES_MAX)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10));
     builder

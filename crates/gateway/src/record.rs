@@ -9,14 +9,17 @@ use moat_audit::recorder::Receipt;
 use moat_config::Op as RouteOp;
 use moat_mask::Captures;
 use moat_model::code::audit::AUDITOR_AWAY;
-use moat_model::{Refusal, Stage};
+use moat_model::code::http::PROTOCOL;
+use moat_model::{Code, Refusal, Stage};
 
 use crate::body::{Ending, sha256};
 use crate::call::{Call, Intent, Sent};
+use crate::doors::Tally;
 use crate::fields::{self, Subject};
 use crate::forward::micros;
 use crate::generation::RouteRules;
 use crate::mask::{Inbound, InboundBody, Outbound};
+use crate::session::Session;
 use crate::worker::Worker;
 
 /// The tenant of every call, until tenants are configured.
@@ -195,6 +198,66 @@ pub(crate) async fn connection_refusal(
     remote: std::net::SocketAddr,
     refusal: &Refusal,
 ) -> Result<Receipt, Refusal> {
+    let mut body = connection_body(worker, listener, refusal.stage, refusal.code);
+    body.reasons.clone_from(&refusal.reasons);
+    body.note = format!("from {remote}");
+    commit_body(worker, body, worker.generation().shared.audit_deadline).await
+}
+
+/// Records what no call stands behind.
+///
+/// # Errors
+/// A refusal at [`Stage::Record`].
+pub(crate) async fn own(worker: &Worker, body: Body) -> Result<(), Refusal> {
+    commit_body(worker, body, worker.generation().shared.audit_deadline).await.map(drop)
+}
+
+/// The record of a reload: what was asked by whom, and what came of it. `refused` is the code, if
+/// the configuration in force stays.
+pub(crate) fn reload(number: u64, digest: &str, asker: &str, refused: Option<&str>) -> Body {
+    let trace = crate::trace::Trace::of(&http::HeaderMap::new());
+    let mut body = Body::new(Kind::Admin, trace.id);
+    TENANT.clone_into(&mut body.tenant);
+    body.generation = number;
+    refused.unwrap_or_default().clone_into(&mut body.code);
+    let ended = if refused.is_some() { "refused" } else { "taken" };
+    let digest = if digest.is_empty() { "-" } else { digest };
+    body.note = format!("reload generation={number} digest={digest} by={asker} {ended}");
+    body
+}
+
+/// Records refused connections that have no records of their own.
+///
+/// # Errors
+/// A refusal at [`Stage::Record`].
+pub(crate) async fn summary(worker: &Worker, tally: &Tally) -> Result<Receipt, Refusal> {
+    let mut body = connection_body(worker, tally.listener, tally.stage, tally.code);
+    let Tally { count, first_ns, last_ns, .. } = tally;
+    let source = tally.source.map_or_else(|| "others".to_owned(), |source| source.to_string());
+    body.note = format!("from {source} count={count} first_ns={first_ns} last_ns={last_ns}");
+    commit_body(worker, body, worker.generation().shared.audit_deadline).await
+}
+
+/// Records that a session broke the protocol, or that streams of it were refused before they
+/// became calls. Runs after the connection, so a failure can only be reported.
+pub(crate) async fn broken_session(session: &Session, streams_refused: u64) {
+    let worker = &session.worker;
+    let mut body = connection_body(worker, session.listener, Stage::Decode, &PROTOCOL);
+    if let Some(peer) = session.peer() {
+        peer.spiffe().as_str().clone_into(&mut body.actor);
+        peer.subject().clone_into(&mut body.actor_subject);
+        body.peer_cert_hash = Some(*peer.certificate_sha256());
+    }
+    let (remote, calls) = (session.remote, session.begun());
+    body.note = format!("from {remote} calls={calls} streams_refused={streams_refused}");
+    let deadline = worker.generation().shared.audit_deadline;
+    if let Err(refusal) = commit_body(worker, body, deadline).await {
+        tracing::error!(%refusal, "a broken connection was not recorded");
+    }
+}
+
+/// What records of connections without a session have in common.
+fn connection_body(worker: &Worker, listener: usize, stage: Stage, code: &Code) -> Body {
     let generation = worker.generation();
     let trace = crate::trace::Trace::of(&http::HeaderMap::new());
     let mut body = Body::new(Kind::Refusal, trace.id);
@@ -203,11 +266,9 @@ pub(crate) async fn connection_refusal(
         generation.shared.listeners.get(listener).map_or_else(String::new, |l| l.name.clone());
     body.generation = generation.shared.number;
     body.outcome = Some(Outcome::Refused);
-    body.stage = Some(refusal.stage);
-    refusal.code.id.clone_into(&mut body.code);
-    body.reasons.clone_from(&refusal.reasons);
-    body.note = format!("from {remote}");
-    commit_body(worker, body, generation.shared.audit_deadline).await
+    body.stage = Some(stage);
+    code.id.clone_into(&mut body.code);
+    body
 }
 
 /// The part that every record of a call has in common.

@@ -35,7 +35,7 @@ pub(crate) fn reply(call: &Rc<Call>, answerable: Answerable) -> Response<ReplyBo
                     drop(work);
                 }));
             });
-            let download = Download::new(incoming, inbound.rules.stream_idle, on_end);
+            let download = Download::new(incoming, &inbound.rules, on_end);
             ReplyBody::stream(download, reader)
         }
     };
@@ -126,6 +126,7 @@ fn closes(refusal: &Refusal) -> bool {
         &http::BODY_BROKEN,
         &http::SLOW_HEAD,
         &http::SLOW_BODY,
+        &http::BODY_RATE,
     ];
     refusal.stage == moat_model::Stage::Identify || framing.contains(&refusal.code)
 }

@@ -8,19 +8,27 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use moat_audit::record::Body;
 use moat_config::Hot;
+use moat_model::code::audit::AUDITOR_AWAY;
 use moat_model::code::config::SYNTAX;
+use moat_model::{Refusal, Stage};
 use moat_net::control::{self, Channel};
 use moat_policy::Engine;
 use tokio::sync::mpsc;
 
+use crate::doors::Doors;
 use crate::generation::{Generation, Refused};
 use crate::messages::{FromGateway, Status, ToGateway};
+use crate::record;
 use crate::worker::{self, Counters, OpenConnections, Order};
 
 /// Largest generation, in bytes.
 const GENERATION_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Longest wait for the record of a reload; the commit itself has `audit.deadline_ms`.
+const RECORD: Duration = Duration::from_secs(31);
 /// Most orders that wait for one worker.
 const ORDERS_MAX: usize = 64;
 
@@ -87,7 +95,7 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
             }
             ToGateway::Begin {} => return Ok(prepared),
             ToGateway::Stop {} => return Err(Error::Control("stopped before start".to_owned())),
-            ToGateway::Status {} => {}
+            ToGateway::Status {} | ToGateway::Unreadable { .. } => {}
         }
     }
 }
@@ -111,8 +119,10 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
     drop(bytes);
     let mut role = Role { control, workers: Vec::new(), number };
     let open: OpenConnections = shared.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
+    let doors = Doors::new(Instant::now());
     for (sockets, engine) in sockets.into_values().zip(engines) {
-        role.start(sockets, Arc::clone(&shared), engine, Arc::clone(&open))?;
+        let (open, doors) = (Arc::clone(&open), Arc::clone(&doors));
+        role.start(sockets, Arc::clone(&shared), engine, open, doors)?;
     }
     for (worker, link) in links {
         role.order(worker, Order::Link(link));
@@ -141,6 +151,7 @@ impl Role {
         generation: Arc<Generation>,
         engine: Engine,
         open: OpenConnections,
+        doors: Arc<Doors>,
     ) -> Result<(), Error> {
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         let counters = Arc::new(Counters::default());
@@ -151,6 +162,7 @@ impl Role {
             orders: received,
             counters: Arc::clone(&counters),
             open,
+            doors,
         };
         let name = format!("worker-{}", self.workers.len());
         let thread = std::thread::Builder::new().name(name).spawn(move || worker::run(start))?;
@@ -178,9 +190,15 @@ impl Role {
                         self.order(worker, Order::Link(descriptor.into()));
                     }
                 }
-                ToGateway::Generation { number, .. } => {
-                    let answer = self.take(number, &blob(&descriptors)?);
+                ToGateway::Generation { number, digest, asker } => {
+                    let answer = self.take(number, &digest, &asker, &blob(&descriptors)?);
                     send(&self.control, &answer)?;
+                }
+                ToGateway::Unreadable { number, code, asker } => {
+                    let record = record::reload(number, "", &asker, Some(&code));
+                    if let Err(unrecorded) = self.record(record) {
+                        tracing::error!(%unrecorded, "a refused reload was not recorded");
+                    }
                 }
                 ToGateway::Status {} => {
                     send(&self.control, &FromGateway::Status(self.status()))?;
@@ -204,10 +222,26 @@ impl Role {
     }
 
     /// Takes a new generation in every worker, or in none.
-    fn take(&mut self, number: u64, bytes: &[u8]) -> FromGateway {
+    ///
+    /// The record stands before the generation is in force. Without a record nothing changes.
+    fn take(&mut self, number: u64, digest: &str, asker: &str, bytes: &[u8]) -> FromGateway {
         match compile(bytes, number, self.workers.len()) {
-            Err(refused) => refusal_of(number, &refused),
+            Err(refused) => {
+                let record = record::reload(number, digest, asker, Some(refused.code.id));
+                if let Err(unrecorded) = self.record(record) {
+                    tracing::error!(%unrecorded, "a refused reload was not recorded");
+                }
+                refusal_of(number, &refused)
+            }
             Ok((shared, engines)) => {
+                if let Err(unrecorded) = self.record(record::reload(number, digest, asker, None)) {
+                    // What was not durable in time may still become so: then this comes after it.
+                    let code = unrecorded.code;
+                    let record = record::reload(number, digest, asker, Some(code.id));
+                    let _ = self.record(record);
+                    let detail = "the reload could not be recorded".to_owned();
+                    return refusal_of(number, &Refused { code, detail });
+                }
                 for (worker, engine) in engines.into_iter().enumerate() {
                     let order = Order::Generation(Arc::clone(&shared), Box::new(engine));
                     self.order(worker, order);
@@ -216,6 +250,14 @@ impl Role {
                 FromGateway::Active { number }
             }
         }
+    }
+
+    /// Makes a record through the first worker, and waits for it.
+    fn record(&self, body: Body) -> Result<(), Refusal> {
+        let away = || Refusal::new(Stage::Record, &AUDITOR_AWAY);
+        let (sender, done) = std::sync::mpsc::sync_channel(1);
+        self.order(0, Order::Record(Box::new(body), sender));
+        done.recv_timeout(RECORD).unwrap_or_else(|_| Err(away()))
     }
 
     fn status(&self) -> Status {

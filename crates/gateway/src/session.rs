@@ -83,6 +83,11 @@ impl Session {
         self.begun.replace(self.begun.get() + 1)
     }
 
+    /// How many requests became calls.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.get()
+    }
+
     /// A place for one call, kept until the call has its answer. A reset frees the stream, not the
     /// place: what was begun is finished, so resets buy no free work.
     pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {

@@ -6,9 +6,12 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
+use moat_audit::record::Body;
 use moat_audit::recorder::Recorder;
+use moat_model::Refusal;
 use moat_model::clock::System;
 use moat_net::pool::Pool;
 use moat_policy::Engine;
@@ -17,8 +20,10 @@ use tokio::task::LocalSet;
 
 use crate::accept;
 use crate::body::OutBody;
+use crate::doors::{self, Doors};
 use crate::generation::Generation;
 use crate::pipeline;
+use crate::record;
 use crate::table::Entry;
 
 /// How long open connections may take to end once the role drains.
@@ -35,6 +40,8 @@ pub(crate) enum Order {
     Generation(Arc<Generation>, Box<Engine>),
     /// Take this link to the auditor.
     Link(std::os::unix::net::UnixStream),
+    /// Make this record, which no call stands behind, and say how that went.
+    Record(Box<Body>, SyncSender<Result<(), Refusal>>),
     /// Accept nothing more and finish.
     Drain,
 }
@@ -99,6 +106,8 @@ pub(crate) struct Worker {
     pub(crate) clock: System,
     pub(crate) recorder: Recorder,
     pub(crate) counters: Arc<Counters>,
+    /// Shared by all workers.
+    pub(crate) doors: Arc<Doors>,
     generation: RefCell<Rc<WorkerGeneration>>,
     open: OpenConnections,
     draining: watch::Receiver<bool>,
@@ -162,6 +171,11 @@ impl Worker {
         self.has_ended.get()
     }
 
+    /// Whether the role drains.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
     /// Resolves when the role drains.
     pub(crate) fn draining(&self) -> impl Future<Output = ()> + use<> {
         let mut draining = self.draining.clone();
@@ -180,7 +194,6 @@ impl Worker {
         let open = self.open.get(listener)?;
         if open.fetch_add(1, Ordering::Relaxed) >= most {
             open.fetch_sub(1, Ordering::Relaxed);
-            self.counters.turned_away.add();
             return None;
         }
         self.counters.connections.add();
@@ -197,6 +210,7 @@ pub(crate) struct Start {
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) open: OpenConnections,
+    pub(crate) doors: Arc<Doors>,
 }
 
 /// Runs a worker on this thread until it has drained.
@@ -210,13 +224,14 @@ pub(crate) fn run(start: Start) -> std::io::Result<()> {
 }
 
 async fn serve(start: Start) -> std::io::Result<()> {
-    let Start { sockets, generation, engine, mut orders, counters, open } = start;
+    let Start { sockets, generation, engine, mut orders, counters, open, doors } = start;
     let (drain, draining) = watch::channel(false);
     let worker = Rc::new(Worker {
         clock: System::new(),
         recorder: Recorder::new(),
         counters,
         generation: RefCell::new(Rc::new(WorkerGeneration::new(generation, *engine))),
+        doors,
         open,
         draining,
         work: Rc::default(),
@@ -228,6 +243,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         drop(tokio::task::spawn_local(listen(Rc::clone(&worker), listener, socket)));
     }
     drop(tokio::task::spawn_local(watch_link(Rc::clone(&worker))));
+    drop(tokio::task::spawn_local(doors::sum_up(Rc::clone(&worker))));
     while let Some(order) = orders.recv().await {
         match order {
             Order::Generation(shared, engine) => {
@@ -237,6 +253,14 @@ async fn serve(start: Start) -> std::io::Result<()> {
             Order::Link(stream) => {
                 stream.set_nonblocking(true)?;
                 worker.recorder.attach(tokio::net::UnixStream::from_std(stream)?);
+            }
+            Order::Record(body, done) => {
+                let worker = Rc::clone(&worker);
+                drop(tokio::task::spawn_local(async move {
+                    let made = record::own(&worker, *body).await;
+                    // Whoever asked may have given up.
+                    let _ = done.send(made);
+                }));
             }
             Order::Drain => break,
         }
@@ -248,6 +272,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         }
     };
     let _ = tokio::time::timeout(DRAIN, emptied).await;
+    doors::sum_up_now(&worker, true).await;
     Ok(())
 }
 

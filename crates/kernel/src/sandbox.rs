@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use moat_model::Code;
-use moat_model::code::system::SANDBOX;
+use moat_model::code::system::{PARTIAL_SANDBOX, SANDBOX};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::CapabilitySet;
 
@@ -44,10 +44,19 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether every protection is in force.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.landlock.is_some() && self.seccomp
+    /// Asks for every protection.
+    ///
+    /// # Errors
+    /// `MOAT-S003` if one is missing, `MOAT-S008` if Landlock is enforced only in part and that is
+    /// not enough.
+    pub fn demand(&self, is_partial_enough: bool) -> Result<(), &'static Code> {
+        match self.landlock {
+            None => Err(&SANDBOX),
+            Some(_) if !self.seccomp => Err(&SANDBOX),
+            Some("full") => Ok(()),
+            Some(_) if is_partial_enough => Ok(()),
+            Some(_) => Err(&PARTIAL_SANDBOX),
+        }
     }
 }
 
@@ -112,4 +121,21 @@ fn become_user(user: &User) -> rustix::io::Result<()> {
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_landlock_is_enough_only_where_that_was_said() {
+        let report = |landlock, seccomp| Report { uid: 1, landlock, seccomp };
+        assert_eq!(report(Some("full"), true).demand(false), Ok(()));
+        assert_eq!(report(Some("partial"), true).demand(false), Err(&PARTIAL_SANDBOX));
+        assert_eq!(report(Some("partial"), true).demand(true), Ok(()));
+        for is_partial_enough in [false, true] {
+            assert_eq!(report(None, true).demand(is_partial_enough), Err(&SANDBOX));
+            assert_eq!(report(Some("full"), false).demand(is_partial_enough), Err(&SANDBOX));
+        }
+    }
 }

@@ -10,6 +10,9 @@ use crate::cli::CheckArgs;
 pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode> {
     let loaded = moat_config::load(&args.config)?;
     let (routes, digest) = (loaded.config.hot.routes.len(), loaded.config.digest.clone());
+    for warning in &loaded.warnings {
+        eprint!("warning: {}", warning.render(""));
+    }
     // Compiles everything as the gateway would, and throws it away.
     Generation::compile(loaded.config.hot, 0, 1)
         .with_context(|| format!("{} does not work", args.config.display()))?;

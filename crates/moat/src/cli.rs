@@ -81,14 +81,14 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// The configuration.
+    /// The configuration: a file, or a folder of fragments.
     #[arg(short, long, value_name = "FILE", default_value = "moat.yaml")]
     pub(crate) config: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The configuration.
+    /// The configuration: a file, or a folder of fragments.
     #[arg(value_name = "FILE", default_value = "moat.yaml")]
     pub(crate) config: PathBuf,
 }

@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) user: Option<(String, u32, u32)>,
     /// Whether a protection that is missing ends the role.
     pub(crate) strict: bool,
+    /// Whether Landlock may be enforced in part even so.
+    pub(crate) is_partial_landlock_enough: bool,
     /// The log's folder, for the auditor.
     pub(crate) dir: PathBuf,
     /// The log's origin.
@@ -94,8 +96,10 @@ fn jail(settings: &Settings, role: Role, control: &Channel) -> Result<()> {
     });
     let writable = if role == Role::Auditor { vec![LOG.into()] } else { Vec::new() };
     let report = enter(&Jail { role, user, writable })?;
-    if settings.strict && !report.is_complete() {
-        bail!("{}: {report:?}", moat_model::code::system::SANDBOX.id);
+    if settings.strict
+        && let Err(code) = report.demand(settings.is_partial_landlock_enough)
+    {
+        bail!("{code}: {report:?}; {}", code.en.fix);
     }
     let Report { uid, landlock, seccomp } = report;
     let landlock = landlock.map(str::to_owned);

@@ -8,6 +8,20 @@
 pub const LEAF_BYTES_MAX: usize = 65_535;
 /// Most record bodies that may wait for their receipts on one link, in records.
 pub const LINK_IN_FLIGHT_MAX: usize = 4_096;
+/// Refused connections of one source address that have records of their own, in a row and lasting.
+pub const REFUSALS_SOURCE_BURST: u64 = 20;
+/// See [`REFUSALS_SOURCE_BURST`], a second.
+pub const REFUSALS_SOURCE_PER_S: u64 = 1;
+/// The same for all sources together, in a row.
+pub const REFUSALS_ALL_BURST: u64 = 200;
+/// See [`REFUSALS_ALL_BURST`], a second.
+pub const REFUSALS_ALL_PER_S: u64 = 20;
+/// Most source addresses whose refusals are counted apart.
+pub const REFUSAL_SOURCES_MAX: usize = 4_096;
+/// How often refusals without records of their own are summed up, in seconds.
+pub const SUMMARY_EVERY_S: u64 = 10;
+/// Most summaries of single sources at once; what is left is summed up as "others".
+pub const SUMMARIES_MAX: usize = 64;
 /// Longest request or answer head, in bytes.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most fields in one head.

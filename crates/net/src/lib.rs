@@ -17,6 +17,7 @@ pub mod activity;
 mod alarm;
 pub mod client_io;
 pub mod control;
+pub mod frames;
 pub mod guard;
 pub mod listen;
 pub mod local;

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::body::Body;
@@ -36,8 +37,10 @@ pub struct Settings {
     pub address: SocketAddr,
     /// TLS with the expected identity; ALPN says which HTTP versions are offered.
     pub tls: Arc<ClientConfig>,
-    /// Most connections at once.
+    /// Most connections at once, over all pools that share `open`.
     pub connections_max: usize,
+    /// Counts the connections of all pools to this service in this process.
+    pub open: Arc<AtomicUsize>,
     /// Most idle HTTP/1.1 connections.
     pub idle_max: usize,
     /// Longest idle time.
@@ -51,7 +54,8 @@ pub struct Pool<B> {
     settings: Settings,
     idle: RefCell<VecDeque<Http1<B>>>,
     shared: RefCell<Option<Http2<B>>>,
-    open: Rc<Cell<usize>>,
+    /// Whether a task waits to close what is idle for too long.
+    is_swept: Cell<bool>,
 }
 
 struct Http1<B> {
@@ -67,15 +71,26 @@ struct Http1<B> {
 struct Http2<B> {
     sender: http2::SendRequest<B>,
     born: Instant,
+    /// When a request was last given to it.
+    used: Instant,
     slot: Rc<Slot>,
 }
 
 /// Counts one open connection for as long as it lives.
-struct Slot(Rc<Cell<usize>>);
+struct Slot(Arc<AtomicUsize>);
+
+impl Slot {
+    /// A place for one more connection, if there is one.
+    fn take(settings: &Settings) -> Option<Slot> {
+        let slot = Slot(Arc::clone(&settings.open));
+        // Counted first, so that two workers cannot take the last place both; the drop undoes it.
+        (slot.0.fetch_add(1, Ordering::Relaxed) < settings.connections_max).then_some(slot)
+    }
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -109,7 +124,7 @@ where
             settings,
             idle: RefCell::new(VecDeque::new()),
             shared: RefCell::new(None),
-            open: Rc::default(),
+            is_swept: Cell::new(false),
         })
     }
 
@@ -127,11 +142,8 @@ where
                 return Ok(Lease(Kind::One(kept)));
             }
         }
-        if self.open.get() >= self.settings.connections_max {
-            return Err(Refusal::new(Stage::Forward, &codes::BUSY));
-        }
-        self.open.set(self.open.get() + 1);
-        let slot = Slot(Rc::clone(&self.open));
+        let slot = Slot::take(&self.settings);
+        let slot = slot.ok_or_else(|| Refusal::new(Stage::Forward, &codes::BUSY))?;
         tokio::time::timeout(self.settings.connect, self.connect(slot))
             .await
             .unwrap_or_else(|_| Err(no(&codes::CONNECT, "timed out")))
@@ -144,9 +156,10 @@ where
         if !usable {
             *shared = None;
         }
-        shared
-            .as_ref()
-            .map(|c| Lease(Kind::Two { sender: c.sender.clone(), _slot: Rc::clone(&c.slot) }))
+        shared.as_mut().map(|c| {
+            c.used = Instant::now();
+            Lease(Kind::Two { sender: c.sender.clone(), _slot: Rc::clone(&c.slot) })
+        })
     }
 
     /// The connection used last; those idle too long, too old or closed are dropped on the way.
@@ -161,6 +174,47 @@ where
             }
         }
         None
+    }
+
+    /// Sees to it that idle connections are closed in time, though nobody asks for one.
+    fn sweep(self: &Rc<Self>) {
+        if self.is_swept.replace(true) {
+            return;
+        }
+        let (pool, idle) = (Rc::downgrade(self), self.settings.idle);
+        drop(tokio::task::spawn_local(async move {
+            let mut next = Instant::now() + idle;
+            loop {
+                tokio::time::sleep_until(next.into()).await;
+                let Some(pool) = pool.upgrade() else { return };
+                let Some(due) = pool.close_idle(Instant::now()) else {
+                    pool.is_swept.set(false);
+                    return;
+                };
+                next = due;
+            }
+        }));
+    }
+
+    /// Closes what is idle for too long; says when to look again, if anything is left.
+    fn close_idle(&self, now: Instant) -> Option<Instant> {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|kept| kept.idle_since + self.settings.idle > now);
+        let mut shared = self.shared.borrow_mut();
+        // A connection with calls under way is not idle, whenever they began.
+        let is_idle = |c: &Http2<B>| Rc::strong_count(&c.slot) == 1;
+        if shared.as_ref().is_some_and(|c| is_idle(c) && c.used + self.settings.idle <= now) {
+            *shared = None;
+        }
+        let of_shared = shared.as_ref().map(|c| c.used + self.settings.idle);
+        // Calls that are under way are looked at again after another idle time.
+        let of_shared =
+            of_shared.map(|due| if due <= now { now + self.settings.idle } else { due });
+        idle.front()
+            .map(|kept| kept.idle_since + self.settings.idle)
+            .into_iter()
+            .chain(of_shared)
+            .min()
     }
 
     async fn connect(self: &Rc<Self>, slot: Slot) -> Result<Lease<B>, Refusal> {
@@ -184,8 +238,9 @@ where
                 .map_err(|e| no(&codes::CONNECT, e))?;
             tokio::task::spawn_local(connection);
             let slot = Rc::new(slot);
-            let shared = Http2 { sender: sender.clone(), born, slot: Rc::clone(&slot) };
+            let shared = Http2 { sender: sender.clone(), born, used: born, slot: Rc::clone(&slot) };
             *self.shared.borrow_mut() = Some(shared);
+            self.sweep();
             return Ok(Lease(Kind::Two { sender, _slot: slot }));
         }
         let (io, guard) = UpstreamIo::http1(tls);
@@ -254,6 +309,8 @@ where
         if idle.len() > pool.settings.idle_max {
             idle.pop_front();
         }
+        drop(idle);
+        pool.sweep();
     }
 }
 

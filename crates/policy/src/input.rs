@@ -53,6 +53,8 @@ pub struct Question<'a> {
     pub listener: &'a str,
     /// Name of the route.
     pub route: &'a str,
+    /// Name of the listener's group of callers whose authorities issued the caller's certificate.
+    pub role: &'a str,
     /// SPIFFE id of the caller.
     pub spiffe: &'a str,
     /// Subject as RFC 4514 text.
@@ -87,6 +89,7 @@ impl Question<'_> {
     /// The document as the engine's value.
     pub(crate) fn to_value(&self) -> Value {
         let peer = object([
+            ("role", text(self.role)),
             ("spiffe", text(self.spiffe)),
             ("subject", text(self.subject)),
             ("issuer", text(self.issuer)),

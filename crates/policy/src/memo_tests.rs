@@ -62,6 +62,7 @@ fn a_question_that_differs_in_anything_the_rules_read_is_asked_again() {
         Question { tenant: "x", ..base.clone() },
         Question { listener: "x", ..base.clone() },
         Question { route: "x", ..base.clone() },
+        Question { role: "x", ..base.clone() },
         Question { spiffe: "x", ..base.clone() },
         Question { subject: "x", ..base.clone() },
         Question { issuer: "x", ..base.clone() },

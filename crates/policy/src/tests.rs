@@ -21,6 +21,7 @@ pub(crate) fn question<'a>(body: &'a [(String, BodyValue)], facts: &'a [Fact<'a>
         tenant: "default",
         listener: "partners",
         route: "transfer",
+        role: "partners",
         spiffe: "spiffe://bank.test/teller",
         subject: "CN=teller,O=Bank",
         issuer: "CN=CA",
@@ -60,7 +61,8 @@ fn the_reference_rule_allows_exactly_its_case() {
         format!(
             "package authz\ndefault allow := false\nallow if {{\n input.service_id == \"accounts\"\n \
              input.env == \"prod\"\n input.tier == \"{tier}\"\n \
-             input.caller_cert_subject == \"CN=teller,O=Bank\"\n}}\n"
+             input.caller_cert_subject == \"CN=teller,O=Bank\"\n \
+             input.peer.role == \"partners\"\n}}\n"
         )
     };
     let permit = decide(&rule("gold")).unwrap();

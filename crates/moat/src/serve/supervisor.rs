@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use moat_admin::messages::{FromAdmin, ToAdmin};
-use moat_config::{Config, Loaded, Profile, Restart};
+use moat_config::{Config, Loaded, Problem, Problems, Profile, Restart};
 use moat_gateway::messages::{FromGateway, ToGateway};
-use moat_model::code::config::NEEDS_RESTART;
+use moat_model::code::config::{NEEDS_RESTART, SYNTAX};
 use moat_model::code::system::{BIND, NO_USER};
 use moat_net::listen;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -39,8 +39,26 @@ const SIGNALS: [i32; 4] = [
 
 /// Who asked for a reload.
 enum Asker {
-    Nobody,
-    Admin(u64),
+    /// A file has changed.
+    Watch,
+    /// SIGHUP.
+    Signal,
+    /// A reload that was asked for while another was under way.
+    Earlier,
+    /// A program at the admin socket.
+    Admin { id: u64, uid: Option<u32> },
+}
+
+impl core::fmt::Display for Asker {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Asker::Watch => f.write_str("watch"),
+            Asker::Signal => f.write_str("SIGHUP"),
+            Asker::Earlier => f.write_str("earlier"),
+            Asker::Admin { uid: Some(uid), .. } => write!(f, "admin:uid={uid}"),
+            Asker::Admin { uid: None, .. } => f.write_str("admin"),
+        }
+    }
 }
 
 /// A generation that the gateway has not answered for yet.
@@ -77,7 +95,8 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     pub(crate) fn new(path: &Path, loaded: Loaded) -> Result<Supervisor> {
-        let Loaded { config, watched } = loaded;
+        let Loaded { config, watched, warnings } = loaded;
+        warn_of(&warnings);
         let Config { restart, hot, digest } = config;
         let blob = postcard::to_stdvec(&hot)?;
         let settings = role_settings(&restart)?;
@@ -140,8 +159,8 @@ impl Supervisor {
             self.link(worker)?;
         }
         let number = self.last_number;
-        let digest = self.known.digest.clone();
-        self.gateway.send_blob(&ToGateway::Generation { number, digest }, &self.blob)?;
+        let (digest, asker) = (self.known.digest.clone(), String::new());
+        self.gateway.send_blob(&ToGateway::Generation { number, digest, asker }, &self.blob)?;
         self.gateway.send(&ToGateway::Begin {}, &[]);
         Ok(())
     }
@@ -211,7 +230,7 @@ impl Supervisor {
 
     fn signal(&mut self, number: i32) {
         match number {
-            signal_hook::consts::SIGHUP => self.reload(Asker::Nobody),
+            signal_hook::consts::SIGHUP => self.reload(Asker::Signal),
             signal_hook::consts::SIGTERM | signal_hook::consts::SIGINT => self.is_stopping = true,
             _ => {}
         }
@@ -271,7 +290,7 @@ impl Supervisor {
     fn hear_admin(&mut self, message: Value) {
         match serde_json::from_value(message) {
             Ok(FromAdmin::Ready {}) => self.admin.is_ready = true,
-            Ok(FromAdmin::Reload { id }) => self.reload(Asker::Admin(id)),
+            Ok(FromAdmin::Reload { id, uid }) => self.reload(Asker::Admin { id, uid }),
             Err(error) => tracing::warn!(%error, "the admin role said something unknown"),
         }
         self.publish();
@@ -302,7 +321,7 @@ impl Supervisor {
 
     fn reload_if_stale(&mut self) {
         if std::mem::take(&mut self.is_stale) {
-            self.reload(Asker::Nobody);
+            self.reload(Asker::Earlier);
         }
     }
 
@@ -314,8 +333,11 @@ impl Supervisor {
             return;
         }
         match self.candidate_from_disk() {
-            Err(why) => {
+            Err((code, why)) => {
                 tracing::error!(%why, "reload refused");
+                let (number, code) = (self.last_number + 1, code.to_owned());
+                let record = ToGateway::Unreadable { number, code, asker: asker.to_string() };
+                self.gateway.send(&record, &[]);
                 self.answer(&asker, Err(why.clone()));
                 self.known.last_refusal = Some(why);
             }
@@ -327,7 +349,8 @@ impl Supervisor {
             Ok(Some(mut candidate)) => {
                 candidate.asker = asker;
                 let (number, digest) = (candidate.number, candidate.digest.clone());
-                let message = ToGateway::Generation { number, digest };
+                let asker = candidate.asker.to_string();
+                let message = ToGateway::Generation { number, digest, asker };
                 match self.gateway.send_blob(&message, &candidate.blob) {
                     Ok(()) => self.candidate = Some(candidate),
                     Err(error) => self.answer(&candidate.asker, Err(format!("{error:#}"))),
@@ -337,24 +360,30 @@ impl Supervisor {
         self.publish();
     }
 
-    /// `None` if nothing has changed.
-    fn candidate_from_disk(&mut self) -> Result<Option<Candidate>, String> {
-        let Loaded { config, watched } =
-            moat_config::load(&self.config_path).map_err(|problems| problems.to_string())?;
+    /// `None` if nothing has changed; code and text if it cannot be taken.
+    fn candidate_from_disk(&mut self) -> Result<Option<Candidate>, (&'static str, String)> {
+        let unreadable = |problems: Problems| {
+            let first = problems.list.first().map_or(&SYNTAX, |problem| problem.code);
+            (first.id, problems.to_string())
+        };
+        let Loaded { config, watched, warnings } =
+            moat_config::load(&self.config_path).map_err(unreadable)?;
         if config.digest == self.known.digest {
             return Ok(None);
         }
         if config.restart != self.restart {
-            return Err(format!("{} {}", NEEDS_RESTART.id, NEEDS_RESTART.en.title));
+            let why = format!("{} {}", NEEDS_RESTART.id, NEEDS_RESTART.en.title);
+            return Err((NEEDS_RESTART.id, why));
         }
-        let blob = postcard::to_stdvec(&config.hot).map_err(|e| e.to_string())?;
+        warn_of(&warnings);
+        let blob = postcard::to_stdvec(&config.hot).map_err(|e| (SYNTAX.id, e.to_string()))?;
         let number = self.last_number + 1;
         let digest = config.digest;
-        Ok(Some(Candidate { number, digest, blob, watched, asker: Asker::Nobody }))
+        Ok(Some(Candidate { number, digest, blob, watched, asker: Asker::Watch }))
     }
 
     fn answer(&self, asker: &Asker, result: Result<u64, String>) {
-        if let Asker::Admin(id) = asker {
+        if let Asker::Admin { id, .. } = asker {
             self.admin.send(&ToAdmin::Reloaded { id: *id, result }, &[]);
         }
     }
@@ -404,7 +433,7 @@ impl Supervisor {
 
     fn every_tick(&mut self) {
         if self.watch.has_settled() {
-            self.reload(Asker::Nobody);
+            self.reload(Asker::Watch);
         }
         if self.gateway.is_ready {
             self.gateway.send(&ToGateway::Status {}, &[]);
@@ -449,6 +478,14 @@ impl Supervisor {
     }
 }
 
+/// What is good enough to go on, and should not stay so.
+fn warn_of(warnings: &[Problem]) {
+    for warning in warnings {
+        let (code, place) = (warning.code.id, warning.place());
+        tracing::warn!(code, place, "{}", warning.message);
+    }
+}
+
 /// A role that could not be started again must not take the others with it: it stays due, and the
 /// next turn tries once more.
 fn note_start(role: &str, started: Result<()>) {
@@ -481,6 +518,7 @@ fn role_settings(restart: &Restart) -> Result<RoleSettings> {
     let settings = |user| Settings {
         user,
         strict: restart.profile == Profile::Prod,
+        is_partial_landlock_enough: restart.is_partial_landlock_enough,
         dir: restart.audit.dir.clone(),
         origin: restart.audit.origin.clone(),
         segment_bytes: restart.audit.segment_bytes,

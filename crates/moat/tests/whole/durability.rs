@@ -110,39 +110,60 @@ fn kills() -> usize {
     std::env::var("MOAT_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10)
 }
 
+/// Gateways that one test kills roles of at the same time.
+const LANES: usize = 2;
+/// Kills between two starts of a gateway: a role that ends again and again is started after ever
+/// longer pauses, so many kills in a row would mostly test waiting.
+const KILLS_IN_A_ROW: usize = 4;
+
 /// Kills a role again and again under load; checks the log against what callers saw.
-async fn survives_kills_of(role: &str) {
+async fn survives_kills_of(role: &'static str) {
+    let share = |lane| kills() / LANES + usize::from(lane < kills() % LANES);
+    let lanes: Vec<_> = (0..LANES)
+        .map(|lane| tokio::spawn(async move { one_lane(role, lane, share(lane)).await }))
+        .collect();
+    for lane in lanes {
+        lane.await.unwrap();
+    }
+}
+
+async fn one_lane(role: &'static str, lane: usize, kills: usize) {
     let pki = Arc::new(Pki::new());
     let service = Service::start(&pki, &["http/1.1"]).await;
     let mut gateway = Gateway::start(&pki, service.address, Options::default()).await;
-    let load = Load::start(&pki, &gateway, 6);
-    for round in 0..kills() {
+    let (mut all, mut killed) = (Seen::new(), 0);
+    while killed < kills {
+        let load = Load::start(&pki, &gateway, 6);
+        let row = killed..(killed + KILLS_IN_A_ROW).min(kills);
+        killed = row.end;
+        for round in row {
+            let before = load.good();
+            answered_again(&load, before).await;
+            let rest = (round * 7_919 + lane * 53 + 13) % 97;
+            tokio::time::sleep(Duration::from_millis(rest as u64)).await;
+            let wait = Duration::from_secs(10);
+            eventually("the role is there", wait, || gateway.kill_role(role).then_some(())).await;
+        }
+        gateway.wait_ready().await;
         let before = load.good();
-        eventually("calls are answered again", Duration::from_secs(20), || {
-            (load.good() > before + 3).then_some(())
-        })
-        .await;
-        let rest = (round * 7_919 + 13) % 97;
-        tokio::time::sleep(Duration::from_millis(rest as u64)).await;
-        let wait = Duration::from_secs(10);
-        eventually("the role is there", wait, || gateway.kill_role(role).then_some(())).await;
+        answered_again(&load, before).await;
+        let bad = load.bad.load(Ordering::Relaxed);
+        assert!(role != "admin" || bad == 0, "{bad} calls suffered");
+        all.extend(load.stop().await);
+        gateway.stop();
+        gateway.start_again().await;
     }
-    gateway.wait_ready().await;
-    let before = load.good();
+    gateway.assert_whole();
+    assert_recorded(&gateway, &all);
+    let report = gateway.verify();
+    assert!(report.is_whole() && report.unpaired.is_empty(), "{:?}", report.unpaired);
+}
+
+async fn answered_again(load: &Load, before: usize) {
     eventually("calls are answered again", Duration::from_secs(20), || {
         (load.good() > before + 3).then_some(())
     })
     .await;
-    let bad = load.bad.load(Ordering::Relaxed);
-    assert!(role != "admin" || bad == 0, "{bad} calls suffered");
-    let all = load.stop().await;
-    gateway.stop();
-    gateway.assert_whole();
-    assert_recorded(&gateway, &all);
-    gateway.start_again().await;
-    let report = gateway.verify();
-    assert!(report.is_whole() && report.unpaired.is_empty(), "{:?}", report.unpaired);
-    gateway.assert_whole();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,6 +231,48 @@ async fn a_change_under_way_when_the_gateway_dies_becomes_unknown() {
     assert_eq!(outcome.body.outcome, Some(Outcome::Unknown));
     gateway.assert_whole();
     assert!(gateway.verify().unpaired.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_gateway_left_open_becomes_unknown_without_a_new_auditor() {
+    let pki = Arc::new(Pki::new());
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let options = Options { deadline_ms: 4_000, ..Options::default() };
+    let mut gateway = Gateway::start(&pki, service.address, options).await;
+    let auditor = gateway.role("auditor").unwrap();
+    let load = Load::start(&pki, &gateway, 6);
+    answered_again(&load, 0).await;
+    let mut hanging = Vec::new();
+    for number in 0..5 {
+        let mut client = Client::http1(&pki, gateway.address, "teller").await;
+        let mut pay = request("POST", &format!("/write/{number}/hang"), PAY);
+        pay.headers_mut().insert("content-type", "application/json".parse().unwrap());
+        hanging.push(tokio::spawn(async move { client.send(pay).await }));
+    }
+    eventually("the service has the calls", Duration::from_secs(5), || {
+        (service.paths().iter().filter(|path| path.ends_with("hang")).count() == 5).then_some(())
+    })
+    .await;
+    assert!(gateway.kill_role("gateway"));
+    for number in 0..5 {
+        let outcome = eventually("an outcome", Duration::from_secs(5), || {
+            let (log, object) = (gateway.log(), format!("write/{number}/hang"));
+            let intent = log.iter().find(|leaf| leaf.body.object == object)?;
+            let seq = Some(intent.head.seq);
+            log.iter().find(|leaf| leaf.body.intent_seq == seq).map(|leaf| leaf.body.outcome)
+        })
+        .await;
+        assert_eq!(outcome, Some(Outcome::Unknown));
+    }
+    gateway.wait_ready().await;
+    let all = load.stop().await;
+    eventually("no intent is open", Duration::from_secs(5), || {
+        gateway.verify().unpaired.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(gateway.role("auditor"), Some(auditor), "the auditor was not to start again");
+    gateway.assert_whole();
+    assert_recorded(&gateway, &all);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -144,6 +144,29 @@ async fn an_error_text_on_a_masked_route_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn header_fields_do_not_carry_past_the_masks() {
+    let (_pki, _service, gateway, mut client) = bank().await;
+    let pan = |answer: &crate::support::Answer| {
+        let mut values = answer.headers.values().map(|value| value.to_str().unwrap());
+        values.any(|value| value.contains("6222020200112233453"))
+    };
+    let answer = client.get("/pass/leaky").await;
+    assert!(pan(&answer) && answer.header("x-page") == "2", "passed through: {answer:?}");
+    let masked = client.get("/masked/leaky").await;
+    let written = client.post("/write/leaky", PAY).await;
+    for answer in [masked, written] {
+        assert_eq!(answer.status, 200);
+        assert!(!pan(&answer), "{answer:?}");
+        assert_eq!(answer.header("x-page"), "", "{answer:?}");
+        assert_eq!(answer.header("x-request-id"), "r1", "{answer:?}");
+    }
+    gateway.edit_config("answer_bytes_max: 65536", "answer_headers: [X-Page]");
+    assert_eq!(gateway.reload().0, 0);
+    let answer = client.get("/masked/leaky").await;
+    assert!(!pan(&answer) && answer.header("x-page") == "2", "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_streamed_error_is_no_commit() {
     let (_pki, _service, gateway, mut client) = bank().await;
     let answer = client.post("/post/failed", "{}").await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use moat_audit::record::Kind;
 
-use crate::support::{Gateway, Options, Pki, Raw, Service, statuses};
+use crate::support::{Client, Gateway, Options, Pki, Raw, Service, eventually, request, statuses};
 
 async fn bank() -> (Pki, Service, Gateway) {
     let pki = Pki::new();
@@ -93,6 +93,59 @@ fn refused() -> Vec<(&'static str, String, u16, &'static str)> {
             "H009",
         ),
     ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http2_head_over_the_limit_is_refused_and_recorded() {
+    let (pki, service, gateway) = bank().await;
+    let mut client = Client::http2(&pki, gateway.address, "teller").await;
+    for length in [17_000, 40_000, 60_000] {
+        let mut call = request("GET", "/pass/evil", "");
+        call.headers_mut().insert("x-forwarded-for", "1".repeat(length).parse().unwrap());
+        let answer = client.send(call).await.unwrap();
+        assert_eq!((answer.status, answer.code().as_str()), (431, "MOAT-H009"), "{length}");
+        let seq: usize = answer.header("x-moat-record").parse().unwrap();
+        assert_eq!(gateway.log()[seq].body.code, "MOAT-H009");
+    }
+    assert_eq!(client.get("/masked/ok").await.status, 200, "the connection goes on");
+    assert_eq!(service.paths(), ["/masked/ok"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http2_head_that_the_library_refuses_leaves_a_record_and_no_memory_peak() {
+    let (pki, service, gateway) = bank().await;
+    let mut before = 0;
+    // In one field, and in many: over the library's own bound in two ways.
+    let heads = [(1, 1 << 20), (64, 1_200)].into_iter().cycle().take(12);
+    for (number, (fields, length)) in heads.enumerate() {
+        if number == 4 {
+            // Both workers have served a call.
+            before = gateway.memory_kib("gateway");
+        }
+        let mut client = Client::http2(&pki, gateway.address, "teller").await;
+        assert_eq!(client.get("/masked/ok").await.status, 200);
+        let mut call = request("GET", "/pass/evil", "");
+        for _ in 0..fields {
+            let value = "1".repeat(length).parse().unwrap();
+            call.headers_mut().append("x-forwarded-for", value);
+        }
+        if let Ok(answer) = client.send(call).await {
+            assert_eq!(answer.status, 431, "{answer:?}");
+        }
+        drop(client);
+        eventually("a record", Duration::from_secs(5), || {
+            let records = gateway.records(Kind::Refusal);
+            let mut broken = records.iter().filter(|body| body.code == "MOAT-H023");
+            let body = broken.nth(number)?;
+            assert_eq!(body.actor, "spiffe://bank.test/teller");
+            assert!(body.note.contains("calls=1 streams_refused=1"), "{}", body.note);
+            Some(())
+        })
+        .await;
+    }
+    let grown = gateway.memory_kib("gateway").saturating_sub(before);
+    assert!(grown < 4 * 1024, "memory grew by {grown} KiB");
+    assert!(service.paths().iter().all(|path| path == "/masked/ok"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

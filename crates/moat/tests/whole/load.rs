@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 
-use crate::support::{Client, Gateway, Options, Pki, Service, say, tls};
+use crate::support::{Client, Gateway, Options, Pki, Service, eventually, say, tls};
 
 /// Most bytes that one idle connection may cost the gateway.
 const BYTES_EACH_MAX: u64 = 64 * 1024;
@@ -27,7 +27,7 @@ async fn idle_connections_cost_little_and_harm_nobody() {
     }
     let pki = Pki::new();
     let service = Service::start(&pki, &["http/1.1"]).await;
-    let options = Options { connections_max: 11_000, ..Options::default() };
+    let options = Options { connections_max: 11_000, handshakes_max: 1_000, ..Options::default() };
     let gateway = Gateway::start(&pki, service.address, options).await;
     let connector = TlsConnector::from(pki.client(Some(&pki.identity("teller")), "http/1.1"));
     let before = gateway.memory_kib("gateway");
@@ -62,6 +62,58 @@ async fn idle_connections_cost_little_and_harm_nobody() {
     assert_eq!(client.get("/masked/ok").await.status, 200);
     drop(open);
     gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_workers_together_open_as_many_connections_to_a_service_as_they_may() {
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let options = Options { deadline_ms: 4_000, ..Options::default() };
+    let gateway = Gateway::start(&pki, service.address, options).await;
+    gateway.edit_config("protocol: http1", "protocol: http1\n    connections_max: 5");
+    assert_eq!(gateway.reload().0, 0);
+    // Enough callers that both workers have some.
+    let mut calls = Vec::new();
+    for _ in 0..24 {
+        let mut client = Client::http1(&pki, gateway.address, "teller").await;
+        calls.push(tokio::spawn(async move { client.get("/masked/slow").await }));
+    }
+    let (mut good, mut busy) = (0, 0);
+    for call in calls {
+        let answer = call.await.unwrap();
+        match (answer.status, answer.code().as_str()) {
+            (200, _) => good += 1,
+            (503, "MOAT-U009") => busy += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(good + busy, 24);
+    assert!(service.connections() <= 5 && good >= 5, "{good}, {}", service.connections());
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
+    assert_eq!(client.get("/masked/ok").await.status, 200, "places are given back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_to_a_service_are_closed_in_time_though_nobody_calls() {
+    for (protocol, alpn) in [("http1", "http/1.1"), ("http2", "h2")] {
+        let pki = Pki::new();
+        let service = Service::start(&pki, &[alpn]).await;
+        let options = Options { protocol, ..Options::default() };
+        let gateway = Gateway::start(&pki, service.address, options).await;
+        let (from, to) = (format!("protocol: {protocol}"), "idle_ms: 400".to_owned());
+        gateway.edit_config(&from, &format!("{from}\n    {to}"));
+        assert_eq!(gateway.reload().0, 0);
+        let mut client = Client::http1(&pki, gateway.address, "teller").await;
+        assert_eq!(client.get("/masked/ok").await.status, 200);
+        assert_eq!(client.get("/masked/ok").await.status, 200);
+        assert_eq!((service.open(), service.connections()), (1, 1), "{protocol}");
+        eventually("the connection is closed", Duration::from_secs(2), || {
+            (service.open() == 0).then_some(())
+        })
+        .await;
+        assert_eq!(client.get("/masked/ok").await.status, 200, "{protocol}");
+        assert_eq!(service.connections(), 2, "{protocol}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

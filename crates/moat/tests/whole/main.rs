@@ -7,6 +7,7 @@
 
 mod durability;
 mod faults;
+mod floods;
 mod framing;
 mod identity;
 mod load;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use moat_audit::record::Kind;
 use rustix::process::Signal;
+use rustix::process::kill_process;
 use rustls::pki_types::CertificateDer;
 
-use crate::support::{Client, Gateway, Options, Pki, Service, eventually, request, tls};
+use crate::support::{Client, Gateway, Options, Pki, Service, eventually, moat, request, tls};
 
 async fn bank() -> (Pki, Service, Gateway) {
     let pki = Pki::new();
@@ -163,4 +164,121 @@ async fn a_change_made_while_another_is_taken_is_not_forgotten() {
         })
         .await;
     }
+}
+
+/// What the log says of reloads: code and note of each.
+fn reloads(gateway: &Gateway) -> Vec<(String, String)> {
+    let records = gateway.records(Kind::Admin).into_iter();
+    let reloads = records.filter(|body| body.note.starts_with("reload "));
+    reloads.map(|body| (body.code, body.note)).collect()
+}
+
+/// Waits for the record of the next reload.
+async fn next_reload(gateway: &Gateway, known: usize) -> (String, String) {
+    eventually("a record", WAIT, || reloads(gateway).into_iter().nth(known)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_is_on_record_before_it_is_in_force() {
+    let (pki, _service, gateway) = bank().await;
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
+    assert_eq!(reloads(&gateway), []);
+    let uid = rustix::process::geteuid().as_raw();
+    gateway.edit_config("deadline_ms: 1500", "deadline_ms: 1600");
+    assert_eq!(gateway.reload().0, 0);
+    let digest = gateway.status()["digest"].as_str().unwrap().to_owned();
+    let note = format!("reload generation=2 digest={digest} by=admin:uid={uid} taken");
+    assert_eq!(reloads(&gateway), [(String::new(), note)]);
+    assert_eq!(client.get("/masked/ok").await.status, 200);
+    let log = gateway.log();
+    let of_second: Vec<Kind> =
+        log.iter().filter(|l| l.body.generation == 2).map(|l| l.body.kind).collect();
+    assert_eq!(of_second, [Kind::Admin, Kind::Read], "the reload comes first");
+    gateway.edit_config("deadline_ms: 1600", "deadline_ms: 1700");
+    gateway.signal(Signal::HUP);
+    let (code, note) = next_reload(&gateway, 1).await;
+    assert!(code.is_empty() && note.contains("generation=3 "), "{note}");
+    assert!(note.ends_with(" by=SIGHUP taken"), "{note}");
+    eventually("it is in force", WAIT, || (gateway.generation() == 3).then_some(())).await;
+    // Nothing has changed, so nothing is reloaded.
+    assert_eq!(gateway.reload().0, 0);
+    assert_eq!(reloads(&gateway).len(), 2);
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_reload_is_on_record_with_its_code() {
+    let (_pki, _service, gateway) = bank().await;
+    gateway.edit_config("policy: authz", "policyy: authz");
+    assert_eq!(gateway.reload().0, 78);
+    let (code, note) = next_reload(&gateway, 0).await;
+    assert_eq!(code, "MOAT-C002");
+    assert!(note.starts_with("reload generation=2 digest=- by=admin"), "{note}");
+    assert!(note.ends_with(" refused"), "{note}");
+    gateway.edit_config("policyy: authz", "policy: authz");
+    assert_eq!(gateway.reload().0, 0);
+    let known = reloads(&gateway).len();
+    std::fs::write(gateway.dir.path().join("policy/authz.rego"), "package authz\nallow if {")
+        .unwrap();
+    gateway.signal(Signal::HUP);
+    let (code, note) = next_reload(&gateway, known).await;
+    assert_eq!(code, "MOAT-P010");
+    assert!(note.contains(" by=SIGHUP refused") && !note.contains("digest=-"), "{note}");
+    assert_eq!(gateway.generation(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_cannot_be_recorded_changes_nothing() {
+    let (pki, _service, mut gateway) = bank().await;
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
+    assert_eq!(client.get("/masked/ok").await.status, 200);
+    let auditor = gateway.role("auditor").unwrap();
+    kill_process(auditor, Signal::STOP).unwrap();
+    gateway.edit_config("deadline_ms: 1500", "deadline_ms: 1600");
+    let (code, text) = gateway.reload();
+    assert_eq!(code, 78, "{text}");
+    assert!(text.contains("MOAT-A001"), "{text}");
+    assert_eq!(gateway.generation(), 1);
+    kill_process(auditor, Signal::CONT).unwrap();
+    gateway.wait_ready().await;
+    // Both stand in the log now, and the later one says what holds.
+    let (code, note) = next_reload(&gateway, 1).await;
+    assert!(code == "MOAT-A001" && note.ends_with("refused"), "{code} {note}");
+    // The changed file is looked at again, or somebody asks.
+    assert_eq!(gateway.reload().0, 0);
+    eventually("it is in force", WAIT, || (gateway.generation() == 2).then_some(())).await;
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_of_fragments_is_a_configuration_and_a_new_file_in_it_a_change() {
+    let (pki, _service, mut gateway) = bank().await;
+    gateway.stop();
+    let folder = gateway.dir.path().join("moat.yaml");
+    let text = std::fs::read_to_string(&folder).unwrap().replace("file:", "file:../");
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    let (before, rest) = text.split_once("routes:\n").unwrap();
+    let (routes, after) = rest.split_once("policy: {").unwrap();
+    std::fs::write(folder.join("10-base.yaml"), format!("{before}policy: {{{after}")).unwrap();
+    std::fs::write(folder.join("20-routes.yaml"), format!("routes:\n{routes}")).unwrap();
+    gateway.start_again().await;
+    let path = folder.display().to_string();
+    let (code, out, err) = moat(&["check", &path]);
+    assert_eq!(code, 0, "{out}{err}");
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
+    assert_eq!(client.get("/masked/ok").await.status, 200);
+    assert_eq!(client.get("/late/ok").await.status, 404);
+    let late = "routes:\n  - { name: late, match: { path: \"/late/{rest...}\" }, upstream: accounts, \
+                policy: authz }\n";
+    std::fs::write(folder.join("30-late.yaml"), late).unwrap();
+    eventually("the new route is in force", WAIT, || (gateway.generation() == 2).then_some(()))
+        .await;
+    assert_eq!(client.get("/late/ok").await.status, 200);
+    let (_, note) = reloads(&gateway).pop().unwrap();
+    assert!(note.contains(" by=watch taken"), "{note}");
+    std::fs::write(folder.join("30-late.yaml"), late.replace("upstream:", "upstrem:")).unwrap();
+    let (code, out, err) = moat(&["check", &path]);
+    assert_eq!(code, 78, "{out}{err}");
+    assert!(err.contains("30-late.yaml:2:"), "{out}{err}");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::support::{Gateway, Options, Pki, Service, is_root, proc_status};
+use crate::support::{Gateway, Options, Pki, Service, is_root, moat, proc_status, say};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_role_has_given_up_its_rights() {
@@ -35,4 +35,59 @@ async fn every_role_has_given_up_its_rights() {
     if is_root() {
         assert_eq!(users, ["64001", "64002", "64003"].map(str::to_owned).into());
     }
+}
+
+/// `moat serve`, which is to end by itself with this code.
+fn assert_refuses_to_start(gateway: &Gateway, code: &str) {
+    let path = gateway.dir.path().join("moat.yaml").display().to_string();
+    let (status, out, err) = moat(&["serve", "--config", &path]);
+    assert_ne!(status, 0);
+    assert!(err.contains(code) || out.contains(code), "{out}{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prod_wants_all_of_landlock_or_a_word_that_less_is_enough() {
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let mut gateway = Gateway::start(&pki, service.address, Options::default()).await;
+    let roles = gateway.status()["roles"].clone();
+    let landlock = roles[0]["landlock"].as_str().unwrap().to_owned();
+    gateway.stop();
+    gateway.edit_config("kind: Gateway", "kind: Gateway\nprofile: prod");
+    say(&format!("Landlock is enforced here: {landlock}"));
+    if landlock == "none" {
+        assert_refuses_to_start(&gateway, "MOAT-S003");
+    }
+    if landlock == "partial" {
+        assert_refuses_to_start(&gateway, "MOAT-S008");
+    }
+    gateway.edit_config("kind: Gateway", "kind: Gateway\nsandbox: { landlock: partial }");
+    if landlock == "none" {
+        assert_refuses_to_start(&gateway, "MOAT-S003");
+    } else {
+        gateway.start_again().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prod_does_not_start_with_a_key_that_others_may_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let mut gateway = Gateway::start(&pki, service.address, Options::default()).await;
+    gateway.stop();
+    let key = gateway.dir.path().join("pki/gateway.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let path = gateway.dir.path().join("moat.yaml").display().to_string();
+    let (code, out, err) = moat(&["check", &path]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(err.contains("MOAT-C018") && err.contains("chmod 600"), "{err}");
+    gateway.start_again().await;
+    assert!(gateway.said().contains("MOAT-C018"), "{}", gateway.said());
+    gateway.stop();
+    gateway.edit_config("kind: Gateway", "kind: Gateway\nprofile: prod");
+    let (code, out, err) = moat(&["check", &path]);
+    assert_eq!(code, 78, "{out}{err}");
+    assert!(err.contains("MOAT-C018"), "{err}");
+    assert_refuses_to_start(&gateway, "MOAT-C018");
 }

@@ -7,6 +7,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use moat_audit::record::{Kind, Outcome};
+use tokio::io::AsyncReadExt;
 
 use crate::support::{
     Client, Gateway, Options, Pipe, Pki, Raw, Service, eventually, request, statuses,
@@ -61,6 +62,94 @@ async fn a_body_that_stops_is_the_callers_fault() {
     }
     gateway.assert_whole();
     assert!(gateway.verify().unpaired.is_empty());
+}
+
+/// A gateway whose streams must bring a thousand bytes a second.
+async fn brisk_bank() -> (Pki, Service, Gateway) {
+    let (pki, service, gateway) = bank("http1").await;
+    let brisk = "stream_rate_min: 1000\n    stream_window_ms: 2000";
+    gateway.edit_config("stream_idle_ms: 4000", &format!("stream_idle_ms: 4000\n    {brisk}"));
+    let object = "audit: { object: \"pass/{rest}\" }";
+    gateway.edit_config(object, &format!("{object}\n    {brisk}"));
+    let (code, text) = gateway.reload();
+    assert_eq!(code, 0, "{text}");
+    (pki, service, gateway)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_drips_is_cut_though_it_is_never_silent() {
+    let (pki, _service, gateway) = brisk_bank().await;
+    let mut raw = Raw::new(&pki, gateway.address).await;
+    let begun = Instant::now();
+    let head = format!("POST /post/ok HTTP/1.1\r\n{HOST}Content-Length: 100000\r\n\r\n");
+    raw.write(head.as_bytes()).await;
+    while begun.elapsed() < Duration::from_secs(5) && raw.write(b"0123456789").await {
+        let (text, closed) = raw.read_to_end(Duration::from_millis(100)).await;
+        if !text.is_empty() {
+            assert_eq!(statuses(&text), [408], "{text}");
+            assert!(closed || text.contains("MOAT-H030"), "{text}");
+            break;
+        }
+    }
+    let taken = begun.elapsed();
+    assert!((1_900..4_000).contains(&taken.as_millis()), "{taken:?}");
+    assert_eq!(gateway.outcome("post/ok").await, (Outcome::Unknown, "MOAT-H030".to_owned()));
+    // As much, a little faster.
+    let (sender, pipe) = Pipe::new();
+    tokio::spawn(async move {
+        for _ in 0..25 {
+            let _ = sender.send(Frame::data(Bytes::from(vec![b'u'; 300]))).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
+    let call = Request::builder().method("POST").uri("/post/fine/echo");
+    let answer = client.send(call.body(pipe.boxed()).unwrap()).await.unwrap();
+    assert_eq!((answer.status, &answer.json()["length"]), (200, &7_500.into()), "{answer:?}");
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_drips_is_cut_though_it_is_never_silent() {
+    let (pki, _service, gateway) = brisk_bank().await;
+    for is_http2 in [false, true] {
+        let teller = pki.identity("teller");
+        let mut client = Client::connect(&pki, gateway.address, &teller, is_http2).await.unwrap();
+        let begun = Instant::now();
+        let path = format!("/pass/{is_http2}/drip");
+        assert!(client.send(request("GET", &path, "")).await.is_err());
+        let taken = begun.elapsed();
+        assert!((1_900..4_000).contains(&taken.as_millis()), "{taken:?}");
+        let object = format!("pass/{is_http2}/drip");
+        let closing = gateway
+            .record("closing", |body| body.parent_seq.is_some() && body.object == object)
+            .await;
+        assert_eq!(closing.outcome, Some(Outcome::Aborted));
+        assert_eq!(closing.code, "MOAT-U011");
+    }
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_read_slowly_is_cut_though_its_reader_never_stops() {
+    let (pki, _service, gateway) = brisk_bank().await;
+    gateway.edit_config("stream_rate_min: 1000", "stream_rate_min: 1000000");
+    assert_eq!(gateway.reload().0, 0);
+    let mut raw = Raw::new(&pki, gateway.address).await;
+    raw.write(format!("GET /pass/big-200000000 HTTP/1.1\r\n{HOST}\r\n").as_bytes()).await;
+    let begun = Instant::now();
+    let mut part = [0; 4096];
+    let until = Duration::from_secs(15);
+    while begun.elapsed() < until && matches!(raw.0.read(&mut part).await, Ok(1..)) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if gateway.log().iter().any(|leaf| leaf.body.parent_seq.is_some()) {
+            break;
+        }
+    }
+    let closing = gateway.record("closing", |body| body.parent_seq.is_some()).await;
+    assert_eq!((closing.outcome, closing.code.as_str()), (Some(Outcome::Aborted), "MOAT-H031"));
+    assert!(begun.elapsed() < until, "{:?}", begun.elapsed());
+    gateway.assert_whole();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

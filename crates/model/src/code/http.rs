@@ -65,17 +65,14 @@ super::codes! {
         en: "Upgrades are not served", "Use plain HTTP/1.1, HTTP/2 or gRPC.",
         zh: "不支持协议升级", "请使用普通 HTTP/1.1、HTTP/2 或 gRPC。";
     TOO_MANY_CONNECTIONS = "MOAT-H022", 0, Operator,
-        en: "The listener has as many connections as it may hold", "Close idle connections, or raise `connections_max`.",
+        en: "The listener has as many connections as it may hold", "Close idle connections, or raise `connections_max` of the listener.",
         zh: "监听器的连接数已达上限", "关闭空闲连接，或调大 `connections_max`。";
     PROTOCOL = "MOAT-H023", 0, Peer,
-        en: "The HTTP connection broke the protocol", "See RFC 9112 and RFC 9113; the record names the stage.",
-        zh: "HTTP 连接违反协议", "参见 RFC 9112 与 RFC 9113；记录中注明阶段。";
+        en: "The HTTP connection broke the protocol", "See RFC 9113; the record says how many streams were refused before they were calls.",
+        zh: "HTTP 连接违反协议", "参见 RFC 9113；记录注明有多少流在成为调用之前被拒绝。";
     CALLER_GONE = "MOAT-H024", 0, Peer,
         en: "The caller went away before the answer", "Wait for the answer; the record says what became of the call.",
         zh: "调用方在应答前离开", "请等待应答；调用结果见审计记录。";
-    DEADLINE = "MOAT-H025", 504, Operator,
-        en: "The call took longer than it may", "Look at the upstream's time in the record; the route's `deadline_ms` bounds the whole call.",
-        zh: "调用超时", "请查看记录中上游耗时；整个调用由路由的 `deadline_ms` 限定。";
     TRAILER = "MOAT-H026", 400, Peer,
         en: "A trailer carries a field that belongs in the head", "Send framing, routing and identity fields in the head only (RFC 9110 §6.5.1).",
         zh: "尾部字段含有只能出现在消息头中的字段", "边界、路由与身份字段只放在消息头中（RFC 9110 §6.5.1）。";
@@ -85,4 +82,13 @@ super::codes! {
     FIELD_TYPE = "MOAT-H028", 422, Peer,
         en: "A body field that the policy decides on is missing or has the wrong type", "Send the field as the route declares it; amounts with at most two decimals.",
         zh: "策略所依据的字段缺失或类型不符", "请按路由声明发送该字段；金额至多两位小数。";
+    HANDSHAKES_OF_SOURCE = "MOAT-H029", 0, Peer,
+        en: "The source address has as many unfinished handshakes as it may", "Finish handshakes, or raise `handshakes_per_source_max` of the listener where many callers share an address.",
+        zh: "该来源地址未完成的握手数已达上限", "请完成握手；若众多调用方共用一个地址，请调大监听器的 `handshakes_per_source_max`。";
+    BODY_RATE = "MOAT-H030", 408, Peer,
+        en: "The body comes slower than the route allows", "Send the body faster, or lower `stream_rate_min` of the route; 0 lets a conversation pause.",
+        zh: "消息体传输慢于路由允许的速率", "请加快发送，或调小路由的 `stream_rate_min`；设为 0 允许对话式停顿。";
+    READER_RATE = "MOAT-H031", 0, Peer,
+        en: "The answer is read slower than the route allows", "Read the answer faster, or lower `stream_rate_min` of the route.",
+        zh: "应答的读取慢于路由允许的速率", "请加快读取，或调小路由的 `stream_rate_min`。";
 }

@@ -22,4 +22,7 @@ super::codes! {
     NOT_READY = "MOAT-S007", 0, Operator,
         en: "The gateway did not become ready in time", "Read the lines above; each role says what it waits for.",
         zh: "网关未按时就绪", "请阅读上方各行；各角色会说明其所等待者。";
+    PARTIAL_SANDBOX = "MOAT-S008", 0, Operator,
+        en: "The kernel enforces Landlock only in part", "Use Linux 6.12 or newer, or write `sandbox: { landlock: partial }` if what this kernel enforces is enough.",
+        zh: "内核仅部分实施 Landlock", "请使用 Linux 6.12 或更新内核；若现有保护已足够，请写明 `sandbox: { landlock: partial }`。";
 }

@@ -31,4 +31,7 @@ super::codes! {
     SERVICE_ERROR = "MOAT-U010", 0, Upstream,
         en: "The service answered with an error whose text is withheld", "The status is the service's own; its text could not be masked.",
         zh: "服务返回错误，其内容已扣留", "状态码来自服务本身；其内容无法脱敏。";
+    STREAM_RATE = "MOAT-U011", 0, Upstream,
+        en: "The answer comes slower than the route allows", "Send the answer faster, or lower `stream_rate_min` of the route; 0 lets a conversation pause.",
+        zh: "应答传输慢于路由允许的速率", "请加快应答，或调小路由的 `stream_rate_min`；设为 0 允许对话式停顿。";
 }

@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) segment_mib: u32,
     pub(crate) deadline_ms: u64,
     pub(crate) connections_max: u32,
+    /// Unfinished handshakes of one source.
+    pub(crate) handshakes_max: u32,
 }
 
 impl Default for Options {
@@ -38,6 +40,7 @@ impl Default for Options {
             segment_mib: 16,
             deadline_ms: 1_500,
             connections_max: 10_000,
+            handshakes_max: 64,
         }
     }
 }
@@ -274,6 +277,7 @@ fn config(
     };
     let Options { protocol, service: name, segment_mib, deadline_ms, connections_max, .. } =
         options;
+    let handshakes_max = options.handshakes_max;
     let (audit_dir, socket) = (audit_dir.display(), socket.display());
     format!(
         r#"apiVersion: moat/v1
@@ -283,6 +287,7 @@ listeners:
   - name: partners
     bind: {address}
     connections_max: {connections_max}
+    handshakes_per_source_max: {handshakes_max}
     tls:
       identities: [{{ certificate: "file:pki/gateway.pem", key: "file:pki/gateway.key" }}]
       clients: [{{ role: partners, trust: "file:pki/root.pem" }}]

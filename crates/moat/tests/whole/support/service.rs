@@ -31,6 +31,7 @@ pub(crate) struct Seen {
     marks: Mutex<HashMap<String, usize>>,
     paths: Mutex<Vec<String>>,
     pub(crate) connections: AtomicUsize,
+    open: AtomicUsize,
 }
 
 impl Seen {
@@ -74,11 +75,13 @@ impl Service {
                 tokio::spawn(async move {
                     let Ok(tls) = acceptor.accept(stream).await else { return };
                     seen.connections.fetch_add(1, Ordering::Relaxed);
+                    seen.open.fetch_add(1, Ordering::Relaxed);
                     if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
-                        serve_http2(tls, seen).await;
+                        serve_http2(tls, Arc::clone(&seen)).await;
                     } else {
                         let _ = serve_http1(tls, &seen).await;
                     }
+                    seen.open.fetch_sub(1, Ordering::Relaxed);
                 });
             }
         });
@@ -93,6 +96,11 @@ impl Service {
     /// Every path that was asked for.
     pub(crate) fn paths(&self) -> Vec<String> {
         self.seen.paths.lock().unwrap().clone()
+    }
+
+    /// Connections that are open now.
+    pub(crate) fn open(&self) -> usize {
+        self.seen.open.load(Ordering::Relaxed)
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -289,6 +297,12 @@ async fn serve_http1(mut io: TlsStream<TcpStream>, seen: &Seen) -> io::Result<()
             "bad-chunk" => "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
                             Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\nZZ\r\n\r\n"
                 .to_owned(),
+            "leaky" => plain(
+                "application/json",
+                "X-Card: 6222020200112233453\r\nX-Page: 2\r\nX-Request-Id: r1\r\n\
+                 Set-Cookie: card=6222020200112233453\r\nLocation: /6222020200112233453\r\n",
+                &good().to_string(),
+            ),
             "gzip" => plain("application/json", "Content-Encoding: gzip\r\n", "{\"secret\":\"x\"}"),
             "text" => plain("text/plain", "", "secret 13800138000"),
             "broken-json" => plain("application/json", "", "{\"secret\":\"13800138000\""),

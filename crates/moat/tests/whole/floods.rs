@@ -1,0 +1,156 @@
+//! Floods before anybody has proved anything: bounded, and every knock accounted for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use moat_audit::record::{Body, Kind};
+use moat_model::Stage;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::{Client, Gateway, Options, Pki, Service, eventually};
+
+async fn bank(options: Options) -> (Pki, Service, Gateway) {
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let gateway = Gateway::start(&pki, service.address, options).await;
+    (pki, service, gateway)
+}
+
+/// The number behind `count=` in a summary.
+fn count_of(body: &Body) -> Option<u64> {
+    body.note.split(' ').find_map(|part| part.strip_prefix("count=")?.parse().ok())
+}
+
+/// Connections that were refused before they were sessions: by code, how many have records of their
+/// own, and how many stand in summaries.
+fn accounted(gateway: &Gateway) -> BTreeMap<String, (u64, u64)> {
+    let mut all = BTreeMap::<_, (u64, u64)>::new();
+    for body in gateway.records(Kind::Refusal) {
+        if matches!(body.stage, Some(Stage::Accept | Stage::Handshake)) {
+            let (own, summed) = all.entry(body.code.clone()).or_default();
+            match count_of(&body) {
+                None => *own += 1,
+                Some(count) => *summed += count,
+            }
+        }
+    }
+    all
+}
+
+/// A connection from another address of this machine.
+async fn connect_from(source: &str, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+/// Whether the gateway has closed a connection on which nothing was sent.
+async fn is_closed(stream: &mut TcpStream, wait: Duration) -> bool {
+    tokio::time::timeout(wait, stream.read_u8()).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_knock_of_a_storm_is_recorded_or_counted() {
+    let (pki, _service, mut gateway) = bank(Options::default()).await;
+    let begun = Instant::now();
+    let mut storm = Vec::new();
+    for task in 0..8 {
+        let to = gateway.address;
+        storm.push(tokio::spawn(async move {
+            for knock in 0..75 {
+                let mut stream = connect_from(&format!("127.0.2.{}", 1 + task % 3), to).await;
+                if knock % 5 > 0 {
+                    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                }
+            }
+        }));
+    }
+    for one in storm {
+        one.await.unwrap();
+    }
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
+    assert_eq!(client.get("/masked/ok").await.status, 200);
+    eventually("every knock is refused", Duration::from_secs(10), || {
+        (gateway.status()["gateway"]["refused"] == 600).then_some(())
+    })
+    .await;
+    drop(client);
+    gateway.stop();
+    let taken = begun.elapsed().as_secs() + 1;
+    let all = accounted(&gateway);
+    let (own, summed) = all.values().fold((0, 0), |(a, b), (own, sum)| (a + own, b + sum));
+    assert_eq!(own + summed, 600, "{all:?}");
+    assert!(own <= 3 * (20 + taken), "{own} records of their own in {taken} s");
+    assert!(all.contains_key("MOAT-T006") && all.contains_key("MOAT-T008"), "{all:?}");
+    let summary = gateway.records(Kind::Refusal).into_iter().find(|b| count_of(b).is_some());
+    let note = summary.unwrap().note;
+    assert!(note.starts_with("from 127.0.2.") && note.contains("first_ns="), "{note}");
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_is_summed_up_while_it_lasts() {
+    let (_pki, _service, gateway) = bank(Options::default()).await;
+    for _ in 0..40 {
+        drop(TcpStream::connect(gateway.address).await.unwrap());
+    }
+    eventually("a summary", Duration::from_secs(15), || {
+        let (own, summed) = accounted(&gateway).get("MOAT-T008").copied().unwrap_or_default();
+        (own + summed == 40 && summed > 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_has_so_many_unfinished_handshakes_and_harms_no_other() {
+    let options = Options { handshakes_max: 16, ..Options::default() };
+    let (pki, _service, mut gateway) = bank(options).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(connect_from("127.0.3.1", gateway.address).await);
+    }
+    let mut closed = 0;
+    for stream in &mut silent {
+        closed += u64::from(is_closed(stream, Duration::from_millis(50)).await);
+    }
+    assert_eq!(closed, 4, "the excess is closed at once");
+    let mut client = Client::http2(&pki, gateway.address, "teller").await;
+    assert_eq!(client.get("/masked/ok").await.status, 200, "another source is served");
+    for stream in &mut silent {
+        assert!(is_closed(stream, Duration::from_secs(5)).await);
+    }
+    let status = gateway.status()["gateway"].clone();
+    assert_eq!(status["turned_away"], 4, "{status}");
+    // What is over makes room again.
+    let mut again = connect_from("127.0.3.1", gateway.address).await;
+    assert!(!is_closed(&mut again, Duration::from_millis(300)).await);
+    drop((again, client));
+    gateway.stop();
+    let all = accounted(&gateway);
+    let total = |code: &str| all.get(code).map_or(0, |(own, summed)| own + summed);
+    assert_eq!((total("MOAT-H029"), total("MOAT-T007")), (4, 16), "{all:?}");
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_a_full_listener_turns_away_is_recorded() {
+    let options = Options { connections_max: 3, ..Options::default() };
+    let (pki, _service, mut gateway) = bank(options).await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(Client::http1(&pki, gateway.address, "teller").await);
+    }
+    for _ in 0..5 {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        assert!(is_closed(&mut stream, Duration::from_secs(2)).await);
+    }
+    let body = gateway.record("turned away", |body| body.code == "MOAT-H022").await;
+    assert_eq!((body.stage, body.listener.as_str()), (Some(Stage::Accept), "partners"));
+    assert!(body.note.contains("127.0.0.1"), "{}", body.note);
+    drop(open);
+    gateway.stop();
+    assert_eq!(accounted(&gateway).get("MOAT-H022"), Some(&(5, 0)));
+}

@@ -1,0 +1,214 @@
+//! How many streams a caller has opened on an HTTP/2 connection, counted on the wire.
+//!
+//! The HTTP library answers or resets some streams itself: heads over its bound, malformed pseudo
+//! fields, streams beyond their number. Nobody else hears of them, but the difference between what
+//! was opened and what became a call. Counts only: no byte is changed, held back or looked into
+//! but for the nine bytes before each frame (RFC 9113 §4.1).
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Length of the client's preface (RFC 9113 §3.4).
+const PREFACE_BYTES: usize = 24;
+/// Length of what stands before each frame (RFC 9113 §4.1).
+const FRAME_HEAD_BYTES: usize = 9;
+/// The type of a frame that opens a stream (RFC 9113 §6.2).
+const HEADERS: u8 = 1;
+
+/// Walks from frame to frame.
+#[derive(Debug)]
+struct Walker {
+    /// Bytes to pass over: the preface, or the rest of a frame.
+    skip: usize,
+    head: [u8; FRAME_HEAD_BYTES],
+    held: usize,
+    last_stream: u32,
+}
+
+impl Walker {
+    fn new() -> Walker {
+        Walker { skip: PREFACE_BYTES, head: [0; FRAME_HEAD_BYTES], held: 0, last_stream: 0 }
+    }
+
+    /// How many streams `bytes` open.
+    fn feed(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut opened = 0;
+        while !bytes.is_empty() {
+            let over = self.skip.min(bytes.len());
+            self.skip -= over;
+            bytes = bytes.get(over..).unwrap_or_default();
+            let room = self.head.get_mut(self.held..).unwrap_or_default();
+            let taken = room.len().min(bytes.len());
+            let (part, rest) = bytes.split_at_checked(taken).unwrap_or_default();
+            if self.skip > 0 || part.is_empty() {
+                continue;
+            }
+            for (to, from) in room.iter_mut().zip(part) {
+                *to = *from;
+            }
+            self.held += taken;
+            bytes = rest;
+            if self.held == FRAME_HEAD_BYTES {
+                opened += u64::from(self.take());
+            }
+        }
+        opened
+    }
+
+    /// Takes a whole frame head; says whether it opens a stream. Trailers are HEADERS too, but on
+    /// a stream that is known: numbers only grow (RFC 9113 §5.1.1).
+    fn take(&mut self) -> bool {
+        let [a, b, c, kind, _flags, stream @ ..] = self.head;
+        self.held = 0;
+        self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
+        let opens = kind == HEADERS && stream > self.last_stream;
+        if opens {
+            self.last_stream = stream;
+        }
+        opens
+    }
+}
+
+/// The streams of one connection, for whoever compares.
+#[derive(Clone, Debug, Default)]
+pub struct Opened(Rc<Cell<u64>>);
+
+impl Opened {
+    /// How many streams the peer has opened.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// A connection whose incoming frames are counted.
+#[derive(Debug)]
+pub struct Counting<S> {
+    stream: S,
+    walker: Walker,
+    opened: Opened,
+}
+
+impl<S> Counting<S> {
+    /// Counts what is read from `stream` into `opened`.
+    pub fn new(stream: S, opened: Opened) -> Counting<S> {
+        Counting { stream, walker: Walker::new(), opened }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counting<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let fresh = buf.filled().get(before..).unwrap_or_default();
+        let Opened(opened) = &this.opened;
+        opened.set(opened.get() + this.walker.feed(fresh));
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counting<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+/// Whether the HTTP/2 library ended a connection for what its peer did, and not the network.
+#[must_use]
+pub fn broke_protocol(error: &hyper::Error) -> bool {
+    let mut source = core::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(error) = inner.downcast_ref::<h2::Error>() {
+            return error.is_library();
+        }
+        source = inner.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(kind: u8, stream: u32, length: usize) -> Vec<u8> {
+        let mut bytes = (length as u32).to_be_bytes()[1..].to_vec();
+        bytes.extend([kind, 4]);
+        bytes.extend(stream.to_be_bytes());
+        bytes.resize(bytes.len() + length, HEADERS);
+        bytes
+    }
+
+    fn sample() -> Vec<u8> {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        for (kind, stream, length) in [
+            (4, 0, 18),
+            (HEADERS, 1, 40),
+            (0, 1, 9_000),
+            (HEADERS, 1, 5), // trailers
+            (HEADERS, 3, 0),
+            (9, 3, 300),
+            (8, 0, 4),
+            (HEADERS, 0x8000_0007, 1),
+        ] {
+            bytes.extend(frame(kind, stream, length));
+        }
+        bytes
+    }
+
+    #[test]
+    fn each_stream_is_counted_once_however_the_bytes_come() {
+        let bytes = sample();
+        assert_eq!(Walker::new().feed(&bytes), 3);
+        let mut walker = Walker::new();
+        assert_eq!(bytes.chunks(1).map(|one| walker.feed(one)).sum::<u64>(), 3);
+        for cut in 0..bytes.len() {
+            let mut walker = Walker::new();
+            let (a, b) = bytes.split_at(cut);
+            assert_eq!(walker.feed(a) + walker.feed(b), 3, "cut at {cut}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_walked_over(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let opened = Walker::new().feed(&bytes);
+            prop_assert!(opened <= (bytes.len() / FRAME_HEAD_BYTES) as u64);
+        }
+    }
+}
