@@ -145,8 +145,17 @@ impl Recorder {
     /// # Errors
     /// A refusal at [`Stage::Record`]: no auditor, deadline passed, queue full, disk full, write
     /// failed, or a body that is none.
-    pub async fn commit(&self, body: Body, deadline: Duration) -> Result<Receipt, Refusal> {
-        let body = body.encode().map_err(|error| refuse_body(&error))?;
+    pub fn commit<'a>(
+        &'a self,
+        body: &Body,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Receipt, Refusal>> + use<'a> {
+        // Encoded now, so that the future holds the bytes and not the body too.
+        let encoded = body.encode().map_err(|error| refuse_body(&error));
+        async move { self.commit_encoded(encoded?, deadline).await }
+    }
+
+    async fn commit_encoded(&self, body: Vec<u8>, deadline: Duration) -> Result<Receipt, Refusal> {
         let mut queued = false;
         let answered = tokio::time::timeout(deadline, async {
             self.wait_until_up().await;

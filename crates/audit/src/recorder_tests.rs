@@ -1,6 +1,5 @@
 use super::*;
 use crate::record::Kind;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::LocalSet;
 
 const SOON: Duration = Duration::from_millis(40);
@@ -59,8 +58,8 @@ fn a_commit_is_answered_with_its_own_receipt() {
     run(async {
         let (recorder, mut theirs) = linked().await;
         let (one, two, _) = tokio::join!(
-            recorder.commit(body(), LONG),
-            recorder.commit(body(), LONG),
+            recorder.commit(&body(), LONG),
+            recorder.commit(&body(), LONG),
             serve(&mut theirs, 2)
         );
         assert_eq!((one.unwrap().seq(), two.unwrap().seq()), (0, 1));
@@ -78,7 +77,7 @@ fn commits_of_one_tick_go_out_together() {
         let commits: Vec<_> = (0..100)
             .map(|_| {
                 let recorder = recorder.clone();
-                tokio::task::spawn_local(async move { recorder.commit(body(), LONG).await })
+                tokio::task::spawn_local(async move { recorder.commit(&body(), LONG).await })
             })
             .collect();
         assert_eq!(serve(&mut theirs, 100).await, 1, "one write, one read");
@@ -92,7 +91,7 @@ fn commits_of_one_tick_go_out_together() {
 fn without_an_auditor_a_commit_waits_for_one_until_its_deadline() {
     run(async {
         let recorder = Recorder::new();
-        assert_eq!(code_of(recorder.commit(body(), SOON).await), codes::AUDITOR_AWAY.id);
+        assert_eq!(code_of(recorder.commit(&body(), SOON).await), codes::AUDITOR_AWAY.id);
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let late = async {
             tokio::time::sleep(SOON).await;
@@ -100,7 +99,7 @@ fn without_an_auditor_a_commit_waits_for_one_until_its_deadline() {
             hello(&mut theirs).await;
             serve(&mut theirs, 1).await
         };
-        let (answer, _) = tokio::join!(recorder.commit(body(), LONG), late);
+        let (answer, _) = tokio::join!(recorder.commit(&body(), LONG), late);
         assert!(answer.is_ok());
     });
 }
@@ -109,12 +108,12 @@ fn without_an_auditor_a_commit_waits_for_one_until_its_deadline() {
 fn a_silent_auditor_costs_the_deadline_and_a_lost_link_less() {
     run(async {
         let (recorder, theirs) = linked().await;
-        assert_eq!(code_of(recorder.commit(body(), SOON).await), codes::COMMIT_DEADLINE.id);
+        assert_eq!(code_of(recorder.commit(&body(), SOON).await), codes::COMMIT_DEADLINE.id);
         let gone = async {
             tokio::time::sleep(SOON).await;
             drop(theirs);
         };
-        let (answer, ()) = tokio::join!(recorder.commit(body(), LONG), gone);
+        let (answer, ()) = tokio::join!(recorder.commit(&body(), LONG), gone);
         assert_eq!(code_of(answer), codes::AUDITOR_AWAY.id);
         assert!(!recorder.is_up());
     });
@@ -130,9 +129,9 @@ fn a_new_link_replaces_the_old_one() {
             recorder.attach(ours);
             hello(&mut theirs).await;
         };
-        let (answer, ()) = tokio::join!(recorder.commit(body(), LONG), replace);
+        let (answer, ()) = tokio::join!(recorder.commit(&body(), LONG), replace);
         assert_eq!(code_of(answer), codes::AUDITOR_AWAY.id);
-        let (answer, _) = tokio::join!(recorder.commit(body(), LONG), serve(&mut theirs, 1));
+        let (answer, _) = tokio::join!(recorder.commit(&body(), LONG), serve(&mut theirs, 1));
         assert!(answer.is_ok());
         drop(old);
     });
@@ -143,16 +142,16 @@ fn refusals_carry_their_codes() {
     run(async {
         let (recorder, mut theirs) = linked().await;
         let long = Body::admin("x".repeat(65_100));
-        assert_eq!(code_of(recorder.commit(long, LONG).await), codes::LEAF_TOO_LONG.id);
+        assert_eq!(code_of(recorder.commit(&long, LONG).await), codes::LEAF_TOO_LONG.id);
         let wrong = Body::new(Kind::Outcome, [1; 16]);
-        assert_eq!(code_of(recorder.commit(wrong, LONG).await), codes::BAD_RECORD.id);
+        assert_eq!(code_of(recorder.commit(&wrong, LONG).await), codes::BAD_RECORD.id);
         let mut out = Vec::new();
         link::push_nack(&mut out, 0, Nack::DiskFull);
         let nack = async {
             tokio::time::sleep(SOON).await;
             theirs.write_all(&out).await.unwrap();
         };
-        let (answer, ()) = tokio::join!(recorder.commit(body(), LONG), nack);
+        let (answer, ()) = tokio::join!(recorder.commit(&body(), LONG), nack);
         assert_eq!(code_of(answer), codes::DISK_FULL.id);
     });
 }
@@ -164,13 +163,13 @@ fn the_queue_has_a_bound() {
         let commits: Vec<_> = (0..LINK_IN_FLIGHT_MAX)
             .map(|_| {
                 let recorder = recorder.clone();
-                tokio::task::spawn_local(async move { recorder.commit(body(), LONG).await })
+                tokio::task::spawn_local(async move { recorder.commit(&body(), LONG).await })
             })
             .collect();
         while recorder.in_flight() < LINK_IN_FLIGHT_MAX {
             tokio::task::yield_now().await;
         }
-        assert_eq!(code_of(recorder.commit(body(), LONG).await), codes::QUEUE_FULL.id);
+        assert_eq!(code_of(recorder.commit(&body(), LONG).await), codes::QUEUE_FULL.id);
         drop(theirs);
         for commit in commits {
             assert!(commit.await.unwrap().is_err());

@@ -81,14 +81,14 @@ fn a_recorder_and_the_auditor_understand_each_other() {
     let receipts = tokio::task::LocalSet::new().block_on(&runtime, async {
         let recorder = Recorder::new();
         recorder.attach(tokio::net::UnixStream::from_std(stream).unwrap());
-        let intent = recorder.commit(Body::new(Kind::Intent, [1; 16]), LONG).await.unwrap();
+        let intent = recorder.commit(&Body::new(Kind::Intent, [1; 16]), LONG).await.unwrap();
         assert_eq!(recorder.anchors().unwrap().secret().len(), 32);
         let outcome = Body {
             intent_seq: Some(intent.seq()),
             outcome: Some(Outcome::Committed),
             ..Body::new(Kind::Outcome, [1; 16])
         };
-        let outcome = recorder.commit(outcome, LONG).await.unwrap();
+        let outcome = recorder.commit(&outcome, LONG).await.unwrap();
         [intent, outcome]
     });
     assert_eq!(receipts.map(|receipt| receipt.seq()), [1, 2]);

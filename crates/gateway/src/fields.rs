@@ -129,7 +129,8 @@ pub(crate) fn recorded(
         let Use::Record(recorded) = r#use else { continue };
         for capture in captures.of(u16::try_from(id).unwrap_or(u16::MAX)) {
             let name = capture.pointer.trim_start_matches('/').to_owned();
-            let field_id = rules.field_id(&name);
+            let is_declared = name == recorded.name;
+            let field_id = if is_declared { recorded.field_id } else { rules.field_id(&name) };
             let value = value(recorded, &capture.value, &field_id, subject);
             push(&mut fields, field_id, name, recorded.class, Value::Absent, value);
         }
@@ -149,12 +150,11 @@ pub(crate) fn before(rules: &RouteRules, captures: &Captures, subject: &Subject<
     let mut fields = Vec::new();
     let Some(images) = &rules.images else { return fields };
     for (id, image) in images.fields.iter().enumerate() {
-        let field_id = rules.field_id(&image.name);
+        let field_id = image.field_id;
         let found = captures.first(u16::try_from(id).unwrap_or(u16::MAX));
-        let old = found.map_or(Value::Absent, |capture| {
-            value(&image.recorded, &capture.value, &field_id, subject)
-        });
-        push(&mut fields, field_id, image.name.clone(), image.recorded.class, old, Value::Absent);
+        let old =
+            found.map_or(Value::Absent, |capture| value(image, &capture.value, &field_id, subject));
+        push(&mut fields, field_id, image.name.clone(), image.class, old, Value::Absent);
     }
     fields
 }
@@ -178,7 +178,7 @@ pub(crate) fn after(
         match found {
             Some((image, capture)) => {
                 let id = *field.field_id();
-                let new = value(&image.recorded, &capture.value, &id, subject);
+                let new = value(image, &capture.value, &id, subject);
                 let (name, class) = (field.name().to_owned(), field.class());
                 push(&mut fields, id, name, class, field.before().clone(), new);
             }

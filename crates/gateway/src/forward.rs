@@ -20,7 +20,7 @@ use moat_net::pool::{Lease, Pool};
 
 use crate::body::{OutBody, Upload};
 use crate::call::{Call, Sent};
-use crate::generation::RouteRules;
+use crate::generation::{Images, RouteRules};
 use crate::headers;
 use crate::mask::Outbound;
 use crate::record::Intended;
@@ -47,7 +47,8 @@ pub(crate) async fn forward(call: &Call, intended: Intended) -> Result<Answer, R
     let sending = send(call, &pool, request);
     let answered = match &upload {
         None => tokio::time::timeout_at(call.deadline().into(), sending).await.ok(),
-        Some(upload) => while_uploading(call, &rules, upload, sending).await,
+        // Boxed like all that few calls need: its state would make every call's larger.
+        Some(upload) => Box::pin(while_uploading(call, &rules, upload, sending)).await,
     };
     call.upstream_us.set(micros(sent_at.elapsed()));
     if let Some(upload) = &upload {
@@ -142,15 +143,15 @@ pub(crate) fn broken(error: &hyper::Error) -> Refusal {
     Refusal::new(Stage::Forward, code).because(error)
 }
 
-/// Reads the state before a change, where the route asks for it.
+/// Reads the state before a change.
 ///
 /// # Errors
 /// `BEFORE_IMAGE` at [`Stage::Forward`]; the change itself was not sent.
 pub(crate) async fn read_before(
     call: &Call,
     outbound: &Outbound,
-) -> Result<Option<Captures>, Refusal> {
-    let Some(images) = &outbound.rules.images else { return Ok(None) };
+    images: &Images,
+) -> Result<Captures, Refusal> {
     let no = |why: &dyn core::fmt::Display| {
         Refusal::new(Stage::Forward, &codes::BEFORE_IMAGE).because(why)
     };
@@ -176,7 +177,7 @@ pub(crate) async fn read_before(
     let read = tokio::time::timeout_at(call.deadline().into(), reading).await;
     // Only the reading went out: whatever fails now, the change itself was not sent.
     call.sent.set(Sent::Nothing);
-    read.map_err(|_| no(&"timed out"))?.map(Some).map_err(|refusal| no(&refusal))
+    read.map_err(|_| no(&"timed out"))?.map_err(|refusal| no(&refusal))
 }
 
 async fn extract(

@@ -87,6 +87,10 @@ pub(crate) enum Use {
 /// How a field stands in the record.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
+    /// Declared name: the pointer less its first slash.
+    pub(crate) name: String,
+    /// Index key of that name.
+    pub(crate) field_id: Hash,
     pub(crate) class: Class,
     pub(crate) strategy: Option<Strategy>,
 }
@@ -100,21 +104,13 @@ pub(crate) struct Reading {
     pub(crate) masks: bool,
 }
 
-/// A field with before and after images.
-#[derive(Clone, Debug)]
-pub(crate) struct Image {
-    /// Name in the record: the pointer less its first slash.
-    pub(crate) name: String,
-    pub(crate) recorded: Recorded,
-}
-
 /// Before and after images of a route.
 #[derive(Clone)]
 pub(crate) struct Images {
     pub(crate) read: String,
     /// Capture id = index into `fields`.
     pub(crate) plan: Plan,
-    pub(crate) fields: Vec<Image>,
+    pub(crate) fields: Vec<Recorded>,
 }
 
 /// A route as it is shared between workers.
@@ -275,9 +271,8 @@ fn route(route: Route, upstreams: usize) -> Result<RouteRules, Refused> {
         return Err(Refused::new(&DANGLING, format!("route {}", route.name)));
     }
     let images = images(&route)?;
-    let table = route.audit.object.split('/').filter(|part| !part.starts_with('{'));
     Ok(RouteRules {
-        table: table.collect::<Vec<_>>().join("/"),
+        table: table(&route),
         deadline: Duration::from_millis(route.deadline_ms),
         stream_idle: Duration::from_millis(route.stream_idle_ms),
         pace: Pace::new(route.stream_rate_min, Duration::from_millis(route.stream_window_ms)),
@@ -303,6 +298,12 @@ fn answer_headers(route: &Route) -> Result<Option<Vec<HeaderName>>, Refused> {
     let name = |name: &String| name.parse().map_err(|e| Refused::new(&BAD_VALUE, e));
     let names: Result<Vec<HeaderName>, Refused> = route.answer_headers.iter().map(name).collect();
     names.map(Some)
+}
+
+/// First part of field ids: the object template without its parameters.
+fn table(route: &Route) -> String {
+    let fixed = route.audit.object.split('/').filter(|part| !part.starts_with('{'));
+    fixed.collect::<Vec<_>>().join("/")
 }
 
 fn request_reading(route: &Route) -> Result<Option<Reading>, Refused> {
@@ -345,8 +346,8 @@ fn answer_reading(route: &Route, images: Option<&Images>) -> Result<Option<Readi
     }
     if let (Some(images), Some(before)) = (images, &route.audit.before) {
         for (image, field) in images.fields.iter().zip(&before.fields) {
-            let r#use = Use::Record(image.recorded.clone());
-            rules.push(capture(&field.after, image.recorded.class, &mut uses, r#use)?);
+            let r#use = Use::Record(image.clone());
+            rules.push(capture(&field.after, image.class, &mut uses, r#use)?);
         }
     }
     let masks = !route.mask.is_empty();
@@ -363,8 +364,7 @@ fn images(route: &Route) -> Result<Option<Images>, Refused> {
         let recorded = recorded(route, &field.pointer, &field.class)?;
         let id = u16::try_from(fields.len()).unwrap_or(u16::MAX);
         rules.push(Rule::new(pattern(&field.pointer)?, recorded.class).captured(id));
-        let name = field.pointer.trim_start_matches('/').to_owned();
-        fields.push(Image { name, recorded });
+        fields.push(recorded);
     }
     Ok(Some(Images { read: before.read.clone(), plan: compile(&rules)?, fields }))
 }
@@ -406,7 +406,9 @@ fn recorded(route: &Route, pointer: &str, class: &str) -> Result<Recorded, Refus
     let class: Class = class.parse().map_err(|e| Refused::new(&BAD_VALUE, e))?;
     let rule = route.mask.iter().chain(&route.mask_request).find(|rule| rule.pointer == pointer);
     let strategy = rule.and_then(|rule| rule.strategy.parse().ok());
-    Ok(Recorded { class, strategy })
+    let name = pointer.trim_start_matches('/').to_owned();
+    let field_id = field_id(&table(route), &name, FIELD_SCHEMA_VERSION);
+    Ok(Recorded { name, field_id, class, strategy })
 }
 
 fn recorded_class(route: &Route, pointer: &str) -> Option<Class> {

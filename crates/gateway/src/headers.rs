@@ -1,5 +1,6 @@
 //! Header hygiene: what never passes, and what the gateway says itself.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -26,8 +27,8 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 /// Services that read headers as environment variables fold `_` into `-`, so both are looked at.
 /// Fields that override method or target would make the service do another thing than was permitted.
 pub(crate) fn is_gateways_own(name: &str) -> bool {
-    let folded = name.replace('_', "-");
-    let name = folded.as_str();
+    let folded = if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { name.into() };
+    let name = &*folded;
     name.starts_with("x-forwarded-")
         || name.starts_with("x-moat-")
         || name.starts_with("x-envoy-")
@@ -93,20 +94,15 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// The head that goes to the service: the caller's without what must not pass, and the gateway's
-/// own statement of who is calling.
+/// The head that goes to the service: what [`from_caller`] left, without what must not pass, and
+/// the gateway's own statement of who is calling.
 pub(crate) fn to_upstream(headers: &mut HeaderMap, call: &Call, is_held: bool) {
-    let wants_trailers = headers.get(header::TE).is_some_and(|te| te == "trailers");
-    strip_hop_by_hop(headers);
     let spoofed: Vec<HeaderName> =
         headers.keys().filter(|name| is_gateways_own(name.as_str())).cloned().collect();
     for name in spoofed {
         headers.remove(name);
     }
     headers.remove(header::EXPECT);
-    if wants_trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
     if is_held {
         // What is masked or recorded by field must come whole and in clear.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

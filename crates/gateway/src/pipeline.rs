@@ -155,16 +155,17 @@ async fn exchange(call: Rc<Call>, index: u64, request: Request<Incoming>) -> Res
         return reply::refuse(&call, refusal, receipt);
     }
     if call.session.has_expired() {
-        return refuse(&call, Refusal::new(Stage::Identify, &EXPIRED)).await;
+        let refusal = Refusal::new(Stage::Identify, &EXPIRED);
+        return Box::pin(refuse(&call, refusal)).await;
     }
     let found = call.session.findings.as_ref().and_then(|findings| findings.refusal_of(index));
-    if let Some(found) = found {
-        let refusal = Refusal::new(Stage::Decode, found.code).because(found.why);
-        return refuse(&call, refusal).await;
-    }
-    match stages(&call, request).await {
+    let done = match found {
+        Some(found) => Err(Refusal::new(Stage::Decode, found.code).because(found.why)),
+        None => stages(&call, request).await,
+    };
+    match done {
         Ok(response) => response,
-        Err(refusal) => refuse(&call, refusal).await,
+        Err(refusal) => Box::pin(refuse(&call, refusal)).await,
     }
 }
 
@@ -176,7 +177,11 @@ async fn stages(
     let permit = authorize::authorize(call, &decoded)?;
     let routed = route::route(call, permit, decoded)?;
     let outbound = mask::outbound(call, routed)?;
-    let before = forward::read_before(call, &outbound).await?;
+    let before = match &outbound.rules.images {
+        // Boxed: few calls need it, and its state would make every call's larger.
+        Some(images) => Some(Box::pin(forward::read_before(call, &outbound, images)).await?),
+        None => None,
+    };
     let intended = record::intent(call, outbound, before).await?;
     let answer = forward::forward(call, intended).await?;
     let inbound = mask::inbound(call, answer).await?;

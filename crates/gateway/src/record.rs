@@ -341,13 +341,22 @@ fn with_subject(call: &Call, run: impl FnOnce(&Subject<'_>)) -> Result<(), Refus
     Ok(())
 }
 
-async fn commit(call: &Call, body: Body) -> Result<Receipt, Refusal> {
+fn commit(call: &Call, body: Body) -> impl Future<Output = Result<Receipt, Refusal>> + use<'_> {
     let deadline = call.generation.shared.audit_deadline;
-    commit_body(&call.session.worker, body, deadline).await
+    commit_body(&call.session.worker, body, deadline)
 }
 
-async fn commit_body(worker: &Worker, body: Body, deadline: Duration) -> Result<Receipt, Refusal> {
-    let receipt = worker.recorder.commit(body, deadline).await?;
-    worker.counters.records.add();
-    Ok(receipt)
+/// Takes the body, so that no future holds it while the log is written.
+fn commit_body(
+    worker: &Worker,
+    body: Body,
+    deadline: Duration,
+) -> impl Future<Output = Result<Receipt, Refusal>> + use<'_> {
+    let committing = worker.recorder.commit(&body, deadline);
+    drop(body);
+    async move {
+        let receipt = committing.await?;
+        worker.counters.records.add();
+        Ok(receipt)
+    }
 }

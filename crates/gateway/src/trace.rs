@@ -1,6 +1,8 @@
 //! Trace ids: the caller's, if it sent a well-formed `traceparent` (W3C Trace Context §3.2), or a
 //! fresh random one.
 
+use std::cell::RefCell;
+
 use aws_lc_rs::rand;
 use http::HeaderMap;
 
@@ -15,9 +17,7 @@ pub(crate) struct Trace {
 impl Trace {
     /// The trace of a request with these headers.
     pub(crate) fn of(headers: &HeaderMap) -> Trace {
-        let mut fresh = [0; 24];
-        // Without randomness ids would repeat; they name records, they guard nothing.
-        let _ = rand::fill(&mut fresh);
+        let fresh = random();
         let [span @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = fresh;
         let [_, _, _, _, _, _, _, _, id @ ..] = fresh;
         let parent = headers.get("traceparent").and_then(|value| parse(value.as_bytes()));
@@ -38,6 +38,29 @@ impl Trace {
         let flags = if self.sampled { "01" } else { "00" };
         format!("00-{}-{}-{flags}", hex.encode(&self.id), hex.encode(&self.span))
     }
+}
+
+/// Bytes of randomness drawn at once: ids for 64 calls.
+const DRAWN_BYTES: usize = 64 * 24;
+
+thread_local! {
+    /// Random bytes not used yet.
+    static DRAWN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Random bytes for one trace. They name records and guard nothing, so a failing source, which
+/// makes ids repeat, is no reason to refuse a call.
+fn random() -> [u8; 24] {
+    DRAWN.with_borrow_mut(|drawn| {
+        if drawn.is_empty() {
+            drawn.resize(DRAWN_BYTES, 0);
+            let _ = rand::fill(drawn);
+        }
+        let rest = drawn.len().saturating_sub(24);
+        let fresh = drawn.get(rest..).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
+        drawn.truncate(rest);
+        fresh
+    })
 }
 
 /// Trace id and sampled flag of a version 00 header; ids of zeros are invalid.

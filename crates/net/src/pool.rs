@@ -137,14 +137,16 @@ where
             return Ok(lease);
         }
         while let Some(mut kept) = self.take_idle() {
-            let settled = tokio::time::timeout(SETTLE, kept.sender.ready()).await;
-            if matches!(settled, Ok(Ok(()))) && kept.guard.borrow().is_reusable() {
+            let is_settled = kept.sender.is_ready()
+                || matches!(tokio::time::timeout(SETTLE, kept.sender.ready()).await, Ok(Ok(())));
+            if is_settled && kept.guard.borrow().is_reusable() {
                 return Ok(Lease(Kind::One(kept)));
             }
         }
         let slot = Slot::take(&self.settings);
         let slot = slot.ok_or_else(|| Refusal::new(Stage::Forward, &codes::BUSY))?;
-        tokio::time::timeout(self.settings.connect, self.connect(slot))
+        // Boxed: connecting is rare, and its state would make every call's larger.
+        tokio::time::timeout(self.settings.connect, Box::pin(self.connect(slot)))
             .await
             .unwrap_or_else(|_| Err(no(&codes::CONNECT, "timed out")))
     }

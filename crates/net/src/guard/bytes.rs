@@ -30,6 +30,17 @@ impl<'a> Cursor<'a> {
         Some(*first)
     }
 
+    /// Takes the bytes up to the next control character, at most `most`.
+    pub(super) fn plain(&mut self, most: usize) -> &'a [u8] {
+        let within = self.rest.get(..most).unwrap_or(self.rest);
+        let is_control = |byte: &u8| *byte < 0x20 || *byte == 0x7f;
+        let end = within.iter().position(is_control).unwrap_or(within.len());
+        let (taken, rest) = self.rest.split_at_checked(end).unwrap_or((&[], self.rest));
+        self.rest = rest;
+        self.count(taken.len());
+        taken
+    }
+
     /// Takes up to `most` bytes unseen: one step, however many they are.
     pub(super) fn bulk(&mut self, most: u64) -> &'a [u8] {
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(self.rest.len());
@@ -49,9 +60,30 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// The characters of a token (RFC 9110 §5.6.2), each byte by its value.
+static TOKEN_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        let mut marks: &[u8] = b"!#$%&'*+-.^_`|~";
+        let mut is_mark = false;
+        while let [mark, rest @ ..] = marks {
+            is_mark |= *mark == byte;
+            marks = rest;
+        }
+        if let Some((_, [entry, ..])) = table.split_at_mut_checked(byte as usize) {
+            *entry = byte.is_ascii_alphanumeric() || is_mark;
+        }
+        match byte.checked_add(1) {
+            Some(next) => byte = next,
+            None => break table,
+        }
+    }
+};
+
 /// A character of a token (RFC 9110 §5.6.2).
 pub(super) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN_BYTES.get(usize::from(byte)).copied().unwrap_or(false)
 }
 
 /// A whole token.

@@ -77,7 +77,9 @@ impl Section {
             self.line_start = self.held.len();
             self.lines += 1;
         }
-        while let Some(byte) = input.byte() {
+        loop {
+            self.take_plain(input);
+            let Some(byte) = input.byte() else { break };
             self.take(byte)?;
             if self.line_done {
                 let event = self.event();
@@ -131,6 +133,15 @@ impl Section {
             Event::End
         } else {
             Event::Field
+        }
+    }
+
+    /// Takes what needs no look of its own: the rest of a field line up to a control character.
+    fn take_plain(&mut self, input: &mut Cursor<'_>) {
+        let within_field = self.held.len() > self.line_start && !self.in_start_line();
+        if within_field && !self.after_cr {
+            let room = self.limits.head_bytes_max.saturating_sub(self.held.len());
+            self.held.extend_from_slice(input.plain(room));
         }
     }
 
