@@ -23,6 +23,8 @@ use super::{cpu, machine, median, probe};
 const WARM_UP_CALLS: u64 = 1_000;
 /// Memory is looked at this often.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long the supervisor is given to say that a role has ended.
+const SETTLE: Duration = Duration::from_millis(500);
 /// Growth of memory that is taken as none, from a tenth of the run to its end.
 const GROWTH_PERCENT_MAX: f64 = 10.0;
 /// A shorter run is all warm-up: its growth is shown and has no goal.
@@ -119,6 +121,9 @@ fn measure(dir: &Path, what: &str, plan: Plan, interrupt: &Interrupt) -> Result<
     );
     eprintln!("           before the answer; {}", probe::gateway(&site)?);
     eprintln!("CPU        {}; nginx: its worker; moat: gateway and auditor", sides.clock()?);
+    if !plan.is_fresh {
+        eprintln!("           without what a run of {CONNECTIONS} calls uses, one a connection");
+    }
     let load = |port: u16, calls: u64| Load {
         oha: &tools.oha,
         dir: site.dir(),
@@ -129,28 +134,39 @@ fn measure(dir: &Path, what: &str, plan: Plan, interrupt: &Interrupt) -> Result<
     for port in [site.proxy, site.gateway] {
         load(port, WARM_UP_CALLS).run(interrupt, || Ok(()))?;
     }
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for round in 1..=plan.rounds {
+    let rounds = (1..=plan.rounds).map(|round| {
         let nginx = sides.nginx_round(&load(site.proxy, plan.requests), interrupt)?;
+        tell(round, "nginx", &nginx);
         let here = sides.moat_round(&load(site.gateway, plan.requests), interrupt)?;
-        for (name, round_of) in [("nginx", nginx), ("moat", here)] {
-            let Round { cpu_us, seen: Seen { p50_ms, p99_ms, per_s }, .. } = round_of;
-            eprintln!(
-                "round {round:<4} {name:<6} {cpu_us:>8.2} us CPU  p50 {p50_ms:>7.2} ms  \
-                 p99 {p99_ms:>7.2} ms  {per_s:>7.0}/s"
-            );
-        }
-        theirs.push(nginx);
-        ours.push(here);
-    }
-    moat.check_alive()?;
-    sides.check_unchanged(&site)?;
+        tell(round, "moat", &here);
+        Ok((here, nginx))
+    });
+    let rounds = rounds.collect::<Result<Vec<_>>>().and_then(|rounds| {
+        moat.check_alive()?;
+        sides.check_unchanged(&site)?;
+        Ok(rounds)
+    });
+    // A role that has ended is told by the supervisor a moment later.
+    let rounds = rounds.map_err(|error| match interrupt.pause(SETTLE) {
+        Ok(()) => error.context(format!("moat said:\n{}", moat.tail())),
+        Err(interrupted) => interrupted,
+    })?;
+    let (ours, theirs) = rounds.into_iter().unzip();
     let peer_kb = cpu::resident_kb(sides.worker)?;
     moat.stop();
     let measured = plan.requests * u64::from(plan.rounds);
-    let calls = measured + WARM_UP_CALLS + probe::CALLS;
+    let connecting = if plan.is_fresh { 0 } else { CONNECTIONS * u64::from(plan.rounds) };
+    let calls = measured + connecting + WARM_UP_CALLS + probe::CALLS;
     let records = count_records(&site.log_dir(), calls)?;
     Ok(Run { peer, ours, theirs, memory: sides.memory, peer_kb, calls, records, measured })
+}
+
+fn tell(round: u32, name: &str, figures: &Round) {
+    let Round { cpu_us, seen: Seen { p50_ms, p99_ms, per_s }, .. } = figures;
+    eprintln!(
+        "round {round:<4} {name:<6} {cpu_us:>8.2} us CPU  p50 {p50_ms:>7.2} ms  \
+         p99 {p99_ms:>7.2} ms  {per_s:>7.0}/s"
+    );
 }
 
 /// The processes that are measured.
@@ -191,14 +207,17 @@ impl Sides {
     }
 
     fn nginx_round(&self, load: &Load<'_>, interrupt: &Interrupt) -> Result<Round> {
-        let before = cpu::of_all(&[self.worker])?;
+        let way = [self.worker];
+        let connecting = connecting(&way, load, interrupt)?;
+        let before = cpu::of_all(&way)?;
         let seen = load.run(interrupt, || Ok(()))?;
-        let used = cpu::between(&before, &cpu::of_all(&[self.worker])?);
-        Ok(Round { cpu_us: each_us(used, load.calls), beside_us: 0.0, seen })
+        let used = cpu::between(&before, &cpu::of_all(&way)?);
+        Ok(Round { cpu_us: connecting.each_us(used, load.calls), beside_us: 0.0, seen })
     }
 
     fn moat_round(&mut self, load: &Load<'_>, interrupt: &Interrupt) -> Result<Round> {
         let way = [self.gateway, self.auditor];
+        let connecting = connecting(&way, load, interrupt)?;
         let (before, beside_before) = (cpu::of_all(&way)?, cpu::of_all(&self.beside)?);
         let begun = Instant::now();
         let mut looked = None;
@@ -213,8 +232,8 @@ impl Sides {
         let beside = cpu::between(&beside_before, &cpu::of_all(&self.beside)?);
         self.look(begun.elapsed())?;
         self.loaded += begun.elapsed();
-        let (cpu_us, beside_us) = (each_us(used, load.calls), each_us(beside, load.calls));
-        Ok(Round { cpu_us, beside_us, seen })
+        let cpu_us = connecting.each_us(used, load.calls);
+        Ok(Round { cpu_us, beside_us: Connecting::NONE.each_us(beside, load.calls), seen })
     }
 
     fn look(&mut self, this_round: Duration) -> Result<()> {
@@ -231,8 +250,31 @@ fn role(site: &Site, name: &str) -> Result<u32> {
     Ok(role.with_context(|| format!("the {name} is away"))?.pid)
 }
 
-fn each_us(nanoseconds: u64, calls: u64) -> f64 {
-    nanoseconds as f64 / 1e3 / calls as f64
+/// What a run of one call on each connection used, to be taken out of a longer one: a call on a
+/// kept connection is no handshake, and a handshake costs nginx more than Moat.
+#[derive(Clone, Copy)]
+struct Connecting {
+    ns: u64,
+    calls: u64,
+}
+
+impl Connecting {
+    const NONE: Connecting = Connecting { ns: 0, calls: 0 };
+
+    /// Microseconds of each of the other calls.
+    fn each_us(self, ns: u64, calls: u64) -> f64 {
+        ns.saturating_sub(self.ns) as f64 / 1e3 / calls.saturating_sub(self.calls) as f64
+    }
+}
+
+fn connecting(pids: &[u32], load: &Load<'_>, interrupt: &Interrupt) -> Result<Connecting> {
+    if load.is_fresh {
+        return Ok(Connecting::NONE);
+    }
+    let before = cpu::of_all(pids)?;
+    Load { calls: CONNECTIONS, ..*load }.run(interrupt, || Ok(()))?;
+    let ns = cpu::between(&before, &cpu::of_all(pids)?);
+    Ok(Connecting { ns, calls: CONNECTIONS })
 }
 
 /// Fails unless the log is whole and has one record with all fields for each of `calls`.
@@ -307,7 +349,7 @@ impl Run {
 mod tests {
     use std::time::Duration;
 
-    use super::{Memory, Round, Run, Seen, each_us};
+    use super::{Connecting, Memory, Round, Run, Seen};
 
     fn round(cpu_us: f64) -> Round {
         let seen = Seen { p50_ms: 1.0, p99_ms: 9.0, per_s: 1e6 / cpu_us };
@@ -333,8 +375,11 @@ mod tests {
     }
 
     #[test]
-    fn nanoseconds_are_shared_out_among_the_calls() {
-        assert_eq!(each_us(30_000_000, 1_000), 30.0);
+    fn connecting_is_taken_out_and_the_rest_is_shared_among_the_other_calls() {
+        assert_eq!(Connecting::NONE.each_us(30_000_000, 1_000), 30.0);
+        let connecting = Connecting { ns: 6_400_000, calls: 64 };
+        assert_eq!(connecting.each_us(6_400_000 + 936 * 25_000, 1_000), 25.0);
+        assert_eq!(connecting.each_us(1_000, 1_000), 0.0);
     }
 
     #[test]

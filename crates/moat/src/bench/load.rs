@@ -20,6 +20,7 @@ const CALLS_PER_SECOND_MIN: u64 = 100;
 const STEP: Duration = Duration::from_millis(50);
 
 /// What one run is to do.
+#[derive(Clone, Copy)]
 pub(crate) struct Load<'a> {
     pub(crate) oha: &'a Tool,
     /// Folder with `pki/`, and for what oha says.
