@@ -37,7 +37,6 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     | BenchCommand::Start { common, .. }
     | BenchCommand::All { common }) = command;
     let (dir, output) = (common.dir.as_path(), common.output);
-    let interrupt = Interrupt::new()?;
     let show = |rows: Vec<Row>| {
         rows.iter().for_each(|row| print(row, output));
         rows.iter().all(|row| row.holds() != Some(false))
@@ -45,16 +44,17 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     let good = match *command {
         BenchCommand::Append { seconds, .. } => show(append::run(dir, seconds)?),
         BenchCommand::Gateway { requests, rounds, .. } => {
-            show(calls::gateway(dir, requests, rounds, &interrupt)?)
+            show(calls::gateway(dir, requests, rounds, &Interrupt::new()?)?)
         }
         BenchCommand::Handshake { requests, rounds, .. } => {
-            show(calls::handshake(dir, requests, rounds, &interrupt)?)
+            show(calls::handshake(dir, requests, rounds, &Interrupt::new()?)?)
         }
-        BenchCommand::Start { rounds, .. } => show(start::run(dir, rounds, &interrupt)?),
+        BenchCommand::Start { rounds, .. } => show(start::run(dir, rounds, &Interrupt::new()?)?),
         BenchCommand::All { .. } => {
             // What is missing is told before two minutes of measuring.
             tools::Tools::find()?;
             let mut good = show(append::run(dir, APPEND_SECONDS)?);
+            let interrupt = Interrupt::new()?;
             good &= show(calls::gateway(dir, GATEWAY.0, GATEWAY.1, &interrupt)?);
             good &= show(calls::handshake(dir, HANDSHAKE.0, HANDSHAKE.1, &interrupt)?);
             good & show(start::run(dir, STARTS, &interrupt)?)
