@@ -274,8 +274,8 @@ pub(crate) enum BenchCommand {
     /// before each answer. CPU is without the handshakes of the 64 connections. At the end the log
     /// is verified and must hold one record per call.
     ///
-    /// Needs nginx and oha; `cargo xtask peers` brings them. With `--requests 1000000 --rounds 1`
-    /// the rows on memory show whether it stays flat.
+    /// Needs nginx and oha: `cargo xtask peers` builds oha and says how to get nginx. With
+    /// `--requests 1000000 --rounds 1` the rows on memory show whether it stays flat.
     Gateway {
         /// Calls a round, of each side.
         #[arg(long, value_name = "N", default_value_t = 30_000,
@@ -313,7 +313,7 @@ pub(crate) enum BenchCommand {
         #[command(flatten)]
         common: BenchArgs,
     },
-    /// Everything above, with the usual numbers; about two minutes.
+    /// Everything above, with the usual numbers; a minute or two.
     All {
         #[command(flatten)]
         common: BenchArgs,

@@ -51,7 +51,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
         }
         BenchCommand::Start { rounds, .. } => show(start::run(dir, rounds, &Interrupt::new()?)?),
         BenchCommand::All { .. } => {
-            // What is missing is told before two minutes of measuring.
+            // What is missing is told before anything is measured.
             tools::Tools::find()?;
             let mut good = show(append::run(dir, APPEND_SECONDS)?);
             let interrupt = Interrupt::new()?;
