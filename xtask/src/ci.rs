@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use crate::{deny, docs, fuzz, layers, progress, shell, tidy};
+use crate::{deny, docs, fuzz, layers, peers, progress, shell, tidy};
 
 /// Run every check in order and stop at the first that fails.
 ///
 /// This is what CI runs, no more and no less: formatting, lints, layers, tidiness, documentation,
-/// tests, the demo, a short fuzzing and the dependency rules. A cold run takes about a
-/// quarter of an hour on two cores, a warm one some minutes.
+/// the peers of the benchmarks, tests, the demo, a short fuzzing and the dependency rules. A cold
+/// run takes about twenty minutes on two cores, a warm one some minutes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How long each fuzz target runs, in seconds
@@ -19,12 +19,14 @@ pub(crate) struct Args {
 /// The task.
 pub(crate) fn run(args: &Args) -> Result<()> {
     type Work<'a> = Box<dyn Fn() -> Result<String> + 'a>;
-    let all: [(&str, Work<'_>); 9] = [
+    let all: [(&str, Work<'_>); 10] = [
         ("fmt", Box::new(fmt)),
         ("clippy", Box::new(clippy)),
         ("layers", Box::new(layers::check)),
         ("tidy", Box::new(|| tidy::check(true))),
         ("docs", Box::new(|| docs::build(false).map(|()| String::new()))),
+        // Before the tests, because one of them measures beside the peers.
+        ("peers", Box::new(peers::check)),
         ("test", Box::new(tests)),
         ("demo", Box::new(|| make("demo", "ARGS=--exit"))),
         ("fuzz", Box::new(|| fuzz::check(args.fuzz_seconds))),

@@ -11,6 +11,7 @@ mod elf;
 mod fuzz;
 mod layers;
 mod metadata;
+mod peers;
 mod progress;
 mod shell;
 mod tidy;
@@ -36,7 +37,8 @@ Examples:
   cargo xtask layers                        after adding a dependency
   cargo xtask tidy                          before asking for a review
   cargo xtask fuzz --seconds 600 http_head  ten minutes on one target
-  cargo xtask dist                          one static binary in dist/";
+  cargo xtask dist                          one static binary in dist/
+  cargo xtask peers                         before `moat bench`: nginx and the load generator";
 
 #[derive(Subcommand)]
 enum Task {
@@ -47,6 +49,7 @@ enum Task {
     Fuzz(fuzz::Args),
     Deny(deny::Args),
     Dist(dist::Args),
+    Peers(peers::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Deny(args) => deny::run(&args),
         Task::Dist(args) => dist::run(&args),
+        Task::Peers(args) => peers::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,7 +13,9 @@ fn main() {
         Ok(rows) => {
             for row in &rows {
                 let holds = row.holds().map_or("", |holds| if holds { "holds" } else { "MISSED" });
-                println!("{:32} {:>12.1} {:10} {holds}", row.figure, row.value, row.unit);
+                let ratio = row.ratio().map_or(String::new(), |ratio| format!("{ratio:.2} x raw"));
+                let (figure, value, unit) = (&row.figure, row.value, row.unit);
+                println!("{figure:32} {value:>12.1} {unit:10} {ratio:12} {holds}");
             }
         }
         Err(error) => eprintln!("{error}: {:?}", std::error::Error::source(&error)),

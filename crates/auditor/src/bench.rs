@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::{AuditorError, AuditorOptions, Linger, run};
 
-/// One figure.
+/// One figure, of this log or of anything else that is measured beside a peer.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// What was measured.
@@ -29,8 +29,19 @@ pub struct Row {
     pub value: f64,
     /// Of what.
     pub unit: &'static str,
-    /// What it should be: at most, or at least.
+    /// What was measured beside it in the same run, in the same unit.
+    pub peer: Option<Peer>,
+    /// What it should be.
     pub goal: Option<Goal>,
+}
+
+/// The peer of a figure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    /// Its name, with its version if it has one.
+    pub name: String,
+    /// How much, in the unit of the row.
+    pub value: f64,
 }
 
 /// A goal of a figure.
@@ -40,15 +51,53 @@ pub enum Goal {
     AtMost(f64),
     /// Not less than this.
     AtLeast(f64),
+    /// Not more than this many times the peer.
+    RatioAtMost(f64),
+}
+
+impl core::fmt::Display for Goal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Goal::AtMost(most) => write!(f, "at most {most}"),
+            Goal::AtLeast(least) => write!(f, "at least {least}"),
+            Goal::RatioAtMost(most) => write!(f, "ratio at most {most}"),
+        }
+    }
 }
 
 impl Row {
-    /// Whether the goal holds; none when there is no goal.
+    /// A figure without a peer and without a goal.
+    #[must_use]
+    pub fn new(figure: &str, value: f64, unit: &'static str) -> Row {
+        Row { figure: figure.to_owned(), value, unit, peer: None, goal: None }
+    }
+
+    /// The same with a peer.
+    #[must_use]
+    pub fn beside(self, name: &str, value: f64) -> Row {
+        Row { peer: Some(Peer { name: name.to_owned(), value }), ..self }
+    }
+
+    /// The same with a goal.
+    #[must_use]
+    pub fn should_be(self, goal: Goal) -> Row {
+        Row { goal: Some(goal), ..self }
+    }
+
+    /// How many times the peer it is; none without a peer.
+    #[must_use]
+    pub fn ratio(&self) -> Option<f64> {
+        self.peer.as_ref().map(|peer| self.value / peer.value)
+    }
+
+    /// Whether the goal holds; none when there is no goal. What is no number holds nothing, and
+    /// neither does a ratio to a peer that is not there.
     #[must_use]
     pub fn holds(&self) -> Option<bool> {
         self.goal.map(|goal| match goal {
             Goal::AtMost(most) => self.value <= most,
             Goal::AtLeast(least) => self.value >= least,
+            Goal::RatioAtMost(most) => self.ratio().is_some_and(|ratio| ratio <= most),
         })
     }
 }
@@ -86,24 +135,20 @@ pub fn measure(dir: &Path, each: Duration) -> Result<Vec<Row>, BenchError> {
     let leaf_bytes = body.len() + 300;
     let raw_us = raw_write(dir, leaf_bytes, each)?;
     let commit_us = committer(dir, &body, each)?;
-    let mut rows = vec![
-        row("raw O_DSYNC append, p50", raw_us, "us", None),
-        row("commit of one record, p50", commit_us, "us", None),
-        row("commit / raw", commit_us / raw_us, "x", Some(Goal::AtMost(1.3))),
-    ];
+    let one = Row::new("commit of one record, p50", commit_us, "us")
+        .beside("raw O_DSYNC write", raw_us)
+        .should_be(Goal::RatioAtMost(1.3));
+    let mut rows = vec![one];
     for linger in [Linger::None, Linger::Twentieth] {
         for in_flight in [1, 64, 1024] {
             let rate = through_auditor(dir, &body, in_flight, linger, each)?;
             let name = if linger == Linger::None { "no wait" } else { "5 % wait" };
-            let goal = (in_flight == 1024).then_some(Goal::AtLeast(50_000.0));
-            rows.push(row(&format!("{in_flight} in flight, {name}"), rate, "records/s", goal));
+            let row = Row::new(&format!("{in_flight} in flight, {name}"), rate, "records/s");
+            let is_full = in_flight == 1024;
+            rows.push(if is_full { row.should_be(Goal::AtLeast(50_000.0)) } else { row });
         }
     }
     Ok(rows)
-}
-
-fn row(figure: &str, value: f64, unit: &'static str, goal: Option<Goal>) -> Row {
-    Row { figure: figure.to_owned(), value, unit, goal }
 }
 
 /// A record of a transfer with three fields.
@@ -239,6 +284,39 @@ fn drive(
         match stream.read(&mut chunk)? {
             0 => return Err(BenchError::Away),
             more => held.extend_from_slice(chunk.get(..more).unwrap_or_default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Goal, Row};
+
+    #[test]
+    fn a_ratio_is_the_value_over_its_peer() {
+        let row = Row::new("CPU a call", 40.0, "us").beside("nginx", 25.0);
+        assert_eq!(row.ratio(), Some(1.6));
+        assert_eq!(row.holds(), None);
+        assert_eq!(row.clone().should_be(Goal::RatioAtMost(1.6)).holds(), Some(true));
+        assert_eq!(row.should_be(Goal::RatioAtMost(1.5)).holds(), Some(false));
+    }
+
+    #[test]
+    fn goals_on_the_value_ignore_the_peer() {
+        let row = Row::new("start", 300.0, "ms").beside("nginx", 1.0);
+        assert_eq!(row.clone().should_be(Goal::AtMost(300.0)).holds(), Some(true));
+        assert_eq!(row.clone().should_be(Goal::AtMost(299.0)).holds(), Some(false));
+        assert_eq!(row.clone().should_be(Goal::AtLeast(300.0)).holds(), Some(true));
+        assert_eq!(row.should_be(Goal::AtLeast(301.0)).holds(), Some(false));
+    }
+
+    #[test]
+    fn a_ratio_to_nothing_never_holds() {
+        let row = Row::new("CPU a call", 40.0, "us").should_be(Goal::RatioAtMost(1.6));
+        assert_eq!(row.holds(), Some(false));
+        for value in [0.0, 40.0, f64::NAN] {
+            let row = Row { value, ..row.clone() };
+            assert_eq!(row.beside("nginx", 0.0).holds(), Some(false), "{value} / 0");
         }
     }
 }

@@ -57,6 +57,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Ca(CaCommand),
     /// Measure on this machine; exit 1 if a goal does not hold.
+    ///
+    /// Each topic prints rows: figure, value, unit, the peer measured in the same run, the ratio to
+    /// it, the goal and whether it holds. Machine, versions and what each side does go to stderr. A
+    /// peer that is missing is an error. Measure a build of profile `demo` or `release` on a
+    /// machine that does nothing else.
     #[command(subcommand)]
     Bench(BenchCommand),
     /// Print the version.
@@ -255,16 +260,74 @@ pub(crate) enum CaCommand {
 pub(crate) enum BenchCommand {
     /// How fast records become durable, beside a raw O_DSYNC write of the same size.
     Append {
-        /// A new folder on the disk to measure; it is removed afterwards.
-        #[arg(long, default_value = "moat-bench")]
-        dir: PathBuf,
         /// Seconds for each figure.
         #[arg(long, default_value_t = 3)]
         seconds: u64,
-        /// `table` for people, `json` for programs: one object a line.
-        #[arg(short, long, default_value = "table")]
-        output: Output,
+        #[command(flatten)]
+        common: BenchArgs,
     },
+    /// What one call on a kept connection costs, beside nginx that only passes it on.
+    ///
+    /// Starts nginx as the service, nginx as a proxy and `moat serve`, each with one worker and
+    /// mutual TLS 1.3 on both sides. oha makes the calls, 64 at once; rounds alternate between the
+    /// two. Moat decides by policy, masks six fields and makes a record with four fields durable
+    /// before each answer. CPU is without the handshakes of the 64 connections. At the end the log
+    /// is verified and must hold one record per call.
+    ///
+    /// Needs nginx and oha: `cargo xtask peers` builds oha and says how to get nginx. With
+    /// `--requests 1000000 --rounds 1` the rows on memory show whether it stays flat.
+    Gateway {
+        /// Calls a round, of each side.
+        #[arg(long, value_name = "N", default_value_t = 30_000,
+              value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+        requests: u64,
+        /// Rounds of each side; the median counts.
+        #[arg(long, value_name = "N", default_value_t = 3,
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+    /// What a new connection costs: a full mutual handshake and one call, beside nginx.
+    ///
+    /// The set-up of `gateway` with a new connection for every call. Neither side resumes a
+    /// session, which is checked before anything is measured.
+    Handshake {
+        /// Connections a round, of each side.
+        #[arg(long, value_name = "N", default_value_t = 2_000,
+              value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
+        requests: u64,
+        /// Rounds of each side; the median counts.
+        #[arg(long, value_name = "N", default_value_t = 3,
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+    /// How long `moat serve` takes from its start until it is ready, beside nginx.
+    Start {
+        /// Starts of each side; the median counts.
+        #[arg(long, value_name = "N", default_value_t = 10,
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+    /// Everything above, with the usual numbers; a minute or two.
+    All {
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// A new folder on the disk to measure; it is removed afterwards.
+    #[arg(long, value_name = "FOLDER", default_value = "moat-bench")]
+    pub(crate) dir: PathBuf,
+    /// `table` for people, `json` for programs: one object a line.
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]

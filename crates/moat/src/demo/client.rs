@@ -74,7 +74,8 @@ impl Client {
         Ok(Client { port, config: Arc::new(config) })
     }
 
-    async fn connect(&self, alpn: &[u8]) -> Result<TlsStream<TcpStream>> {
+    /// A connection after its handshake, with nothing asked.
+    pub(crate) async fn connect(&self, alpn: &[u8]) -> Result<TlsStream<TcpStream>> {
         let tcp = TcpStream::connect(("127.0.0.1", self.port)).await.context("connect")?;
         tcp.set_nodelay(true)?;
         let mut config = ClientConfig::clone(&self.config);

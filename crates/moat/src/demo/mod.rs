@@ -3,10 +3,10 @@
 //! Nothing here is staged: certificates are issued, the roles and the accounts service run as their
 //! own processes, calls go over mutual TLS, and every line is checked against the log.
 
-mod client;
+pub(crate) mod client;
 mod latency;
 mod say;
-mod setup;
+pub(crate) mod setup;
 mod steps;
 
 use std::process::ExitCode;

@@ -18,13 +18,14 @@ const FOLDER: &str = ".moat-demo";
 /// A folder without this file was not made here and is not touched.
 const MARK: &str = "made-by-moat-demo";
 const CONFIG: &str = include_str!("../../../../examples/demo/moat.yaml");
-const POLICY: [(&str, &str); 3] = [
+pub(crate) const POLICY: [(&str, &str); 3] = [
     ("authz.rego", include_str!("../../../../examples/demo/policy/authz.rego")),
     ("authz_test.rego", include_str!("../../../../examples/demo/policy/authz_test.rego")),
     ("limits.json", include_str!("../../../../examples/demo/policy/limits.json")),
 ];
 /// User ids for the roles when root runs the demo: no user of that number need exist.
-const USERS: &str = "\nusers: { gateway: \"64001\", auditor: \"64002\", admin: \"64003\" }\n";
+pub(crate) const USERS: &str =
+    "\nusers: { gateway: \"64001\", auditor: \"64002\", admin: \"64003\" }\n";
 /// Longest wait for everything to be ready.
 const START: Duration = Duration::from_secs(20);
 

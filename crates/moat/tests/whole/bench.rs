@@ -1,0 +1,141 @@
+//! `moat bench` beside its peers: that it runs, that its rows are whole, that it clears away.
+//! No goal is asserted here: a machine that runs tests is busy.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{eventually, moat, say};
+
+const MOAT: &str = env!("CARGO_BIN_EXE_moat");
+/// Longest wait for the bench to have started something, or to have ended.
+const WAIT: Duration = Duration::from_secs(40);
+
+/// A folder that is not there, on the disk of the build.
+fn folder(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    dir
+}
+
+/// Whether the bench ended because a peer is missing; an error where CI promises them.
+fn is_skipped(said: &str) -> bool {
+    if !said.contains("is missing") {
+        return false;
+    }
+    assert!(std::env::var("CI").is_err(), "CI promises the peers: {said}");
+    say(&format!("SKIPPED: {said}"));
+    true
+}
+
+/// Runs a topic and checks that each row has every key; none when a peer is missing.
+fn rows(name: &str, arguments: &[&str]) -> Option<Vec<Value>> {
+    let dir = folder(name);
+    let shown = dir.display().to_string();
+    let (code, out, said) = moat(&[arguments, &["--dir", &shown, "-o", "json"]].concat());
+    if is_skipped(&said) {
+        return None;
+    }
+    assert!(code == 0 || code == 1, "{code}\n{said}");
+    assert!(!dir.exists(), "the folder stayed");
+    let rows: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(!rows.is_empty(), "no rows:\n{said}");
+    let is_good = rows.iter().all(|row| row["holds"] != false);
+    assert_eq!(code == 0, is_good, "the exit code says whether all goals hold\n{out}");
+    for row in &rows {
+        let keys: Vec<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
+        let wanted = ["figure", "value", "unit", "peer", "peer_value", "ratio", "goal", "holds"];
+        assert_eq!(keys, wanted);
+        assert!(row["value"].is_number(), "{row}");
+        assert_eq!(row["peer"].is_null(), row["ratio"].is_null(), "{row}");
+        assert_eq!(row["goal"].is_null(), row["holds"].is_null(), "{row}");
+    }
+    Some(rows)
+}
+
+fn row<'a>(rows: &'a [Value], figure: &str) -> &'a Value {
+    let found = rows.iter().find(|row| row["figure"] == figure);
+    found.unwrap_or_else(|| panic!("no row {figure}: {rows:?}"))
+}
+
+#[test]
+fn calls_are_measured_beside_nginx_and_each_has_its_record() {
+    let arguments = ["bench", "gateway", "--requests", "2000", "--rounds", "1"];
+    let Some(rows) = rows("bench-gateway", &arguments) else { return };
+    for figure in ["CPU a call", "p50 of a call", "p99 of a call", "calls a second"] {
+        let row = row(&rows, figure);
+        assert!(row["value"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["peer_value"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["peer"].as_str().unwrap().starts_with("nginx "), "{row}");
+    }
+    assert_eq!(row(&rows, "CPU a call")["goal"], "ratio at most 1.6");
+    // The round, a call on each connection, a thousand before, one that shows masked fields.
+    assert_eq!(row(&rows, "records in the verified log")["value"], 3065.0);
+    row(&rows, "gateway memory");
+    row(&rows, "gateway memory growth");
+}
+
+#[test]
+fn handshakes_are_measured_beside_nginx() {
+    let arguments = ["bench", "handshake", "--requests", "100", "--rounds", "1"];
+    let Some(rows) = rows("bench-handshake", &arguments) else { return };
+    assert_eq!(row(&rows, "CPU a connection")["goal"], "ratio at most 0.7");
+    assert_eq!(row(&rows, "records in the verified log")["ratio"], 1.0);
+}
+
+#[test]
+fn the_start_is_measured_beside_nginx() {
+    let Some(rows) = rows("bench-start", &["bench", "start", "--rounds", "2"]) else { return };
+    assert_eq!(row(&rows, "start to ready, median")["goal"], "at most 300");
+}
+
+#[test]
+fn a_missing_peer_is_an_error_that_says_what_to_install() {
+    // Far from target/peers, with nothing on the path.
+    let place = tempfile::tempdir().unwrap();
+    let program = place.path().join("moat");
+    std::fs::copy(MOAT, &program).unwrap();
+    let mut command = Command::new(&program);
+    command.args(["bench", "gateway", "--dir"]).arg(place.path().join("new"));
+    let out = command.env("PATH", place.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("oha is missing") && said.contains("cargo xtask peers"), "{said}");
+    assert!(!place.path().join("new").exists());
+}
+
+#[tokio::test]
+async fn an_interrupted_bench_leaves_no_process_and_no_folder() {
+    let dir = folder("bench-interrupted");
+    let mut command = Command::new(MOAT);
+    command.args(["bench", "gateway", "--requests", "1000000", "--dir"]).arg(&dir);
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let errors = log.reopen().unwrap();
+    let mut bench = command.stdout(Stdio::null()).stderr(errors).spawn().unwrap();
+    let said = || std::fs::read_to_string(log.path()).unwrap_or_default();
+    let mut ended = None;
+    eventually("load", WAIT, || {
+        ended = bench.try_wait().unwrap();
+        (ended.is_some() || dir.join("oha.log").exists()).then_some(())
+    })
+    .await;
+    if ended.is_some() {
+        assert!(is_skipped(&said()), "{}", said());
+        return;
+    }
+    let pids: Vec<String> = ["upstream.pid", "proxy.pid"]
+        .iter()
+        .map(|name| std::fs::read_to_string(dir.join(name)).unwrap().trim().to_owned())
+        .collect();
+    kill_process(Pid::from_child(&bench), Signal::TERM).unwrap();
+    let status = eventually("its end", WAIT, || bench.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(1), "{}", said());
+    assert!(said().contains("interrupted"), "{}", said());
+    assert!(!dir.exists(), "the folder stayed");
+    for pid in pids {
+        assert!(!Path::new("/proc").join(&pid).exists(), "nginx {pid} stayed");
+    }
+}
