@@ -22,6 +22,7 @@ use moat_audit::link::{self, Message};
 use moat_audit::record::{Body, Kind, Outcome};
 use moat_auditor::{AuditorOptions, run};
 use moat_net::control::Channel;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Not a test of its own: the auditor process that the tests below start and kill.
 #[test]
@@ -52,6 +53,13 @@ fn start(dir: &Path) -> Auditor {
     let (link, theirs) = UnixStream::pair().unwrap();
     control.send(br#"{"link":{"worker":0}}"#, &[theirs.as_fd()]).unwrap();
     Auditor { child, control, link }
+}
+
+/// Waits until the auditor has greeted: a busy machine may take longer to start it than it lives.
+fn wait_until_greeted(auditor: &Auditor) {
+    let mut fds = [PollFd::new(&auditor.link, PollFlags::IN)];
+    let wait = Timespec { tv_sec: 10, tv_nsec: 0 };
+    assert_eq!(poll(&mut fds, Some(&wait)), Ok(1), "no greeting");
 }
 
 #[derive(Default)]
@@ -149,6 +157,10 @@ fn killed_at_any_moment_it_loses_nothing_acknowledged() {
     let mut driver = Driver { random: 42, ..Driver::default() };
     for round in 0..kills {
         let mut auditor = start(dir.path());
+        // Every other one may die before it has begun.
+        if round % 2 == 0 {
+            wait_until_greeted(&auditor);
+        }
         let in_flight = [1, 7, 64, 400][driver.random(4) as usize];
         let life = Duration::from_millis(5 + driver.random(60));
         driver.drive(&mut auditor.link, in_flight, Some(Instant::now() + life));

@@ -81,7 +81,8 @@ pub struct Status {
     pub withheld: u64,
     /// Records made durable.
     pub records: u64,
-    /// Connections turned away because the listener was full.
+    /// Connections turned away because the listener was full, or had too many unfinished handshakes
+    /// of their source.
     pub turned_away: u64,
     /// Whether every worker has a link to the auditor.
     pub linked: bool,

@@ -212,18 +212,23 @@ pub(crate) async fn own(worker: &Worker, body: Body) -> Result<(), Refusal> {
     commit_body(worker, body, worker.generation().shared.audit_deadline).await.map(drop)
 }
 
+/// The record of a start: with what the gateway begins.
+pub(crate) fn start(number: u64, digest: &str) -> Body {
+    admin(number, format!("gateway start generation={number} digest={digest}"))
+}
+
 /// The record of a reload: what was asked by whom, and what came of it. `refused` is the code, if
 /// the configuration in force stays.
 pub(crate) fn reload(number: u64, digest: &str, asker: &str, refused: Option<&str>) -> Body {
-    let trace = crate::trace::Trace::of(&http::HeaderMap::new());
-    let mut body = Body::new(Kind::Admin, trace.id);
-    TENANT.clone_into(&mut body.tenant);
-    body.generation = number;
-    refused.unwrap_or_default().clone_into(&mut body.code);
     let ended = if refused.is_some() { "refused" } else { "taken" };
     let digest = if digest.is_empty() { "-" } else { digest };
-    body.note = format!("reload generation={number} digest={digest} by={asker} {ended}");
-    body
+    let note = format!("reload generation={number} digest={digest} by={asker} {ended}");
+    Body { code: refused.unwrap_or_default().to_owned(), ..admin(number, note) }
+}
+
+fn admin(generation: u64, note: String) -> Body {
+    let trace = crate::trace::Trace::of(&http::HeaderMap::new());
+    Body { tenant: TENANT.to_owned(), generation, note, ..Body::new(Kind::Admin, trace.id) }
 }
 
 /// Records refused connections that have no records of their own.

@@ -66,7 +66,7 @@ pub struct Prepared {
     control: Channel,
     sockets: BTreeMap<usize, Vec<TcpListener>>,
     links: Vec<(usize, UnixStream)>,
-    generation: Option<(u64, Vec<u8>)>,
+    generation: Option<(u64, String, Vec<u8>)>,
 }
 
 /// Takes what the supervisor sends before `Begin`. Nothing of it comes from a caller.
@@ -90,8 +90,8 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
                     prepared.links.push((worker, descriptor.into()));
                 }
             }
-            ToGateway::Generation { number, .. } => {
-                prepared.generation = Some((number, blob(&descriptors)?));
+            ToGateway::Generation { number, digest, .. } => {
+                prepared.generation = Some((number, digest, blob(&descriptors)?));
             }
             ToGateway::Begin {} => return Ok(prepared),
             ToGateway::Stop {} => return Err(Error::Control("stopped before start".to_owned())),
@@ -106,7 +106,8 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
 /// [`Error`]: the first generation does not work, or threads cannot be set up.
 pub fn run(prepared: Prepared) -> Result<(), Error> {
     let Prepared { control, sockets, links, generation } = prepared;
-    let (number, bytes) = generation.ok_or_else(|| Error::Control("no generation".to_owned()))?;
+    let (number, digest, bytes) =
+        generation.ok_or_else(|| Error::Control("no generation".to_owned()))?;
     let workers = sockets.len();
     let (shared, engines) = match compile(&bytes, number, workers) {
         Ok(compiled) => compiled,
@@ -127,6 +128,8 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
     for (worker, link) in links {
         role.order(worker, Order::Link(link));
     }
+    // Nobody waits for it: a gateway that starts must not depend on the auditor's start.
+    role.order(0, Order::Record(Box::new(record::start(number, &digest)), None));
     send(&role.control, &FromGateway::Active { number })?;
     send(&role.control, &FromGateway::Ready {})?;
     role.serve()
@@ -196,9 +199,8 @@ impl Role {
                 }
                 ToGateway::Unreadable { number, code, asker } => {
                     let record = record::reload(number, "", &asker, Some(&code));
-                    if let Err(unrecorded) = self.record(record) {
-                        tracing::error!(%unrecorded, "a refused reload was not recorded");
-                    }
+                    // The worker says so if it cannot be made.
+                    let _ = self.record(record);
                 }
                 ToGateway::Status {} => {
                     send(&self.control, &FromGateway::Status(self.status()))?;
@@ -228,9 +230,7 @@ impl Role {
         match compile(bytes, number, self.workers.len()) {
             Err(refused) => {
                 let record = record::reload(number, digest, asker, Some(refused.code.id));
-                if let Err(unrecorded) = self.record(record) {
-                    tracing::error!(%unrecorded, "a refused reload was not recorded");
-                }
+                let _ = self.record(record);
                 refusal_of(number, &refused)
             }
             Ok((shared, engines)) => {
@@ -256,7 +256,7 @@ impl Role {
     fn record(&self, body: Body) -> Result<(), Refusal> {
         let away = || Refusal::new(Stage::Record, &AUDITOR_AWAY);
         let (sender, done) = std::sync::mpsc::sync_channel(1);
-        self.order(0, Order::Record(Box::new(body), sender));
+        self.order(0, Order::Record(Box::new(body), Some(sender)));
         done.recv_timeout(RECORD).unwrap_or_else(|_| Err(away()))
     }
 

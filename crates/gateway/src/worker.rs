@@ -40,8 +40,9 @@ pub(crate) enum Order {
     Generation(Arc<Generation>, Box<Engine>),
     /// Take this link to the auditor.
     Link(std::os::unix::net::UnixStream),
-    /// Make this record, which no call stands behind, and say how that went.
-    Record(Box<Body>, SyncSender<Result<(), Refusal>>),
+    /// Make this record, which no call stands behind, and say how that went. Where nobody is to be
+    /// told, it may wait for a link.
+    Record(Box<Body>, Option<SyncSender<Result<(), Refusal>>>),
     /// Accept nothing more and finish.
     Drain,
 }
@@ -257,9 +258,15 @@ async fn serve(start: Start) -> std::io::Result<()> {
             Order::Record(body, done) => {
                 let worker = Rc::clone(&worker);
                 drop(tokio::task::spawn_local(async move {
+                    if done.is_none() {
+                        worker.recorder.wait_until_up().await;
+                    }
                     let made = record::own(&worker, *body).await;
+                    if let Err(unrecorded) = &made {
+                        tracing::error!(%unrecorded, "a record of the gateway's own was not made");
+                    }
                     // Whoever asked may have given up.
-                    let _ = done.send(made);
+                    let _ = done.map(|done| done.send(made));
                 }));
             }
             Order::Drain => break,

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use moat_admin::messages::{FromAdmin, ToAdmin};
-use moat_config::{Config, Loaded, Problem, Problems, Profile, Restart};
+use moat_config::{Config, Loaded, Profile, Restart};
 use moat_gateway::messages::{FromGateway, ToGateway};
-use moat_model::code::config::{NEEDS_RESTART, SYNTAX};
 use moat_model::code::system::{BIND, NO_USER};
 use moat_net::listen;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
 use super::child::Child;
+use super::reload::{Asker, Candidate, warn_of};
 use super::state::Known;
 use super::watch::Watch;
 use crate::role::{Entered, Settings};
@@ -37,57 +37,24 @@ const SIGNALS: [i32; 4] = [
     signal_hook::consts::SIGCHLD,
 ];
 
-/// Who asked for a reload.
-enum Asker {
-    /// A file has changed.
-    Watch,
-    /// SIGHUP.
-    Signal,
-    /// A reload that was asked for while another was under way.
-    Earlier,
-    /// A program at the admin socket.
-    Admin { id: u64, uid: Option<u32> },
-}
-
-impl core::fmt::Display for Asker {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Asker::Watch => f.write_str("watch"),
-            Asker::Signal => f.write_str("SIGHUP"),
-            Asker::Earlier => f.write_str("earlier"),
-            Asker::Admin { uid: Some(uid), .. } => write!(f, "admin:uid={uid}"),
-            Asker::Admin { uid: None, .. } => f.write_str("admin"),
-        }
-    }
-}
-
-/// A generation that the gateway has not answered for yet.
-struct Candidate {
-    number: u64,
-    digest: String,
-    blob: Vec<u8>,
-    watched: Vec<PathBuf>,
-    asker: Asker,
-}
-
 pub(crate) struct Supervisor {
-    config_path: PathBuf,
-    restart: Restart,
+    pub(super) config_path: PathBuf,
+    pub(super) restart: Restart,
     /// Postcard of the active generation's hot part, for a gateway that starts again.
-    blob: Vec<u8>,
+    pub(super) blob: Vec<u8>,
     /// One row a worker, one column a listener.
     sockets: Vec<Vec<TcpListener>>,
     probes: TcpListener,
     admin_socket: UnixListener,
     auditor: Child,
-    gateway: Child,
-    admin: Child,
-    candidate: Option<Candidate>,
+    pub(super) gateway: Child,
+    pub(super) admin: Child,
+    pub(super) candidate: Option<Candidate>,
     /// Whether a reload was asked for while a candidate was out: then it is made afterwards.
-    is_stale: bool,
-    last_number: u64,
-    watch: Watch,
-    known: Known,
+    pub(super) is_stale: bool,
+    pub(super) last_number: u64,
+    pub(super) watch: Watch,
+    pub(super) known: Known,
     was_ready: bool,
     signals: Vec<(i32, UnixStream)>,
     is_stopping: bool,
@@ -296,98 +263,6 @@ impl Supervisor {
         self.publish();
     }
 
-    fn activated(&mut self, number: u64) {
-        if let Some(candidate) = self.candidate.take_if(|c| c.number == number) {
-            self.blob = candidate.blob;
-            self.known.digest = candidate.digest;
-            self.watch = Watch::new(candidate.watched);
-            self.last_number = number;
-            self.known.last_refusal = None;
-            self.answer(&candidate.asker, Ok(number));
-        }
-        self.known.generation = number;
-        tracing::info!(generation = number, digest = self.known.digest, "generation active");
-        self.reload_if_stale();
-    }
-
-    fn refused(&mut self, number: u64, why: String) {
-        tracing::error!(generation = number, why, "generation refused");
-        if let Some(candidate) = self.candidate.take_if(|c| c.number == number) {
-            self.answer(&candidate.asker, Err(why.clone()));
-        }
-        self.known.last_refusal = Some(why);
-        self.reload_if_stale();
-    }
-
-    fn reload_if_stale(&mut self) {
-        if std::mem::take(&mut self.is_stale) {
-            self.reload(Asker::Earlier);
-        }
-    }
-
-    /// Reads the configuration again and offers it to the gateway: all of it, or nothing.
-    fn reload(&mut self, asker: Asker) {
-        if self.candidate.is_some() {
-            self.is_stale = true;
-            self.answer(&asker, Err("another reload is under way; this one follows it".to_owned()));
-            return;
-        }
-        match self.candidate_from_disk() {
-            Err((code, why)) => {
-                tracing::error!(%why, "reload refused");
-                let (number, code) = (self.last_number + 1, code.to_owned());
-                let record = ToGateway::Unreadable { number, code, asker: asker.to_string() };
-                self.gateway.send(&record, &[]);
-                self.answer(&asker, Err(why.clone()));
-                self.known.last_refusal = Some(why);
-            }
-            Ok(None) => {
-                // What was refused is no longer on the disk.
-                self.known.last_refusal = None;
-                self.answer(&asker, Ok(self.known.generation));
-            }
-            Ok(Some(mut candidate)) => {
-                candidate.asker = asker;
-                let (number, digest) = (candidate.number, candidate.digest.clone());
-                let asker = candidate.asker.to_string();
-                let message = ToGateway::Generation { number, digest, asker };
-                match self.gateway.send_blob(&message, &candidate.blob) {
-                    Ok(()) => self.candidate = Some(candidate),
-                    Err(error) => self.answer(&candidate.asker, Err(format!("{error:#}"))),
-                }
-            }
-        }
-        self.publish();
-    }
-
-    /// `None` if nothing has changed; code and text if it cannot be taken.
-    fn candidate_from_disk(&mut self) -> Result<Option<Candidate>, (&'static str, String)> {
-        let unreadable = |problems: Problems| {
-            let first = problems.list.first().map_or(&SYNTAX, |problem| problem.code);
-            (first.id, problems.to_string())
-        };
-        let Loaded { config, watched, warnings } =
-            moat_config::load(&self.config_path).map_err(unreadable)?;
-        if config.digest == self.known.digest {
-            return Ok(None);
-        }
-        if config.restart != self.restart {
-            let why = format!("{} {}", NEEDS_RESTART.id, NEEDS_RESTART.en.title);
-            return Err((NEEDS_RESTART.id, why));
-        }
-        warn_of(&warnings);
-        let blob = postcard::to_stdvec(&config.hot).map_err(|e| (SYNTAX.id, e.to_string()))?;
-        let number = self.last_number + 1;
-        let digest = config.digest;
-        Ok(Some(Candidate { number, digest, blob, watched, asker: Asker::Watch }))
-    }
-
-    fn answer(&self, asker: &Asker, result: Result<u64, String>) {
-        if let Asker::Admin { id, .. } = asker {
-            self.admin.send(&ToAdmin::Reloaded { id: *id, result }, &[]);
-        }
-    }
-
     /// Starts again what has ended, and joins it with the others.
     fn restart_ended(&mut self) -> Result<()> {
         if self.auditor.reap() {
@@ -401,8 +276,8 @@ impl Supervisor {
             }
             if let Some(candidate) = self.candidate.take() {
                 let why = "the gateway ended while taking it".to_owned();
-                self.answer(&candidate.asker, Err(why.clone()));
-                self.known.last_refusal = Some(why);
+                self.known.last_refusal = Some(why.clone());
+                self.answer(&candidate.asker, Err(why));
             }
             self.is_stale = false;
             self.publish();
@@ -445,7 +320,7 @@ impl Supervisor {
     }
 
     /// Tells the admin role how things stand, and the world when everything is ready.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let children = [&self.auditor, &self.gateway, &self.admin];
         let state = self.known.state(children.into_iter());
         let is_ready = state.is_ready();
@@ -475,14 +350,6 @@ impl Supervisor {
         self.admin.wait(Instant::now() + Duration::from_secs(1));
         let _ = std::fs::remove_file(&self.restart.admin.socket);
         tracing::info!("moat has ended");
-    }
-}
-
-/// What is good enough to go on, and should not stay so.
-fn warn_of(warnings: &[Problem]) {
-    for warning in warnings {
-        let (code, place) = (warning.code.id, warning.place());
-        tracing::warn!(code, place, "{}", warning.message);
     }
 }
 

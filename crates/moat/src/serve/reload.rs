@@ -1,0 +1,148 @@
+//! Reloads: reading the configuration again, offering it to the gateway, and what came of it.
+
+use std::path::PathBuf;
+
+use moat_admin::messages::ToAdmin;
+use moat_config::{Loaded, Problem, Problems};
+use moat_gateway::messages::ToGateway;
+use moat_model::code::config::{NEEDS_RESTART, SYNTAX};
+
+use super::supervisor::Supervisor;
+use super::watch::Watch;
+
+/// Who asked for a reload.
+pub(super) enum Asker {
+    /// A file has changed.
+    Watch,
+    /// SIGHUP.
+    Signal,
+    /// A reload that was asked for while another was under way.
+    Earlier,
+    /// A program at the admin socket.
+    Admin { id: u64, uid: Option<u32> },
+}
+
+impl core::fmt::Display for Asker {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Asker::Watch => f.write_str("watch"),
+            Asker::Signal => f.write_str("SIGHUP"),
+            Asker::Earlier => f.write_str("earlier"),
+            Asker::Admin { uid: Some(uid), .. } => write!(f, "admin:uid={uid}"),
+            Asker::Admin { uid: None, .. } => f.write_str("admin"),
+        }
+    }
+}
+
+/// A generation that the gateway has not answered for yet.
+pub(super) struct Candidate {
+    pub(super) number: u64,
+    pub(super) digest: String,
+    pub(super) blob: Vec<u8>,
+    pub(super) watched: Vec<PathBuf>,
+    pub(super) asker: Asker,
+}
+
+impl Supervisor {
+    pub(super) fn activated(&mut self, number: u64) {
+        self.known.generation = number;
+        if let Some(candidate) = self.candidate.take_if(|c| c.number == number) {
+            self.blob = candidate.blob;
+            self.known.digest = candidate.digest;
+            self.watch = Watch::new(candidate.watched);
+            self.last_number = number;
+            self.known.last_refusal = None;
+            self.answer(&candidate.asker, Ok(number));
+        }
+        tracing::info!(generation = number, digest = self.known.digest, "generation active");
+        self.reload_if_stale();
+    }
+
+    pub(super) fn refused(&mut self, number: u64, why: String) {
+        tracing::error!(generation = number, why, "generation refused");
+        self.known.last_refusal = Some(why.clone());
+        if let Some(candidate) = self.candidate.take_if(|c| c.number == number) {
+            self.answer(&candidate.asker, Err(why));
+        }
+        self.reload_if_stale();
+    }
+
+    fn reload_if_stale(&mut self) {
+        if std::mem::take(&mut self.is_stale) {
+            self.reload(Asker::Earlier);
+        }
+    }
+
+    /// Reads the configuration again and offers it to the gateway: all of it, or nothing.
+    pub(super) fn reload(&mut self, asker: Asker) {
+        if self.candidate.is_some() {
+            self.is_stale = true;
+            self.answer(&asker, Err("another reload is under way; this one follows it".to_owned()));
+            return;
+        }
+        match self.candidate_from_disk() {
+            Err((code, why)) => {
+                tracing::error!(%why, "reload refused");
+                let (number, code) = (self.last_number + 1, code.to_owned());
+                let record = ToGateway::Unreadable { number, code, asker: asker.to_string() };
+                self.gateway.send(&record, &[]);
+                self.known.last_refusal = Some(why.clone());
+                self.answer(&asker, Err(why));
+            }
+            Ok(None) => {
+                // What was refused is no longer on the disk.
+                self.known.last_refusal = None;
+                self.answer(&asker, Ok(self.known.generation));
+            }
+            Ok(Some(mut candidate)) => {
+                candidate.asker = asker;
+                let (number, digest) = (candidate.number, candidate.digest.clone());
+                let asker = candidate.asker.to_string();
+                let message = ToGateway::Generation { number, digest, asker };
+                match self.gateway.send_blob(&message, &candidate.blob) {
+                    Ok(()) => self.candidate = Some(candidate),
+                    Err(error) => self.answer(&candidate.asker, Err(format!("{error:#}"))),
+                }
+            }
+        }
+        self.publish();
+    }
+
+    /// `None` if nothing has changed; code and text if it cannot be taken.
+    fn candidate_from_disk(&mut self) -> Result<Option<Candidate>, (&'static str, String)> {
+        let unreadable = |problems: Problems| {
+            let first = problems.list.first().map_or(&SYNTAX, |problem| problem.code);
+            (first.id, problems.to_string())
+        };
+        let Loaded { config, watched, warnings } =
+            moat_config::load(&self.config_path).map_err(unreadable)?;
+        if config.digest == self.known.digest {
+            return Ok(None);
+        }
+        if config.restart != self.restart {
+            let why = format!("{} {}", NEEDS_RESTART.id, NEEDS_RESTART.en.title);
+            return Err((NEEDS_RESTART.id, why));
+        }
+        warn_of(&warnings);
+        let blob = postcard::to_stdvec(&config.hot).map_err(|e| (SYNTAX.id, e.to_string()))?;
+        let number = self.last_number + 1;
+        let digest = config.digest;
+        Ok(Some(Candidate { number, digest, blob, watched, asker: Asker::Watch }))
+    }
+
+    /// Tells who asked. Status comes first: whoever has the answer finds it there.
+    pub(super) fn answer(&mut self, asker: &Asker, result: Result<u64, String>) {
+        if let Asker::Admin { id, .. } = asker {
+            self.publish();
+            self.admin.send(&ToAdmin::Reloaded { id: *id, result }, &[]);
+        }
+    }
+}
+
+/// What is good enough to go on, and should not stay so.
+pub(super) fn warn_of(warnings: &[Problem]) {
+    for warning in warnings {
+        let (code, place) = (warning.code.id, warning.place());
+        tracing::warn!(code, place, "{}", warning.message);
+    }
+}
