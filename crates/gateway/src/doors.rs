@@ -333,10 +333,15 @@ pub(crate) async fn sum_up(worker: Rc<Worker>) {
 /// See [`Doors::sum_up`]. What cannot be recorded is kept for the next time.
 pub(crate) async fn sum_up_now(worker: &Rc<Worker>, is_end: bool) {
     let _work = worker.work();
-    for tally in worker.doors.sum_up(Instant::now(), is_end) {
+    let mut tallies = worker.doors.sum_up(Instant::now(), is_end).into_iter();
+    while let Some(tally) = tallies.next() {
         if let Err(unrecorded) = record::summary(worker, &tally).await {
             tracing::error!(count = tally.count, %unrecorded, "a summary was not recorded");
-            worker.doors.put_back(tally, Instant::now());
+            // The others would only wait as long, one after the other.
+            for kept in std::iter::once(tally).chain(tallies) {
+                worker.doors.put_back(kept, Instant::now());
+            }
+            return;
         }
     }
 }

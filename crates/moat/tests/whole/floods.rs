@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use moat_audit::record::{Body, Kind};
 use moat_model::Stage;
+use rustix::process::{Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -153,4 +154,23 @@ async fn whom_a_full_listener_turns_away_is_recorded() {
     drop(open);
     gateway.stop();
     assert_eq!(accounted(&gateway).get("MOAT-H022"), Some(&(5, 0)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_recorded_for_a_while_is_summed_up_later() {
+    let (_pki, _service, mut gateway) = bank(Options::default()).await;
+    let auditor = gateway.role("auditor").unwrap();
+    kill_process(auditor, Signal::STOP).unwrap();
+    for _ in 0..60 {
+        drop(TcpStream::connect(gateway.address).await.unwrap());
+    }
+    // Those that had a record coming have waited for it in vain.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    kill_process(auditor, Signal::CONT).unwrap();
+    gateway.wait_ready().await;
+    gateway.stop();
+    let (own, summed) = accounted(&gateway).get("MOAT-T008").copied().unwrap();
+    // What was late stands there twice, never not at all.
+    assert!(own + summed >= 60 && summed >= 38, "{own} and {summed}");
+    gateway.assert_whole();
 }
