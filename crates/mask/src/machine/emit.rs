@@ -126,13 +126,17 @@ impl Machine {
         let width = self.plan.width();
         let start = self.levels.len() * width;
         let set = self.sets.get(start..start + width).unwrap_or(&[]);
-        for id in self.plan.capture_ids(set) {
-            if self.captures.len() >= CAPTURES_MAX {
-                return Err(MaskError::TooManyFields { offset: self.offset(cur) });
-            }
+        let ids = self.plan.capture_ids(set);
+        if self.captures.len() + ids.len() > CAPTURES_MAX {
+            return Err(MaskError::TooManyFields { offset: self.offset(cur) });
+        }
+        // Nearly always there is one id: it takes what was read, only further ones need copies.
+        let Some((last, others)) = ids.split_last() else { return Ok(()) };
+        for &id in others {
             let (pointer, value, raw) = (self.path.clone(), value.clone(), raw.clone());
             self.captures.push(Capture { id, pointer, class, value, raw });
         }
+        self.captures.push(Capture { id: *last, pointer: self.path.clone(), class, value, raw });
         Ok(())
     }
 }
