@@ -38,7 +38,8 @@ pub(crate) fn accept(
         turn_away(&HANDSHAKES_OF_SOURCE);
         return None;
     };
-    // Small answers must not wait for the next one.
-    stream.set_nodelay(true).ok()?;
+    // Small answers must not wait for the next one. Where this fails the connection is gone, which
+    // the handshake finds out and records.
+    let _ = stream.set_nodelay(true);
     Some(Accepted { stream, remote, listener, counted, unfinished })
 }

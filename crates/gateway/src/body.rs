@@ -224,6 +224,10 @@ impl Download {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if self.on_end.is_none() {
+            // It has ended and is recorded so: nothing that comes later may change that.
+            return Poll::Ready(None);
+        }
         let now = Instant::now();
         self.sink.comes(now, std::mem::take(&mut self.offered));
         if self.sink.is_slow(now) {

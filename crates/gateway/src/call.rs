@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use http::{Method, Request};
 use moat_audit::recorder::Receipt;
+use moat_model::Code;
 
+use crate::body::Upload;
 use crate::generation::RouteRules;
 use crate::headers;
 use crate::session::Session;
@@ -46,6 +48,7 @@ pub(crate) struct Call {
     pub(crate) digest_in: Cell<Option<[u8; 32]>>,
     matched: RefCell<Option<Matched>>,
     intent: RefCell<Option<Intent>>,
+    upload: RefCell<Option<Rc<Upload>>>,
 }
 
 #[derive(Clone)]
@@ -92,6 +95,7 @@ impl Call {
             digest_in: Cell::new(None),
             matched: RefCell::new(None),
             intent: RefCell::new(None),
+            upload: RefCell::new(None),
         })
     }
 
@@ -114,9 +118,24 @@ impl Call {
         *self.intent.borrow_mut() = Some(intent);
     }
 
-    /// The intent that still needs its outcome; asking takes it.
-    pub(crate) fn take_intent(&self) -> Option<Intent> {
-        self.intent.borrow_mut().take()
+    /// The intent that still needs its outcome.
+    pub(crate) fn intent(&self) -> Option<Intent> {
+        self.intent.borrow().clone()
+    }
+
+    /// Notes that the intent has its outcome. Only once that is durable: whatever happens before,
+    /// the next record must still name the intent.
+    pub(crate) fn close_intent(&self) {
+        *self.intent.borrow_mut() = None;
+    }
+
+    /// Why the caller's streamed body was cut, if it was.
+    pub(crate) fn upload_cut(&self) -> Option<&'static Code> {
+        self.upload.borrow().as_ref().and_then(|upload| upload.cut.get())
+    }
+
+    pub(crate) fn set_upload(&self, upload: &Rc<Upload>) {
+        *self.upload.borrow_mut() = Some(Rc::clone(upload));
     }
 
     /// Until when the call may take.

@@ -9,39 +9,45 @@ use std::task::{Context, Poll};
 use http::Response;
 use moat_model::code::system::INTERNAL;
 use moat_model::{Refusal, Stage};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::body::ReplyBody;
 use crate::call::Call;
 use crate::pipeline;
+use crate::worker::Work;
 
-type Work = Pin<Box<dyn Future<Output = Response<ReplyBody>>>>;
+type Held = (Option<OwnedSemaphorePermit>, Work);
+type Running = Pin<Box<dyn Future<Output = Response<ReplyBody>>>>;
 
 /// A call under way, run by its connection while that lives. When the connection drops it
 /// unfinished, it goes on as a task of its own.
 pub(crate) struct Finishing {
     call: Rc<Call>,
+    /// Its place in the session, and what makes a drain wait for it.
+    held: Option<Held>,
     /// Nothing once it has ended.
-    work: Option<Work>,
+    running: Option<Running>,
     has_panicked: bool,
 }
 
 impl Finishing {
     pub(crate) fn new(
         call: Rc<Call>,
-        work: impl Future<Output = Response<ReplyBody>> + 'static,
+        held: Held,
+        running: impl Future<Output = Response<ReplyBody>> + 'static,
     ) -> Finishing {
-        Finishing { call, work: Some(Box::pin(work)), has_panicked: false }
+        Finishing { call, held: Some(held), running: Some(Box::pin(running)), has_panicked: false }
     }
 
     /// A call that panicked is refused like any other, with a record. One whose refusal panics too
     /// never ends: nothing may be answered, and the connection's time limit closes it.
     fn panicked(&mut self) {
-        self.work = None;
+        self.running = None;
         if !self.has_panicked {
             self.has_panicked = true;
             let call = Rc::clone(&self.call);
             tracing::error!(trace = call.trace.hex(), "a call panicked");
-            self.work = Some(Box::pin(async move {
+            self.running = Some(Box::pin(async move {
                 pipeline::refuse(&call, Refusal::new(Stage::Reply, &INTERNAL)).await
             }));
         }
@@ -53,11 +59,12 @@ impl Future for Finishing {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let Some(work) = &mut self.work else { return Poll::Pending };
-            match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+            let Some(running) = &mut self.running else { return Poll::Pending };
+            match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(response)) => {
-                    self.work = None;
+                    self.running = None;
+                    self.held = None;
                     return Poll::Ready(response);
                 }
                 Err(_panic) => self.panicked(),
@@ -68,12 +75,13 @@ impl Future for Finishing {
 
 impl Drop for Finishing {
     fn drop(&mut self) {
-        let Some(work) = self.work.take() else { return };
+        let Some(running) = self.running.take() else { return };
         self.call.is_gone.set(true);
         // Once the worker has ended there is nothing left to run a task; its drain has waited.
         if !self.call.session.worker.has_ended() {
-            let (call, has_panicked) = (Rc::clone(&self.call), self.has_panicked);
-            let rest = Finishing { call, work: Some(work), has_panicked };
+            let (call, held) = (Rc::clone(&self.call), self.held.take());
+            let has_panicked = self.has_panicked;
+            let rest = Finishing { call, held, running: Some(running), has_panicked };
             drop(tokio::task::spawn_local(async move { drop(rest.await) }));
         }
     }

@@ -43,6 +43,9 @@ pub(crate) struct Answer {
 /// A refusal at [`Stage::Forward`]. `call.sent` says whether the service may have seen something.
 pub(crate) async fn forward(call: &Call, intended: Intended) -> Result<Answer, Refusal> {
     let Outbound { rules, pool, request, upload, .. } = intended.into_outbound();
+    if let Some(upload) = &upload {
+        call.set_upload(upload);
+    }
     let sent_at = Instant::now();
     let sending = send(call, &pool, request);
     let answered = match &upload {

@@ -135,18 +135,13 @@ async fn request_of(
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
     let open = session.activity.open();
-    let index = session.next_index();
     let place = session.place().await;
+    let index = session.next_index();
     session.worker.counters.calls.add();
     let call = Call::new(&session, &request);
     let work = session.worker.work();
     let begun = exchange(Rc::clone(&call), index, request);
-    let finishing = Finishing::new(call, async move {
-        let response = begun.await;
-        drop((place, work));
-        response
-    });
-    Ok(finishing.await.map(|body| body.holding(open)))
+    Ok(Finishing::new(call, (place, work), begun).await.map(|body| body.holding(open)))
 }
 
 /// One request, from its head to its answer.

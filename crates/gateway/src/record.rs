@@ -10,6 +10,7 @@ use moat_config::Op as RouteOp;
 use moat_mask::Captures;
 use moat_model::code::audit::AUDITOR_AWAY;
 use moat_model::code::http::PROTOCOL;
+use moat_model::code::upstream::STREAM_CUT;
 use moat_model::{Code, Refusal, Stage};
 
 use crate::body::{Ending, sha256};
@@ -82,7 +83,7 @@ pub(crate) async fn intent(
 /// A refusal at [`Stage::Record`]: the answer is withheld.
 pub(crate) async fn outcome(call: &Call, inbound: Inbound) -> Result<Answerable, Refusal> {
     let rules = &inbound.rules;
-    let intent = call.take_intent();
+    let intent = call.intent();
     let kind = if intent.is_some() { Kind::Outcome } else { Kind::Read };
     let mut body = body_of(call, kind);
     let (bytes, captures) = match &inbound.body {
@@ -108,29 +109,14 @@ pub(crate) async fn outcome(call: &Call, inbound: Inbound) -> Result<Answerable,
             }
         }
     });
-    if let Err(refusal) = described {
-        // The intent still needs its outcome, whatever happens to this answer.
-        if let Some(intent) = intent {
-            call.set_intent(intent);
-        }
-        return Err(refusal);
-    }
+    described?;
     body.intent_seq = intent.as_ref().map(|intent| intent.receipt.seq());
-    match commit(call, body).await {
-        Ok(receipt) => {
-            if let (Some(intent), InboundBody::Stream(..)) = (intent, &inbound.body) {
-                // The closing record still has to say how it ended.
-                call.set_intent(intent);
-            }
-            Ok(Answerable { inbound, receipt })
-        }
-        Err(refusal) => {
-            if let Some(intent) = intent {
-                call.set_intent(intent);
-            }
-            Err(refusal)
-        }
+    let receipt = commit(call, body).await?;
+    // The closing record of a stream still has to say how it ended.
+    if let InboundBody::Held { .. } = &inbound.body {
+        call.close_intent();
     }
+    Ok(Answerable { inbound, receipt })
 }
 
 /// Makes the record of a refusal durable. After an intent it is that intent's outcome: FAILED if
@@ -139,7 +125,7 @@ pub(crate) async fn outcome(call: &Call, inbound: Inbound) -> Result<Answerable,
 /// # Errors
 /// A refusal at [`Stage::Record`]: not even the refusal could be recorded.
 pub(crate) async fn refusal(call: &Call, refusal: &Refusal) -> Result<Receipt, Refusal> {
-    let intent = call.take_intent();
+    let intent = call.intent();
     let mut body = body_of(call, if intent.is_some() { Kind::Outcome } else { Kind::Refusal });
     body.stage = Some(refusal.stage);
     refusal.code.id.clone_into(&mut body.code);
@@ -155,20 +141,27 @@ pub(crate) async fn refusal(call: &Call, refusal: &Refusal) -> Result<Receipt, R
         body.intent_seq = Some(intent.receipt.seq());
         body.fields.clone_from(&intent.fields);
     }
-    commit(call, body).await
+    let receipt = commit(call, body).await?;
+    call.close_intent();
+    Ok(receipt)
 }
 
 /// Records how a streamed answer ended. Runs after the answer, so a failure can only be reported.
 ///
 /// `status` is the HTTP status of the answer's head.
 pub(crate) async fn closing(call: Rc<Call>, head: Receipt, status: u16, ending: Ending) {
-    let intent = call.take_intent();
+    let intent = call.intent();
     let mut body = body_of(&call, if intent.is_some() { Kind::Outcome } else { Kind::Read });
     body.parent_seq = Some(head.seq());
     body.http_status = Some(status);
     body.bytes_out = ending.bytes;
     body.body_digest_out = Some(ending.sha256);
-    body.outcome = Some(match (ending.cut, &intent) {
+    // The service that broke off may have been made to: by a caller that was cut.
+    let cut = match ending.cut {
+        Some(code) if *code == STREAM_CUT => Some(call.upload_cut().unwrap_or(code)),
+        cut => cut,
+    };
+    body.outcome = Some(match (cut, &intent) {
         (Some(_), Some(_)) => Outcome::Unknown,
         (Some(_), None) => Outcome::Aborted,
         // A gRPC answer without a status says nothing of what became of the call.
@@ -176,15 +169,18 @@ pub(crate) async fn closing(call: Rc<Call>, head: Receipt, status: u16, ending: 
         (None, Some(_)) => outcome_of(status, ending.grpc_status.filter(|_| call.is_grpc)),
         (None, None) => Outcome::Closed,
     });
-    if let Some(code) = ending.cut {
+    if let Some(code) = cut {
         code.id.clone_into(&mut body.code);
         body.stage = Some(Stage::Reply);
     }
     if let Some(intent) = intent {
         body.intent_seq = Some(intent.receipt.seq());
     }
-    if let Err(refusal) = commit(&call, body).await {
-        tracing::error!(trace = call.trace.hex(), %refusal, "a closing record was not made");
+    match commit(&call, body).await {
+        Ok(_) => call.close_intent(),
+        Err(refusal) => {
+            tracing::error!(trace = call.trace.hex(), %refusal, "a closing record was not made");
+        }
     }
 }
 

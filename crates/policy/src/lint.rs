@@ -30,7 +30,8 @@ enum Token<'a> {
     Mark(char),
 }
 
-/// Refuses a module that calls a forbidden function, uses `walk` with one argument (the engine
+/// Refuses a module that calls a forbidden function, spells a function's name with brackets (the
+/// engine takes `time["now_ns"]()` for the call that it is), uses `walk` with one argument (the engine
 /// silently yields nothing for it), or has a line longer than the engine reads.
 pub(crate) fn check_calls(path: &str, text: &str) -> Result<(), Problem> {
     let problem = |code, line: usize, detail: String| {
@@ -42,17 +43,23 @@ pub(crate) fn check_calls(path: &str, text: &str) -> Result<(), Problem> {
         }
     }
     let tokens = tokens(text);
+    let mut line = 1;
     for (at, token) in tokens.iter().enumerate() {
-        let Token::Word(name, line) = token else { continue };
+        if *token == Token::Mark(']') && tokens.get(at + 1) == Some(&Token::Mark('(')) {
+            let detail = "write the function's name with dots, not with brackets";
+            return problem(&FORBIDDEN_BUILTIN, line, detail.to_owned());
+        }
+        let Token::Word(name, at_line) = token else { continue };
+        line = *at_line;
         if tokens.get(at + 1) != Some(&Token::Mark('(')) {
             continue;
         }
         if let Some((_, why)) = FORBIDDEN.iter().find(|(forbidden, _)| forbidden == name) {
-            return problem(&FORBIDDEN_BUILTIN, *line, format!("`{name}`: {why}"));
+            return problem(&FORBIDDEN_BUILTIN, line, format!("`{name}`: {why}"));
         }
         if *name == "walk" && arguments(tokens.get(at + 2..).unwrap_or(&[])) == 1 {
             let detail = "write `walk(x, [path, value])`: the other form finds nothing";
-            return problem(&FORBIDDEN_BUILTIN, *line, detail.to_owned());
+            return problem(&FORBIDDEN_BUILTIN, line, detail.to_owned());
         }
     }
     Ok(())

@@ -9,12 +9,23 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::{BodyValue, Bundle, Question};
 
-/// Most decisions remembered by one engine; the next one begins anew.
-const DECISIONS_MAX: usize = 4096;
+/// Most bytes of keys and reasons remembered by one engine; beyond them it begins anew.
+const REMEMBERED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What one remembered decision takes beside its key and reasons, in bytes.
+const ENTRY_BYTES: usize = 128;
 /// Longest key, in bytes; a longer one is not remembered.
 const KEY_BYTES_MAX: usize = 2048;
 /// Longest list of reason ids, in bytes.
 const REASONS_BYTES_MAX: usize = 1024;
+
+/// Fields of `input.peer` and of `input.request`. One that is not here may be made of any other.
+const PEER: [&str; 9] =
+    ["role", "spiffe", "subject", "issuer", "serial", "expires_ms", "suite", "group", "national"];
+const REQUEST: [&str; 5] = ["method", "path", "params", "headers", "body_digest"];
+/// Words of functions whose answers differ from call to call. The lint refuses their calls; a
+/// decision that so much as names one is never remembered.
+const UNREPEATABLE: [&str; 6] =
+    ["http.send", "lookup_ip_addr", "intn", "now_ns", "rfc4122", "opa.runtime"];
 
 /// The parts of a [`Question`] that a bundle's rules mention.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,13 +43,17 @@ impl Reads {
     fn of(bundle: &Bundle) -> Option<Reads> {
         let mut reads = Reads::default();
         for (_, text) in &bundle.modules {
+            if UNREPEATABLE.iter().any(|word| text.contains(word)) {
+                return None;
+            }
             for path in input_paths(text) {
                 let mut steps = path.split('.').filter(|step| !step.is_empty());
                 let top = steps.next()?;
                 let field = steps.next().unwrap_or(top);
+                let known = |fields: &[&str]| if fields.contains(&field) { field } else { top };
                 match top {
-                    "peer" => reads.peer.insert(field.to_owned()),
-                    "request" => reads.request.insert(field.to_owned()),
+                    "peer" => reads.peer.insert(known(&PEER).to_owned()),
+                    "request" => reads.request.insert(known(&REQUEST).to_owned()),
                     _ => false,
                 };
                 reads.top.insert(top.to_owned());
@@ -84,11 +99,12 @@ pub(crate) struct Memo {
     reads: Option<Reads>,
     key: Vec<u8>,
     allowed: HashMap<Box<[u8]>, Vec<String>>,
+    bytes: usize,
 }
 
 impl Memo {
     pub(crate) fn new(bundle: &Bundle) -> Memo {
-        Memo { reads: Reads::of(bundle), key: Vec::new(), allowed: HashMap::new() }
+        Memo { reads: Reads::of(bundle), key: Vec::new(), allowed: HashMap::new(), bytes: 0 }
     }
 
     /// The reasons with which an equal question was allowed before.
@@ -97,19 +113,27 @@ impl Memo {
         self.key.clear();
         text(&mut self.key, package);
         write(&mut self.key, reads, question);
+        if self.key.len() > KEY_BYTES_MAX {
+            // Too long to be remembered, and its room is not kept either.
+            self.key = Vec::new();
+            return None;
+        }
         self.allowed.get(self.key.as_slice()).cloned()
     }
 
     /// Remembers that the question last asked for was allowed.
     pub(crate) fn remember(&mut self, reasons: &[String]) {
         let reasons_bytes: usize = reasons.iter().map(String::len).sum();
-        let fits = self.key.len() <= KEY_BYTES_MAX && reasons_bytes <= REASONS_BYTES_MAX;
-        if self.reads.is_none() || !fits {
+        // An empty key is none: a key begins with the package.
+        if self.key.is_empty() || reasons_bytes > REASONS_BYTES_MAX {
             return;
         }
-        if self.allowed.len() >= DECISIONS_MAX {
-            self.allowed.clear();
+        let entry = self.key.len() + reasons_bytes + ENTRY_BYTES;
+        if self.bytes + entry > REMEMBERED_BYTES_MAX {
+            self.allowed = HashMap::new();
+            self.bytes = 0;
         }
+        self.bytes += entry;
         self.allowed.insert(self.key.as_slice().into(), reasons.to_vec());
     }
 }

@@ -20,6 +20,8 @@ fn what_a_bundle_reads_is_found_in_its_text() {
     assert!(found.peer("subject") && found.peer("serial"));
     let found = reads(&format!("{HEAD}import input.body as body\nallow if body.x")).unwrap();
     assert!(found.top("body"));
+    let found = reads(&format!("{HEAD}allow if input.peer.other == \"b\"")).unwrap();
+    assert!(found.peer("subject") && found.peer("serial"));
     // A comment reads nothing; what looks like one may be the end of a raw string.
     assert!(reads(&format!("{HEAD}# the input as it came\nallow if input.a")).is_some());
     assert!(reads(&format!("{HEAD}allow if {{ x := `\n#` ; input == x }}")).is_none());
@@ -32,6 +34,8 @@ fn nothing_is_remembered_where_a_call_may_differ_in_something_unseen() {
         "allow if input[\"route\"] == \"a\"",
         "allow if { some key; input[key] == 1 }",
         "allow if input.now_ms > 1",
+        "allow if input.request.anything != \"\"",
+        "# as time.now_ns was\nallow if input.route",
         "allow if input.request.body_digest != \"\"",
         "allow if { r := input.request; r.body_digest != \"\" }",
         "allow if { walk(input, [p, v]) }",
@@ -96,9 +100,16 @@ fn only_allows_are_remembered_and_within_the_bound() {
         }
         assert_eq!(engine.memo.allowed.len(), 1);
     }
-    for amount in 0..i64::try_from(DECISIONS_MAX).unwrap() + 10 {
+    let mut most = 0;
+    for amount in 0..40_000 {
         let body = [("/amount".to_owned(), BodyValue::Integer(-amount))];
         engine.decide("authz", &question(&body, &[])).unwrap();
-        assert!(engine.memo.allowed.len() <= DECISIONS_MAX);
+        assert!(engine.memo.bytes <= REMEMBERED_BYTES_MAX);
+        most = most.max(engine.memo.allowed.len());
     }
+    assert!(most > 10_000 && engine.memo.allowed.len() < most, "{most}");
+    let long = [("/amount".to_owned(), BodyValue::Text("9".repeat(KEY_BYTES_MAX)))];
+    let known = engine.memo.allowed.len();
+    assert!(engine.decide("authz", &question(&long, &[])).is_err());
+    assert_eq!((engine.memo.allowed.len(), engine.memo.key.capacity()), (known, 0));
 }

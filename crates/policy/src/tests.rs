@@ -117,6 +117,8 @@ fn what_a_policy_must_not_do_is_refused_at_load() {
     for (path, text, code) in [
         ("a.rego", "package a\nallow if { http.send({}).x }", &codes::FORBIDDEN_BUILTIN),
         ("a.rego", "package a\nallow if { time.now_ns() > 1 }", &codes::FORBIDDEN_BUILTIN),
+        ("a.rego", "package a\nallow if { time[\"now_ns\"]() > 1 }", &codes::FORBIDDEN_BUILTIN),
+        ("a.rego", "package a\nx := rand[\"int\\u006e\"] (\"k\", 9)", &codes::FORBIDDEN_BUILTIN),
         ("a.rego", "package a\nx := strings.count(\"a\", \"\")", &codes::FORBIDDEN_BUILTIN),
         ("a.rego", "package a\nallow if { [p, v] := walk(input) }", &codes::FORBIDDEN_BUILTIN),
         ("a.rego", "package a\nallow if {", &codes::BAD_MODULE),
