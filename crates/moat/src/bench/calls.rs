@@ -15,7 +15,7 @@ use moat_auditor::bench::{Goal, Row};
 
 use super::load::{CONNECTIONS, Load, Seen};
 use super::process::{Interrupt, Process};
-use super::site::Site;
+use super::site::{Decides, Site};
 use super::tools::Tools;
 use super::{cpu, machine, median, probe};
 
@@ -44,9 +44,12 @@ pub(crate) fn gateway(
     interrupt: &Interrupt,
 ) -> Result<Vec<Row>> {
     let what = format!("{CONNECTIONS} kept HTTP/1.1 connections, {requests} calls a round");
-    let run = measure(dir, &what, Plan { requests, rounds, is_fresh: false }, interrupt)?;
+    let plan = Plan { requests, rounds, is_fresh: false, decides: Decides::AsEver };
+    let run = measure(dir, &what, plan, interrupt)?;
     let mut rows = run.shared("call", "calls/s", GATEWAY_RATIO_MAX)?;
     rows.extend(run.memory()?);
+    let anew = measure(dir, &what, Plan { decides: Decides::Anew, ..plan }, interrupt)?;
+    rows.insert(1, anew.cpu("CPU a call, each decision made anew")?);
     Ok(rows)
 }
 
@@ -60,7 +63,12 @@ pub(crate) fn handshake(
         "a new connection for every call, {CONNECTIONS} at once, {requests} a round; \
          no session is resumed"
     );
-    let run = measure(dir, &what, Plan { requests, rounds, is_fresh: true }, interrupt)?;
+    let run = measure(
+        dir,
+        &what,
+        Plan { requests, rounds, is_fresh: true, decides: Decides::AsEver },
+        interrupt,
+    )?;
     run.shared("connection", "conn/s", HANDSHAKE_RATIO_MAX)
 }
 
@@ -70,6 +78,7 @@ struct Plan {
     requests: u64,
     rounds: u32,
     is_fresh: bool,
+    decides: Decides,
 }
 
 /// One round of one side.
@@ -103,7 +112,7 @@ struct Run {
 
 fn measure(dir: &Path, what: &str, plan: Plan, interrupt: &Interrupt) -> Result<Run> {
     let tools = Tools::find()?;
-    let site = Site::make(dir)?;
+    let site = Site::make(dir, plan.decides)?;
     machine::describe(site.dir())?;
     let peer = format!("nginx {}", tools.nginx.version);
     eprintln!("peer       {peer} ({}), one worker", tools.nginx.path.display());
@@ -120,6 +129,7 @@ fn measure(dir: &Path, what: &str, plan: Plan, interrupt: &Interrupt) -> Result<
         "moat       one worker: policy, six fields masked, a record with four fields durable"
     );
     eprintln!("           before the answer; {}", probe::gateway(&site)?);
+    eprintln!("           {}", plan.decides.said());
     eprintln!("CPU        {}; nginx: its worker; moat: gateway and auditor", sides.clock()?);
     if !plan.is_fresh {
         eprintln!("           without what a run of {CONNECTIONS} calls uses, one a connection");
@@ -304,17 +314,22 @@ fn count_records(log: &Path, calls: u64) -> Result<u64> {
 }
 
 impl Run {
+    fn row(&self, figure: &str, unit: &'static str, of: &dyn Fn(&Round) -> f64) -> Result<Row> {
+        let ours = median(self.ours.iter().map(of)).context("nothing was measured")?;
+        let theirs = median(self.theirs.iter().map(of)).context("nothing was measured")?;
+        Ok(Row::new(figure, ours, unit).beside(&self.peer, theirs))
+    }
+
+    fn cpu(&self, figure: &str) -> Result<Row> {
+        self.row(figure, "us", &|round| round.cpu_us)
+    }
+
     /// The rows that both topics have.
     fn shared(&self, each: &str, rate: &'static str, ratio_max: f64) -> Result<Vec<Row>> {
-        let row = |figure: &str, unit, of: &dyn Fn(&Round) -> f64| {
-            let ours = median(self.ours.iter().map(of)).context("nothing was measured")?;
-            let theirs = median(self.theirs.iter().map(of)).context("nothing was measured")?;
-            anyhow::Ok(Row::new(figure, ours, unit).beside(&self.peer, theirs))
-        };
+        let row = |figure: &str, unit, of: &dyn Fn(&Round) -> f64| self.row(figure, unit, of);
         let beside = median(self.ours.iter().map(|round| round.beside_us)).unwrap_or_default();
         Ok(vec![
-            row(&format!("CPU a {each}"), "us", &|round| round.cpu_us)?
-                .should_be(Goal::RatioAtMost(ratio_max)),
+            self.cpu(&format!("CPU a {each}"))?.should_be(Goal::RatioAtMost(ratio_max)),
             Row::new("CPU of supervisor and admin beside", beside, "us"),
             row(&format!("p50 of a {each}"), "ms", &|round| round.seen.p50_ms)?,
             row(&format!("p99 of a {each}"), "ms", &|round| round.seen.p99_ms)?,

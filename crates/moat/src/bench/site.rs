@@ -35,6 +35,27 @@ const STEP: Duration = Duration::from_millis(2);
 /// Ports to try: below those that Linux gives to outgoing connections.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
+/// A rule that reads what is new in each call, so that no decision can be told from an earlier one.
+const ANEW: &str = "\ndeny contains \"before_time\" if input.now_ms < 0\n";
+
+/// Whether the policy lets an engine recall what it decided for an equal question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decides {
+    /// The demo's policy: it reads caller, route and body, which are the same in every call here.
+    AsEver,
+    /// The same with one rule more that reads the time.
+    Anew,
+}
+
+impl Decides {
+    pub(crate) fn said(self) -> &'static str {
+        match self {
+            Decides::AsEver => "a decision made before for an equal question is recalled",
+            Decides::Anew => "the policy reads the time: every decision is made anew",
+        }
+    }
+}
+
 /// Folder and ports of one topic.
 pub(crate) struct Site {
     folder: Folder,
@@ -46,7 +67,7 @@ pub(crate) struct Site {
 
 impl Site {
     /// Makes certificates and configurations in a new folder.
-    pub(crate) fn make(dir: &Path) -> Result<Site> {
+    pub(crate) fn make(dir: &Path, decides: Decides) -> Result<Site> {
         let folder = Folder::make(dir)?;
         let [upstream, proxy, gateway, probes] = free_ports()?;
         let site = Site { folder, proxy, gateway, upstream, probes };
@@ -58,7 +79,8 @@ impl Site {
         fs::create_dir(site.dir().join("tmp"))?;
         fs::create_dir(site.dir().join("policy"))?;
         for (name, text) in POLICY {
-            fs::write(site.dir().join("policy").join(name), text)?;
+            let more = if decides == Decides::Anew && name == "authz.rego" { ANEW } else { "" };
+            fs::write(site.dir().join("policy").join(name), format!("{text}{more}"))?;
         }
         Ok(site)
     }

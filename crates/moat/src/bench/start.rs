@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use moat_auditor::bench::{Goal, Row};
 
 use super::process::{Interrupt, Process};
-use super::site::Site;
+use super::site::{Decides, Site};
 use super::{machine, median, tools};
 
 /// Longest start that is good, in milliseconds.
@@ -15,7 +15,7 @@ const GOAL_MS: f64 = 300.0;
 
 pub(crate) fn run(dir: &Path, rounds: u32, interrupt: &Interrupt) -> Result<Vec<Row>> {
     let nginx = tools::nginx()?;
-    let site = Site::make(dir)?;
+    let site = Site::make(dir, Decides::AsEver)?;
     machine::describe(site.dir())?;
     let peer = format!("nginx {}", nginx.version);
     eprintln!("peer       {peer} ({})", nginx.path.display());
