@@ -12,6 +12,7 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{LimitError, Value};
 
 use crate::memo::Memo;
+use crate::reads::Reads;
 use crate::{Bundle, Problem, Question, lint_data};
 
 /// Longest time one rule may take, in milliseconds.
@@ -68,6 +69,8 @@ pub struct Engine {
     packages: BTreeMap<String, Package>,
     bundle: Arc<Bundle>,
     digest: Arc<str>,
+    /// What the rules can read of the input; nothing if that may be all of it.
+    reads: Option<Reads>,
     pub(crate) memo: Memo,
 }
 
@@ -90,8 +93,9 @@ impl Engine {
                 }
             }
         }
-        let (digest, memo) = (bundle.digest().into(), Memo::new(bundle));
-        Ok(Engine { rego, packages, bundle: Arc::clone(bundle), digest, memo })
+        let reads = Reads::of(bundle);
+        let (digest, memo) = (bundle.digest().into(), Memo::new(bundle, reads.as_ref()));
+        Ok(Engine { rego, packages, bundle: Arc::clone(bundle), digest, reads, memo })
     }
 
     /// Digest of the bundle.
@@ -113,7 +117,7 @@ impl Engine {
     /// rule that allows, an undefined answer, an error, a time-out, a missing package, an answer of
     /// a wrong type, a challenge.
     pub fn decide(&mut self, package: &str, question: &Question<'_>) -> Result<Permit, Refusal> {
-        let reasons = match self.memo.recall(package, question) {
+        let reasons = match self.memo.recall(package, self.reads.as_ref(), question) {
             Some(reasons) => reasons,
             None => {
                 let reasons = self.evaluate(package, question)?;
@@ -129,7 +133,7 @@ impl Engine {
         let Some(rules) = self.packages.get(package).cloned() else {
             return Err(no(&codes::MISSING_PACKAGE).because(package));
         };
-        self.rego.set_input(question.to_value());
+        self.rego.set_input(question.to_value(self.reads.as_ref()));
         if let Some(rule) = &rules.deny {
             let denials = reasons(self.eval(rule)?)?;
             if !denials.is_empty() {

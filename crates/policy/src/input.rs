@@ -9,6 +9,8 @@ use std::sync::Arc;
 use regorus::Value;
 use regorus::value::Object;
 
+use crate::reads::Reads;
+
 /// A flat fact under its own top-level name, taken from an authenticated source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fact<'a> {
@@ -86,44 +88,64 @@ pub struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// The document as the engine's value.
-    pub(crate) fn to_value(&self) -> Value {
-        let peer = object([
-            ("role", text(self.role)),
-            ("spiffe", text(self.spiffe)),
-            ("subject", text(self.subject)),
-            ("issuer", text(self.issuer)),
-            ("serial", text(self.serial)),
-            ("expires_ms", Value::from(self.expires_ms)),
-            ("suite", text(self.suite)),
-            ("group", text(self.group)),
-            ("national", Value::from(self.suite.contains("SM4"))),
-        ]);
-        let request = object([
-            ("method", text(self.method)),
-            ("path", text(self.path)),
-            ("params", named(self.params)),
-            ("headers", named(self.headers)),
-            ("body_digest", text(self.body_digest)),
-        ]);
-        let mut top = object([
-            ("v", Value::from(1_u64)),
-            ("now_ms", Value::from(self.now_ms)),
-            ("attempt", Value::from(1_u64)),
-            ("tenant", text(self.tenant)),
-            ("listener", text(self.listener)),
-            ("route", text(self.route)),
-            ("peer", peer),
-            ("token", object([("state", text("none"))])),
-            ("step_up", object([("state", text("none"))])),
-            ("kernel", object([("state", text("absent"))])),
-            ("request", request),
-            ("body", self.body_value()),
-        ]);
+    /// The document as the engine's value: all of it, or only what a bundle's rules can read.
+    pub(crate) fn to_value(&self, reads: Option<&Reads>) -> Value {
+        let mut top = Value::new_object();
+        let mut say = |name: &str, content: &dyn Fn() -> Value| {
+            if reads.is_none_or(|reads| reads.top(name)) {
+                put(&mut top, name, content());
+            }
+        };
+        say("v", &|| Value::from(1_u64));
+        say("now_ms", &|| Value::from(self.now_ms));
+        say("attempt", &|| Value::from(1_u64));
+        say("tenant", &|| text(self.tenant));
+        say("listener", &|| text(self.listener));
+        say("route", &|| text(self.route));
+        say("peer", &|| self.peer_value(reads));
+        say("token", &|| object([("state", text("none"))]));
+        say("step_up", &|| object([("state", text("none"))]));
+        say("kernel", &|| object([("state", text("absent"))]));
+        say("request", &|| self.request_value(reads));
+        say("body", &|| self.body_value());
         for fact in self.facts {
-            put(&mut top, fact.name, text(fact.value));
+            say(fact.name, &|| text(fact.value));
         }
         top
+    }
+
+    fn peer_value(&self, reads: Option<&Reads>) -> Value {
+        let mut peer = Value::new_object();
+        let mut say = |name: &str, content: &dyn Fn() -> Value| {
+            if reads.is_none_or(|reads| reads.peer(name)) {
+                put(&mut peer, name, content());
+            }
+        };
+        say("role", &|| text(self.role));
+        say("spiffe", &|| text(self.spiffe));
+        say("subject", &|| text(self.subject));
+        say("issuer", &|| text(self.issuer));
+        say("serial", &|| text(self.serial));
+        say("expires_ms", &|| Value::from(self.expires_ms));
+        say("suite", &|| text(self.suite));
+        say("group", &|| text(self.group));
+        say("national", &|| Value::from(self.suite.contains("SM4")));
+        peer
+    }
+
+    fn request_value(&self, reads: Option<&Reads>) -> Value {
+        let mut request = Value::new_object();
+        let mut say = |name: &str, content: &dyn Fn() -> Value| {
+            if reads.is_none_or(|reads| reads.request(name)) {
+                put(&mut request, name, content());
+            }
+        };
+        say("method", &|| text(self.method));
+        say("path", &|| text(self.path));
+        say("params", &|| named(self.params));
+        say("headers", &|| named(self.headers));
+        say("body_digest", &|| text(self.body_digest));
+        request
     }
 
     /// The document as JSON, for `moat policy why` and for tests.
@@ -131,7 +153,7 @@ impl Question<'_> {
     /// # Errors
     /// Never for a question of the gateway; the engine's serialiser may fail on its own values.
     pub fn to_json(&self) -> Result<String, String> {
-        self.to_value().to_json_str().map_err(|e| e.to_string())
+        self.to_value(None).to_json_str().map_err(|e| e.to_string())
     }
 
     /// Declared body fields as nested objects. Array elements stand under their index as text.

@@ -12,6 +12,7 @@ mod input;
 mod lint;
 mod lint_data;
 mod memo;
+mod reads;
 
 pub use bundle::{Bundle, BundleFile, Problem};
 pub use engine::{Engine, Permit, RULE_TIME_MS_MAX};

@@ -1,12 +1,12 @@
 //! Allowed before, allowed again: a decision is a pure function of bundle and input, so one that
 //! was made for the same values of all that the rules can read need not be made again.
 //!
-//! What the rules can read is found in their text: every way to the input begins with the word
-//! `input`. Where it stands alone, or where a rule reads something that is new in each call,
-//! nothing is remembered. Refusals and errors are never remembered.
+//! Where the rules may read the whole input, or something that is new in each call, nothing is
+//! remembered. Refusals and errors are never remembered.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
+use crate::reads::Reads;
 use crate::{BodyValue, Bundle, Question};
 
 /// Most bytes of keys and reasons remembered by one engine; beyond them it begins anew.
@@ -18,98 +18,36 @@ const KEY_BYTES_MAX: usize = 2048;
 /// Longest list of reason ids, in bytes.
 const REASONS_BYTES_MAX: usize = 1024;
 
-/// Fields of `input.peer` and of `input.request`. One that is not here may be made of any other.
-const PEER: [&str; 9] =
-    ["role", "spiffe", "subject", "issuer", "serial", "expires_ms", "suite", "group", "national"];
-const REQUEST: [&str; 5] = ["method", "path", "params", "headers", "body_digest"];
 /// Words of functions whose answers differ from call to call. The lint refuses their calls; a
 /// decision that so much as names one is never remembered.
 const UNREPEATABLE: [&str; 6] =
     ["http.send", "lookup_ip_addr", "intn", "now_ns", "rfc4122", "opa.runtime"];
 
-/// The parts of a [`Question`] that a bundle's rules mention.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Reads {
-    /// Fields of `input.peer`; `peer` stands for all of them.
-    peer: BTreeSet<String>,
-    /// Fields of `input.request`; `request` stands for all of them.
-    request: BTreeSet<String>,
-    /// Names at the top, flat facts included.
-    top: BTreeSet<String>,
-}
-
-impl Reads {
-    /// What the bundle's rules read, or nothing if a decision cannot be told from an earlier one.
-    fn of(bundle: &Bundle) -> Option<Reads> {
-        let mut reads = Reads::default();
-        for (_, text) in &bundle.modules {
-            if UNREPEATABLE.iter().any(|word| text.contains(word)) {
-                return None;
-            }
-            for path in input_paths(text) {
-                let mut steps = path.split('.').filter(|step| !step.is_empty());
-                let top = steps.next()?;
-                let field = steps.next().unwrap_or(top);
-                let known = |fields: &[&str]| if fields.contains(&field) { field } else { top };
-                match top {
-                    "peer" => reads.peer.insert(known(&PEER).to_owned()),
-                    "request" => reads.request.insert(known(&REQUEST).to_owned()),
-                    _ => false,
-                };
-                reads.top.insert(top.to_owned());
-            }
-        }
-        let digest = ["request", "body_digest"].iter().any(|part| reads.request.contains(*part));
-        (!reads.top.contains("now_ms") && !digest).then_some(reads)
-    }
-
-    fn top(&self, name: &str) -> bool {
-        self.top.contains(name)
-    }
-
-    fn peer(&self, name: &str) -> bool {
-        self.peer.contains("peer") || self.peer.contains(name)
-    }
-
-    fn request(&self, name: &str) -> bool {
-        self.request.contains(name)
-    }
-}
-
-/// What follows the word `input`, wherever it stands: in code, in text, behind code in a comment.
-/// Only lines that are comments from their beginning are left out; one with a backtick may be the
-/// end of a raw string, with code behind it.
-fn input_paths(text: &str) -> impl Iterator<Item = &str> {
-    let is_comment = |line: &&str| line.trim_start().starts_with('#') && !line.contains('`');
-    text.lines().filter(move |line| !is_comment(line)).flat_map(input_paths_of)
-}
-
-fn input_paths_of(line: &str) -> impl Iterator<Item = &str> {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    line.match_indices("input").filter_map(move |(at, word)| {
-        let (before, after) = (line.get(..at)?, line.get(at + word.len()..)?);
-        let inside = before.ends_with(is_word) || after.starts_with(is_word);
-        let end = after.find(|c: char| !(is_word(c) || c == '.')).unwrap_or(after.len());
-        (!inside).then(|| after.get(..end)).flatten()
-    })
-}
-
 /// The decisions of one engine.
 pub(crate) struct Memo {
-    reads: Option<Reads>,
+    is_on: bool,
     key: Vec<u8>,
     allowed: HashMap<Box<[u8]>, Vec<String>>,
     bytes: usize,
 }
 
 impl Memo {
-    pub(crate) fn new(bundle: &Bundle) -> Memo {
-        Memo { reads: Reads::of(bundle), key: Vec::new(), allowed: HashMap::new(), bytes: 0 }
+    pub(crate) fn new(bundle: &Bundle, reads: Option<&Reads>) -> Memo {
+        let changes = |reads: &Reads| reads.top("now_ms") || reads.request("body_digest");
+        let named = |text: &str| UNREPEATABLE.iter().any(|word| text.contains(word));
+        let is_on = reads.is_some_and(|reads| !changes(reads))
+            && !bundle.modules.iter().any(|(_, text)| named(text));
+        Memo { is_on, key: Vec::new(), allowed: HashMap::new(), bytes: 0 }
     }
 
     /// The reasons with which an equal question was allowed before.
-    pub(crate) fn recall(&mut self, package: &str, question: &Question<'_>) -> Option<Vec<String>> {
-        let reads = self.reads.as_ref()?;
+    pub(crate) fn recall(
+        &mut self,
+        package: &str,
+        reads: Option<&Reads>,
+        question: &Question<'_>,
+    ) -> Option<Vec<String>> {
+        let reads = reads.filter(|_| self.is_on)?;
         self.key.clear();
         text(&mut self.key, package);
         write(&mut self.key, reads, question);
