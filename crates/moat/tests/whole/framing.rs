@@ -116,7 +116,7 @@ async fn an_http2_head_that_the_library_refuses_leaves_a_record_and_no_memory_pe
     let (pki, service, gateway) = bank().await;
     let mut before = 0;
     // In one field, and in many: over the library's own bound in two ways.
-    let heads = [(1, 1 << 20), (64, 1_200)].into_iter().cycle().take(12);
+    let heads = [(1, 1 << 20), (64, 1_200)].into_iter().cycle().take(48);
     for (number, (fields, length)) in heads.enumerate() {
         if number == 4 {
             // Both workers have served a call.
@@ -143,8 +143,9 @@ async fn an_http2_head_that_the_library_refuses_leaves_a_record_and_no_memory_pe
         })
         .await;
     }
+    // Heads of 22 MiB came in between.
     let grown = gateway.memory_kib("gateway").saturating_sub(before);
-    assert!(grown < 4 * 1024, "memory grew by {grown} KiB");
+    assert!(grown < 11 * 1024, "memory grew by {grown} KiB");
     assert!(service.paths().iter().all(|path| path == "/masked/ok"));
 }
 
