@@ -17,11 +17,13 @@ use std::time::Instant;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use ccm::consts::{U12, U16};
 use moat_sm::cpu::Cpu;
+use moat_sm::sm2::{DEFAULT_ID, Ephemeral, SecretKey};
 use moat_sm::sm3::Sm3;
 use moat_sm::sm4::Sm4;
 use moat_sm::sm4::ccm::Ccm;
 use moat_sm::sm4::ctr::Ctr;
 use moat_sm::sm4::gcm::Gcm;
+use sm2::dsa::signature::{Signer, Verifier};
 use sm3::Digest;
 
 const ROUNDS: usize = 60;
@@ -128,9 +130,64 @@ fn ciphers(table: &Table) {
     }
 }
 
+fn curves(table: &Table) {
+    let key = SecretKey::generate(&[7; 32]).expect("entropy");
+    let peer = SecretKey::generate(&[8; 32]).expect("entropy");
+    let secret = sm2::SecretKey::from_slice(&*key.to_bytes()).expect("in range");
+    let identity = key.public().identity(DEFAULT_ID).expect("short");
+    let message = [7; 130];
+    let digest = identity.digest(&message);
+    let signature = key.sign_digest(&digest, &[1; 32]).expect("entropy");
+    table.times("sm2 sign digest moat", || {
+        black_box(key.sign_digest(black_box(&digest), &[1; 32]).expect("entropy"));
+    });
+    table.times("sm2 sign message moat", || {
+        black_box(key.sign(DEFAULT_ID, black_box(&message), &[1; 32]).expect("entropy"));
+    });
+    let id = "1234567812345678";
+    let signer = sm2::dsa::SigningKey::new(id, &secret).expect("short");
+    table.times("sm2 sign message rustcrypto", || {
+        black_box(signer.sign(black_box(&message)));
+    });
+    table.times("sm2 verify digest moat", || {
+        key.public().verify_digest(black_box(&digest), &signature).expect("right");
+    });
+    table.times("sm2 verify message moat", || {
+        key.public().verify(DEFAULT_ID, black_box(&message), &signature).expect("right");
+    });
+    let verifier = sm2::dsa::VerifyingKey::new(id, secret.public_key()).expect("short");
+    let other = sm2::dsa::Signature::from_slice(&signature.to_bytes()).expect("in range");
+    table.times("sm2 verify message rustcrypto", || {
+        verifier.verify(black_box(&message), &other).expect("right");
+    });
+    table.times("sm2 ecdh agree moat", || {
+        black_box(key.agree(black_box(peer.public())));
+    });
+    table.times("sm2 ecdh share and agree moat", || {
+        let side = Ephemeral::generate(black_box(&[3; 32])).expect("entropy");
+        black_box(side.agree(peer.public().as_bytes()).expect("a point"));
+    });
+    let point = sm2::PublicKey::from_sec1_bytes(peer.public().as_bytes()).expect("a point");
+    table.times("sm2 ecdh agree rustcrypto", || {
+        let product = black_box(&point).to_projective() * *secret.to_nonzero_scalar();
+        black_box(product.to_affine());
+    });
+    table.times("sm2 new key moat", || {
+        black_box(SecretKey::generate(black_box(&[3; 32])).expect("entropy"));
+    });
+    let cipher = key.public().encrypt(&[7; 48], &[1; 32]).expect("entropy");
+    table.times("sm2 encrypt 48 B moat", || {
+        black_box(key.public().encrypt(&[7; 48], &[1; 32]).expect("entropy"));
+    });
+    table.times("sm2 decrypt 48 B moat", || {
+        black_box(key.decrypt(black_box(&cipher)).expect("own"));
+    });
+}
+
 fn main() {
     let words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
     let table = Table(words.collect());
     hashes(&table);
     ciphers(&table);
+    curves(&table);
 }

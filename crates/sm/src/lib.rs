@@ -14,6 +14,8 @@ mod error;
 mod ghash;
 pub mod hkdf;
 pub mod hmac;
+pub mod pem;
+pub mod sm2;
 pub mod sm3;
 pub mod sm4;
 
