@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod backend;
 pub mod cpu;
 mod ct;
 mod error;

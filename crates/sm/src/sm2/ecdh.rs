@@ -34,6 +34,11 @@ impl Drop for SharedSecret {
 impl ZeroizeOnDrop for SharedSecret {}
 
 impl SharedSecret {
+    /// What another backend agreed on.
+    pub const fn new(x: [u8; SHARED_BYTES]) -> Self {
+        Self(x)
+    }
+
     /// The 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; SHARED_BYTES] {
         &self.0
