@@ -62,7 +62,10 @@ fn a_good_file_is_resolved_with_every_default() {
     assert_eq!(route.matches.methods, ["GET"]);
     assert_eq!(route.audit.op, Op::Sel);
     assert_eq!((route.deadline_ms, route.body_bytes_max), (5_000, 1024 * 1024));
-    assert_eq!(hot.upstreams[0].tls.chain_pem, b"a.pem", "the listener's identity by default");
+    assert_eq!(
+        hot.upstreams[0].tls.identities[0].chain_pem, b"a.pem",
+        "the listener's identity by default"
+    );
     assert_eq!(hot.policy, [("authz.rego".to_owned(), b"package authz".to_vec())]);
     assert_eq!(loaded.config.restart.audit.dir, dir.path().join("log"));
     assert!(loaded.watched.contains(&dir.path().join("policy")));

@@ -1,11 +1,12 @@
 //! Certificates and keys as they come from files.
 
 use moat_model::code::tls::{NO_TRUST, OWN_KEY};
+use moat_sm::pem;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::Error;
+use crate::{Error, Stack};
 
 /// A certificate chain, its key, and whom to trust on the other side. All PEM.
 ///
@@ -30,19 +31,36 @@ impl Material<'_> {
         Ok(chain)
     }
 
+    /// The stack of the leaf's key.
+    pub(crate) fn stack(&self) -> Result<Stack, Error> {
+        let chain = self.chain()?;
+        let leaf = chain.first().ok_or_else(|| Error::new(&OWN_KEY, "no certificate"))?;
+        Stack::of_certificate(leaf).map_err(|e| Error::new(&OWN_KEY, e))
+    }
+
     pub(crate) fn key(&self) -> Result<PrivateKeyDer<'static>, Error> {
+        // OpenSSL 3 has a label of its own for SM2 keys in SEC 1.
+        let text = core::str::from_utf8(self.key_pem).unwrap_or_default();
+        if let Ok(der) = pem::decode(pem::SM2_PRIVATE_KEY, text) {
+            return Ok(PrivateKeyDer::Sec1(der.to_vec().into()));
+        }
         PrivateKeyDer::from_pem_slice(self.key_pem)
             .map_err(|e| Error::new(&OWN_KEY, format_args!("the key file: {e}")))
     }
 
-    pub(crate) fn roots(&self) -> Result<RootCertStore, Error> {
+    /// The authorities of one stack. Those of the other are no use there, and are not named to
+    /// callers.
+    pub(crate) fn roots(&self, stack: Stack) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(self.trust_pem) {
             let certificate = certificate.map_err(|e| Error::new(&NO_TRUST, e))?;
             roots.add(certificate).map_err(|e| Error::new(&NO_TRUST, e))?;
         }
+        roots.roots.retain(|root| Stack::of_key(&root.subject_public_key_info) == stack);
         if roots.is_empty() {
-            return Err(Error::new(&NO_TRUST, "the trust file holds no certificate"));
+            let kind = if stack == Stack::National { "SM2 " } else { "" };
+            let why = format!("the trust file holds no {kind}certificate for this identity");
+            return Err(Error::new(&NO_TRUST, why));
         }
         Ok(roots)
     }
