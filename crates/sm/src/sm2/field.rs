@@ -12,16 +12,7 @@ pub(super) const P: Limbs =
     [0xffff_ffff_ffff_ffff, 0xffff_ffff_0000_0000, 0xffff_ffff_ffff_ffff, 0xffff_fffe_ffff_ffff];
 
 /// 2^512 modulo p.
-const R2: Limbs = {
-    // 2^256 - p, doubled 256 times.
-    let mut x = limb::sub([0; 4], P).0;
-    let mut i = 0;
-    while i < 256 {
-        x = limb::add_mod(x, x, P);
-        i += 1;
-    }
-    x
-};
+const R2: Limbs = limb::two_512(P);
 
 /// An element.
 #[derive(Clone, Copy)]
@@ -43,7 +34,7 @@ impl Fe {
     }
 
     /// The integer below p.
-    pub(super) const fn to_limbs(self) -> Limbs {
+    pub(super) fn to_limbs(self) -> Limbs {
         let [a, b, c, d] = self.0;
         limb::reduce_once(reduce([a, b, c, d, 0, 0, 0, 0]), 0, P)
     }
@@ -105,14 +96,14 @@ impl Fe {
 
     /// All ones if it is zero, else zero.
     #[inline(always)]
-    pub(super) const fn is_zero(self) -> u64 {
+    pub(super) fn is_zero(self) -> u64 {
         let [a, b, c, d] = self.0;
         let is_p = limb::is_zero([a ^ P[0], b ^ P[1], c ^ P[2], d ^ P[3]]);
-        (limb::is_zero(self.0) | is_p).wrapping_neg()
+        limb::mask(limb::is_zero(self.0) | is_p)
     }
 
     #[inline(always)]
-    pub(super) const fn equals(self, other: Self) -> bool {
+    pub(super) fn equals(self, other: Self) -> bool {
         self.sub(other).is_zero() != 0
     }
 
