@@ -12,7 +12,9 @@ use super::key::{PublicKey, SECRET_BYTES, SecretKey};
 use super::sign::Signature;
 use crate::error::Error;
 
+mod encrypted;
 mod reader;
+pub use encrypted::{ITERATIONS_MAX, ITERATIONS_MIN, SALT_BYTES};
 use reader::Reader;
 
 /// Longest DER that is looked at, in bytes.
