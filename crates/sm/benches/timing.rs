@@ -1,9 +1,10 @@
 //! Does the time depend on secrets? Two classes of inputs, one secret and many, are measured in
-//! random order, and Welch's t tells whether their times differ (as in dudect, Reparaz et al. 2017).
+//! random order, and Welch's t tells whether their times differ (as in dudect, Reparaz et al.
+//! 2017).
 //!
 //! `cargo bench -p moat-sm --bench timing` prints a line for each operation. Beyond 10 in every of
-//! several runs there is a leak; below 4.5 none was seen. Run it on a quiet machine. The last line is
-//! a control: verification takes different times by design, and the test must see it.
+//! several runs there is a leak; below 4.5 none was seen. Run it on a quiet machine. The last line
+//! is a control: verification takes different times by design, and the test must see it.
 
 #![allow(
     clippy::expect_used,

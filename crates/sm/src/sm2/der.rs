@@ -1,7 +1,7 @@
 //! DER (X.690) of signatures, keys and ciphertexts: exactly one form of each is taken.
 //!
-//! Readers are bounded and look at each byte once; what was written with a length of more bytes than
-//! needed, a superfluous zero, a curve by parameters or a compressed point is refused.
+//! Readers are bounded and look at each byte once; what was written with a length of more bytes
+//! than needed, a superfluous zero, a curve by parameters or a compressed point is refused.
 
 use alloc::vec::Vec;
 

@@ -1,6 +1,6 @@
-//! The field of the curve: integers modulo p = 2^256 - 2^224 - 2^96 + 2^64 - 1 (GB/T 32918.5 §2), in
-//! Montgomery form. An element is stored as any number below 2^256 that is right modulo p: there are
-//! two such numbers for the least values. A carry out of the top is cheap to take in again; a
+//! The field of the curve: integers modulo p = 2^256 - 2^224 - 2^96 + 2^64 - 1 (GB/T 32918.5 §2),
+//! in Montgomery form. An element is stored as any number below 2^256 that is right modulo p: there
+//! are two such numbers for the least values. A carry out of the top is cheap to take in again; a
 //! comparison with p would not be.
 //!
 //! p is -1 modulo 2^64, so a step of the reduction needs no product: its multiplier is the lowest
@@ -140,8 +140,8 @@ impl Fe {
 }
 
 /// Adds the multiple of p that clears the lowest limb, and drops that limb: with the multiplier
-/// `m`, the rest of `m p` is `m (2^192 - 2^160 - 2^32 + 1)`. The sum fits; on the way to it, a carry
-/// and a borrow out of the top cancel.
+/// `m`, the rest of `m p` is `m (2^192 - 2^160 - 2^32 + 1)`. The sum fits; on the way to it, a
+/// carry and a borrow out of the top cancel.
 #[inline(always)]
 const fn step(t: Limbs) -> Limbs {
     let m = t[0];

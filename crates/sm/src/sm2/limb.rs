@@ -1,5 +1,5 @@
-//! Arithmetic on four limbs of 64 bits, the lowest first: what both moduli share. Everything may run
-//! in the compiler, which builds the base-point table, and takes the same time for all values.
+//! Arithmetic on four limbs of 64 bits, the lowest first: what both moduli share. Everything may
+//! run in the compiler, which builds the base-point table, and takes the same time for all values.
 
 #![expect(clippy::cast_possible_truncation, reason = "halves of 128 bits")]
 
