@@ -1,6 +1,6 @@
-//! Makes the table of multiples of SM2's base point, with the crate's own arithmetic, as Rust source:
-//! 37 windows of seven bits, in each one to 64 times 2^(7 w) G. A test of the crate works every
-//! entry out again in another way.
+//! Makes the table of multiples of SM2's base point, with the crate's own arithmetic, as Rust
+//! source: 37 windows of seven bits, in each one to 64 times 2^(7 w) G. A test of the crate works
+//! every entry out again in another way.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -53,10 +53,13 @@ fn clippy() -> Result<String> {
 /// Each role is killed this often under load; by hand it is ten times, to be quick. Two hundred
 /// take about a minute for each role on two cores.
 const KILLS: &str = "200";
+/// Random inputs on which moat-sm is compared with other implementations: a minute's worth.
+const SM_CASES: &str = "1000000";
 
 fn tests() -> Result<String> {
     let mut make = shell::command("make");
-    make.args(["--no-print-directory", "test", "ARGS=--profile ci"]).env("MOAT_KILLS", KILLS);
+    make.args(["--no-print-directory", "test", "ARGS=--profile ci"]);
+    make.env("MOAT_KILLS", KILLS).env("MOAT_SM_CASES", SM_CASES);
     shell::run(&mut make).map(|()| String::new())
 }
 

@@ -18,7 +18,7 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use ccm::consts::{U12, U16};
 use moat_sm::cpu::Cpu;
 use moat_sm::sm2::{DEFAULT_ID, Ephemeral, SecretKey};
-use moat_sm::sm3::Sm3;
+use moat_sm::sm3::{Sm3, digest_many};
 use moat_sm::sm4::Sm4;
 use moat_sm::sm4::ccm::Ccm;
 use moat_sm::sm4::ctr::Ctr;
@@ -79,6 +79,22 @@ fn hashes(table: &Table) {
             black_box(sm3::Sm3::digest(black_box(&text)));
         });
     }
+}
+
+/// What a tree of hashes asks for.
+fn leaves(table: &Table) {
+    let leaf = [7; 256];
+    let texts = vec![&leaf[..]; 1024];
+    let mut digests = vec![[0; 32]; texts.len()];
+    let bytes = leaf.len() * texts.len();
+    table.bytes("sm3 1024 leaves of 256 B moat one by one", bytes, || {
+        for (text, digest) in texts.iter().zip(&mut digests) {
+            *digest = Sm3::digest(black_box(text));
+        }
+    });
+    table.bytes("sm3 1024 leaves of 256 B moat together", bytes, || {
+        digest_many(black_box(&texts), &mut digests);
+    });
 }
 
 fn ciphers(table: &Table) {
@@ -188,6 +204,7 @@ fn main() {
     let words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
     let table = Table(words.collect());
     hashes(&table);
+    leaves(&table);
     ciphers(&table);
     curves(&table);
 }

@@ -15,6 +15,7 @@ mod error;
 mod ghash;
 pub mod hkdf;
 pub mod hmac;
+pub mod pbkdf2;
 pub mod pem;
 pub mod sm2;
 pub mod sm3;

@@ -5,6 +5,8 @@
 
 #![expect(clippy::indexing_slicing, reason = "constant indices into arrays of 8, 16 and 64")]
 
+use core::slice;
+
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::cpu::Cpu;
@@ -13,10 +15,16 @@ use crate::cpu::Cpu;
 #[expect(unsafe_code, reason = "functions for instructions that were found at run time")]
 mod x86;
 
+mod many;
+pub use many::digest_many;
+
 /// Bytes of a digest.
 pub const DIGEST_BYTES: usize = 32;
 /// Bytes of a block.
 pub const BLOCK_BYTES: usize = 64;
+
+/// Where the length stands in the last block.
+const LENGTH_AT: usize = BLOCK_BYTES - 8;
 
 /// GB/T 32905 §4.1: the initial value.
 const IV: [u32; 8] = [
@@ -109,8 +117,7 @@ impl Sm3 {
             if filled + take < BLOCK_BYTES {
                 return;
             }
-            let block = self.partial;
-            compress(self.cpu, &mut self.state, &[block]);
+            compress(self.cpu, &mut self.state, slice::from_ref(&self.partial));
         }
         let (blocks, tail) = data.as_chunks::<BLOCK_BYTES>();
         compress(self.cpu, &mut self.state, blocks);
@@ -132,19 +139,25 @@ impl Sm3 {
     /// The digest; what remains is to be dropped.
     pub(crate) fn finish_in_place(&mut self) -> [u8; DIGEST_BYTES] {
         let filled = self.filled();
-        let mut end = [[0; BLOCK_BYTES]; 2];
-        end[0][..filled].copy_from_slice(&self.partial[..filled]);
-        end[0][filled] = 0x80;
-        let count = if filled < 56 { 1 } else { 2 };
-        end[count - 1][56..].copy_from_slice(&self.bytes.wrapping_mul(8).to_be_bytes());
-        compress(self.cpu, &mut self.state, &end[..count]);
-        end.zeroize();
-        let mut digest = [0; DIGEST_BYTES];
-        for (out, word) in digest.as_chunks_mut::<4>().0.iter_mut().zip(self.state) {
-            *out = word.to_be_bytes();
+        self.partial[filled] = 0x80;
+        self.partial[filled + 1..].fill(0);
+        if filled >= LENGTH_AT {
+            compress(self.cpu, &mut self.state, slice::from_ref(&self.partial));
+            self.partial.fill(0);
         }
-        digest
+        self.partial[LENGTH_AT..].copy_from_slice(&self.bytes.wrapping_mul(8).to_be_bytes());
+        compress(self.cpu, &mut self.state, slice::from_ref(&self.partial));
+        to_bytes(self.state)
     }
+}
+
+/// The state as a digest.
+fn to_bytes(state: [u32; 8]) -> [u8; DIGEST_BYTES] {
+    let mut digest = [0; DIGEST_BYTES];
+    for (out, word) in digest.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+        *out = word.to_be_bytes();
+    }
+    digest
 }
 
 /// GB/T 32905 §5.3: the compression of whole blocks.

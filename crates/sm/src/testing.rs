@@ -34,10 +34,11 @@ pub(crate) fn random<const N: usize>(seed: u64) -> [u8; N] {
     bytes(seed, N).try_into().expect("length")
 }
 
-/// How many random cases to try: `MOAT_SM_CASES`, else the number given.
-pub(crate) fn cases(few: u64) -> u64 {
+/// How many random cases to try: one in `share` of `MOAT_SM_CASES`, where one case costs that much
+/// more than the cheapest; without the variable, `few`.
+pub(crate) fn cases(few: u64, share: u64) -> u64 {
     #[expect(clippy::disallowed_methods, reason = "a setting of the test machine")]
     let set = std::env::var("MOAT_SM_CASES").ok();
     let count = set.map(|text| text.parse().expect("MOAT_SM_CASES is a number"));
-    if cfg!(miri) { 1 } else { count.unwrap_or(few) }
+    if cfg!(miri) { 1 } else { count.map_or(few, |count: u64| count.div_ceil(share)) }
 }

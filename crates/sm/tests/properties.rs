@@ -19,6 +19,10 @@ fn der_like() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A block, or a part of one.
+const PEM_LIKE: &str =
+    "(-----BEGIN PUBLIC KEY-----\n)?[A-Za-z0-9+/=\n ]{0,80}(\n-----END PUBLIC KEY-----\n)?";
+
 proptest! {
     #[test]
     fn what_is_read_is_written_the_same(der in der_like()) {
@@ -48,7 +52,7 @@ proptest! {
     }
 
     #[test]
-    fn a_text_is_pem_or_refused(text in "(-----BEGIN PUBLIC KEY-----\n)?[A-Za-z0-9+/=\n ]{0,80}(\n-----END PUBLIC KEY-----\n)?") {
+    fn a_text_is_pem_or_refused(text in PEM_LIKE) {
         if let Ok(bytes) = pem::decode(pem::PUBLIC_KEY, &text) {
             let again = pem::encode(pem::PUBLIC_KEY, &bytes);
             let body = |text: &str| text.split_whitespace().collect::<String>();
@@ -57,7 +61,11 @@ proptest! {
     }
 
     #[test]
-    fn nothing_opens_without_its_tag(key in any::<[u8; 16]>(), text in vec(any::<u8>(), 0..200), tag in vec(any::<u8>(), 0..20)) {
+    fn nothing_opens_without_its_tag(
+        key in any::<[u8; 16]>(),
+        text in vec(any::<u8>(), 0..200),
+        tag in vec(any::<u8>(), 0..20),
+    ) {
         let mut out = text.clone();
         prop_assert!(Gcm::new(&key).open(&[0; 12], b"", &mut out, &tag).is_err());
         prop_assert_eq!(out, text);

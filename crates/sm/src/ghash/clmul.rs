@@ -42,7 +42,8 @@ fn run(powers: &Powers, sum: u128, blocks: &[[u8; BLOCK_BYTES]]) -> u128 {
     let mut sum = from_int(sum);
     for blocks in blocks.chunks(BLOCKS) {
         let mut product = Product::zero();
-        for (block, power) in blocks.iter().zip(powers.last(blocks.len())) {
+        let from = powers.0.len() - blocks.len();
+        for (block, power) in blocks.iter().zip(powers.0.iter().skip(from)) {
             let block = _mm_shuffle_epi8(load(block), reverse);
             product.add(_mm_xor_si128(block, sum), from_int(*power));
             sum = _mm_setzero_si128();

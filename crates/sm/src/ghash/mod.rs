@@ -16,7 +16,9 @@ mod vclmul;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::cpu::{Cpu, Level};
+use crate::cpu::Cpu;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use crate::cpu::Level;
 
 const BLOCK_BYTES: usize = 16;
 
@@ -28,11 +30,6 @@ const POWERS: usize = 16;
 struct Powers([u128; POWERS]);
 
 impl Powers {
-    /// The last `count` powers: for as many blocks.
-    fn last(&self, count: usize) -> &[u128] {
-        self.0.get(POWERS.saturating_sub(count)..).unwrap_or_default()
-    }
-
     fn key(&self) -> u128 {
         self.0[POWERS - 1]
     }
@@ -80,11 +77,23 @@ impl GhashKey {
 }
 
 fn multiply(cpu: Cpu, a: u128, b: u128) -> u128 {
-    match cpu.level() {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        Level::Avx2 | Level::Avx512 => clmul::multiply(cpu, a, b),
-        _ => portable::multiply(a, b),
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if cpu != Cpu::PORTABLE {
+        return clmul::multiply(cpu, a, b);
     }
+    let _ = cpu;
+    portable::multiply(a, b)
+}
+
+fn update(cpu: Cpu, powers: &Powers, sum: u128, blocks: &[[u8; BLOCK_BYTES]]) -> u128 {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    match cpu.level() {
+        Level::Avx512 => return vclmul::update(cpu, powers, sum, blocks),
+        Level::Avx2 => return clmul::update(cpu, powers, sum, blocks),
+        Level::Portable => {}
+    }
+    let _ = cpu;
+    portable::update(powers.key(), sum, blocks)
 }
 
 /// A running hash. Each update is padded with zeros to whole blocks.
@@ -109,14 +118,7 @@ impl<'a> Ghash<'a> {
     }
 
     fn blocks(&mut self, blocks: &[[u8; BLOCK_BYTES]]) {
-        let GhashKey { powers, cpu } = self.key;
-        self.sum = match cpu.level() {
-            #[cfg(all(target_arch = "x86_64", not(miri)))]
-            Level::Avx512 => vclmul::update(*cpu, powers, self.sum, blocks),
-            #[cfg(all(target_arch = "x86_64", not(miri)))]
-            Level::Avx2 => clmul::update(*cpu, powers, self.sum, blocks),
-            _ => portable::update(powers.key(), self.sum, blocks),
-        };
+        self.sum = update(self.key.cpu, &self.key.powers, self.sum, blocks);
     }
 
     pub(crate) fn finish(self) -> [u8; BLOCK_BYTES] {

@@ -82,7 +82,7 @@ impl Affine {
 impl Jacobian {
     pub(super) const INFINITY: Self = Self { x: Fe::ONE, y: Fe::ONE, z: Fe::ZERO };
 
-    pub(super) const fn is_infinity(&self) -> bool {
+    pub(super) fn is_infinity(&self) -> bool {
         self.z.is_zero() != 0
     }
 

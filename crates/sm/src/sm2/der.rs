@@ -1,7 +1,7 @@
 //! DER (X.690) of signatures, keys and ciphertexts: exactly one form of each is taken.
 //!
-//! Readers are bounded and look at each byte once; what was written with a length of more bytes than
-//! needed, a superfluous zero, a curve by parameters or a compressed point is refused.
+//! Readers are bounded and look at each byte once; what was written with a length of more bytes
+//! than needed, a superfluous zero, a curve by parameters or a compressed point is refused.
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,9 @@ use super::key::{PublicKey, SECRET_BYTES, SecretKey};
 use super::sign::Signature;
 use crate::error::Error;
 
+mod encrypted;
 mod reader;
+pub use encrypted::{ITERATIONS_MAX, ITERATIONS_MIN, SALT_BYTES};
 use reader::Reader;
 
 /// Longest DER that is looked at, in bytes.

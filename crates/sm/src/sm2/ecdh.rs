@@ -1,4 +1,5 @@
-//! The key agreement of RFC 8998 §3.3 and RFC 8446 §7.4.2 on curveSM2: the x coordinate of a product.
+//! The key agreement of RFC 8998 §3.3 and RFC 8446 §7.4.2 on curveSM2: the x coordinate of a
+//! product.
 //!
 //! This is plain ECDH, not the exchange of GB/T 32918.3.
 

@@ -1,6 +1,6 @@
-//! The field of the curve: integers modulo p = 2^256 - 2^224 - 2^96 + 2^64 - 1 (GB/T 32918.5 §2), in
-//! Montgomery form. An element is stored as any number below 2^256 that is right modulo p: there are
-//! two such numbers for the least values. A carry out of the top is cheap to take in again; a
+//! The field of the curve: integers modulo p = 2^256 - 2^224 - 2^96 + 2^64 - 1 (GB/T 32918.5 §2),
+//! in Montgomery form. An element is stored as any number below 2^256 that is right modulo p: there
+//! are two such numbers for the least values. A carry out of the top is cheap to take in again; a
 //! comparison with p would not be.
 //!
 //! p is -1 modulo 2^64, so a step of the reduction needs no product: its multiplier is the lowest
@@ -12,16 +12,7 @@ pub(super) const P: Limbs =
     [0xffff_ffff_ffff_ffff, 0xffff_ffff_0000_0000, 0xffff_ffff_ffff_ffff, 0xffff_fffe_ffff_ffff];
 
 /// 2^512 modulo p.
-const R2: Limbs = {
-    // 2^256 - p, doubled 256 times.
-    let mut x = limb::sub([0; 4], P).0;
-    let mut i = 0;
-    while i < 256 {
-        x = limb::add_mod(x, x, P);
-        i += 1;
-    }
-    x
-};
+const R2: Limbs = limb::two_512(P);
 
 /// An element.
 #[derive(Clone, Copy)]
@@ -43,7 +34,7 @@ impl Fe {
     }
 
     /// The integer below p.
-    pub(super) const fn to_limbs(self) -> Limbs {
+    pub(super) fn to_limbs(self) -> Limbs {
         let [a, b, c, d] = self.0;
         limb::reduce_once(reduce([a, b, c, d, 0, 0, 0, 0]), 0, P)
     }
@@ -105,14 +96,14 @@ impl Fe {
 
     /// All ones if it is zero, else zero.
     #[inline(always)]
-    pub(super) const fn is_zero(self) -> u64 {
+    pub(super) fn is_zero(self) -> u64 {
         let [a, b, c, d] = self.0;
         let is_p = limb::is_zero([a ^ P[0], b ^ P[1], c ^ P[2], d ^ P[3]]);
-        (limb::is_zero(self.0) | is_p).wrapping_neg()
+        limb::mask(limb::is_zero(self.0) | is_p)
     }
 
     #[inline(always)]
-    pub(super) const fn equals(self, other: Self) -> bool {
+    pub(super) fn equals(self, other: Self) -> bool {
         self.sub(other).is_zero() != 0
     }
 
@@ -149,8 +140,8 @@ impl Fe {
 }
 
 /// Adds the multiple of p that clears the lowest limb, and drops that limb: with the multiplier
-/// `m`, the rest of `m p` is `m (2^192 - 2^160 - 2^32 + 1)`. The sum fits; on the way to it, a carry
-/// and a borrow out of the top cancel.
+/// `m`, the rest of `m p` is `m (2^192 - 2^160 - 2^32 + 1)`. The sum fits; on the way to it, a
+/// carry and a borrow out of the top cancel.
 #[inline(always)]
 const fn step(t: Limbs) -> Limbs {
     let m = t[0];

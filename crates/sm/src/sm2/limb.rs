@@ -1,7 +1,9 @@
-//! Arithmetic on four limbs of 64 bits, the lowest first: what both moduli share. Everything may run
-//! in the compiler, which builds the base-point table, and takes the same time for all values.
+//! Arithmetic on four limbs of 64 bits, the lowest first: what both moduli share. Everything may
+//! run in the compiler, which builds the base-point table, and takes the same time for all values.
 
 #![expect(clippy::cast_possible_truncation, reason = "halves of 128 bits")]
+
+use core::hint::black_box;
 
 /// 256 bits, the lowest limb first.
 pub(super) type Limbs = [u64; 4];
@@ -60,24 +62,45 @@ pub(super) const fn select(mask: u64, a: Limbs, b: Limbs) -> Limbs {
     ]
 }
 
+/// All ones if `bit` is one, else zero. The optimiser must not know that there are only two cases:
+/// it made jumps of them.
+#[inline(always)]
+pub(super) fn mask(bit: u64) -> u64 {
+    black_box(bit.wrapping_neg())
+}
+
 /// Subtracts the modulus once from `carry * 2^256 + a` if that is at least the modulus.
 #[inline(always)]
-pub(super) const fn reduce_once(a: Limbs, carry: u64, modulus: Limbs) -> Limbs {
+pub(super) fn reduce_once(a: Limbs, carry: u64, modulus: Limbs) -> Limbs {
     let (less, borrow) = sub(a, modulus);
     // Too small exactly if there is a borrow and no carry to pay it.
-    select((borrow & (carry ^ 1)).wrapping_neg(), less, a)
+    select(mask(borrow & (carry ^ 1)), less, a)
 }
 
 #[inline(always)]
-pub(super) const fn add_mod(a: Limbs, b: Limbs, modulus: Limbs) -> Limbs {
+pub(super) fn add_mod(a: Limbs, b: Limbs, modulus: Limbs) -> Limbs {
     let (sum, carry) = add(a, b);
     reduce_once(sum, carry, modulus)
 }
 
+/// 2^512 modulo a modulus between 2^255 and 2^256, for the compiler.
+pub(super) const fn two_512(modulus: Limbs) -> Limbs {
+    // 2^256 less the modulus, doubled 256 times.
+    let (mut x, _) = sub([0; 4], modulus);
+    let mut i = 0;
+    while i < 256 {
+        let (sum, carry) = add(x, x);
+        let (less, borrow) = sub(sum, modulus);
+        x = if borrow > carry { sum } else { less };
+        i += 1;
+    }
+    x
+}
+
 #[inline(always)]
-pub(super) const fn sub_mod(a: Limbs, b: Limbs, modulus: Limbs) -> Limbs {
+pub(super) fn sub_mod(a: Limbs, b: Limbs, modulus: Limbs) -> Limbs {
     let (difference, borrow) = sub(a, b);
-    let mask = borrow.wrapping_neg();
+    let mask = mask(borrow);
     let back = [modulus[0] & mask, modulus[1] & mask, modulus[2] & mask, modulus[3] & mask];
     add(difference, back).0
 }

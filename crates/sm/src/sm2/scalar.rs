@@ -21,15 +21,7 @@ const N_INVERSE: u64 = {
 };
 
 /// 2^512 modulo n.
-const R2: Limbs = {
-    let mut x = limb::sub([0; 4], N).0;
-    let mut i = 0;
-    while i < 256 {
-        x = limb::add_mod(x, x, N);
-        i += 1;
-    }
-    x
-};
+const R2: Limbs = limb::two_512(N);
 
 /// Bits in a window of [`Scalar::digit`], at most.
 const WIDTH_MAX: u32 = 7;
@@ -87,21 +79,21 @@ impl Scalar {
         limb::is_zero(self.0) == 1
     }
 
-    pub(super) const fn add(self, other: Self) -> Self {
+    pub(super) fn add(self, other: Self) -> Self {
         Self(limb::add_mod(self.0, other.0, N))
     }
 
-    pub(super) const fn sub(self, other: Self) -> Self {
+    pub(super) fn sub(self, other: Self) -> Self {
         Self(limb::sub_mod(self.0, other.0, N))
     }
 
-    pub(super) const fn mul(self, other: Self) -> Self {
+    pub(super) fn mul(self, other: Self) -> Self {
         let halfway = reduce(limb::mul_wide(self.0, other.0));
         Self(reduce(limb::mul_wide(halfway, R2)))
     }
 
     /// The inverse, by raising to n - 2; zero gives zero. The exponent is public.
-    pub(super) const fn invert(self) -> Self {
+    pub(super) fn invert(self) -> Self {
         let base = reduce(limb::mul_wide(self.0, R2));
         let (exponent, _) = limb::sub(N, [2, 0, 0, 0]);
         let mut power = reduce(limb::mul_wide([1, 0, 0, 0], R2));
@@ -133,7 +125,7 @@ impl Scalar {
             limb(low / 64) >> (low % 64) | limb(low / 64 + 1) << 1 << (63 - low % 64)
         };
         let bits = bits & ((2 << width) - 1);
-        let negative = (bits >> width).wrapping_neg();
+        let negative = limb::mask(bits >> width);
         let bits = bits ^ (negative & ((2 << width) - 1));
         Digit { magnitude: (bits >> 1) + (bits & 1), negative }
     }
@@ -166,7 +158,7 @@ impl Scalar {
 
 /// `t / 2^256` modulo n, for t below n 2^256.
 #[inline(always)]
-const fn reduce(t: Wide) -> Limbs {
+fn reduce(t: Wide) -> Limbs {
     let (s, above) = step([t[0], t[1], t[2], t[3]], t[4], 0);
     let (s, above) = step(s, t[5], above);
     let (s, above) = step(s, t[6], above);

@@ -1,6 +1,8 @@
 //! Signing (GB/T 32918.2 §6.1), with a nonce from the system's entropy, the key and the message:
 //! it is sound if either the entropy or HMAC-SM3 with the key is.
 
+use zeroize::Zeroize;
+
 use super::ENTROPY_BYTES;
 use super::curve::Jacobian;
 use super::key::SecretKey;
@@ -70,10 +72,12 @@ impl SecretKey {
     pub(super) fn sign_with(&self, digest: &[u8; 32], k: &Scalar) -> Option<Signature> {
         let x = Jacobian::multiply_base(Cpu::current(), k).to_affine_x();
         let r = Scalar::reduced_bytes(digest).add(Scalar::reduced(x.to_limbs()));
-        let sum = r.add(*k);
+        let mut sum = r.add(*k);
         // (1 + d)^-1 (k - r d), with one product: k - r d = (k + r) - r (1 + d).
         let s = self.inverse.mul(sum).sub(r);
         let usable = !r.is_zero() && !sum.is_zero() && !s.is_zero();
+        // With r, which everybody sees, it would give the nonce away.
+        sum.zeroize();
         usable.then(|| Signature { r: r.to_bytes(), s: s.to_bytes() })
     }
 }

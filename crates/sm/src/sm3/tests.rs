@@ -3,7 +3,7 @@
 use sm3::Digest;
 
 use super::*;
-use crate::testing::hex;
+use crate::testing::{bytes, cases, hex, random};
 
 #[test]
 fn the_examples_of_the_standard() {
@@ -31,6 +31,19 @@ fn every_length_and_cut_agrees_with_another_implementation() {
         let mut hash = Sm3::new();
         text.chunks(piece).for_each(|chunk| hash.update(chunk));
         assert_eq!(hash.finish()[..], expected[..]);
+    }
+}
+
+#[test]
+fn random_texts_agree_with_another_implementation() {
+    for seed in 0..cases(200, 1) {
+        let [a, b, cut] = random::<3>(seed).map(usize::from);
+        let text = bytes(seed, a * 4 + b % 4);
+        let expected = sm3::Sm3::digest(&text);
+        let (head, tail) = text.split_at(cut.min(text.len()));
+        for cpu in Cpu::all() {
+            assert_eq!(Sm3::with_cpu(cpu).chain(head).chain(tail).finish()[..], expected[..]);
+        }
     }
 }
 

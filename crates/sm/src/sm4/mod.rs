@@ -20,7 +20,9 @@ pub mod gcm;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::cpu::{Cpu, Level};
+use crate::cpu::Cpu;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use crate::cpu::Level;
 
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 16;
@@ -132,13 +134,14 @@ impl Sm4 {
 }
 
 fn crypt(cpu: Cpu, keys: &RoundKeys, blocks: &mut [Block]) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     match cpu.level() {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        Level::Avx512 => avx512::crypt(cpu, keys, blocks),
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        Level::Avx2 => avx2::crypt(cpu, keys, blocks),
-        _ => portable::crypt(keys, blocks),
+        Level::Avx512 => return avx512::crypt(cpu, keys, blocks),
+        Level::Avx2 => return avx2::crypt(cpu, keys, blocks),
+        Level::Portable => {}
     }
+    let _ = cpu;
+    portable::crypt(keys, blocks);
 }
 
 /// The lower 32 bits.

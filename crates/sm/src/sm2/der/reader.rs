@@ -22,6 +22,12 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() { Ok(()) } else { Err(Error::Der) }
     }
 
+    /// These bytes come next.
+    pub(super) fn exactly(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.rest = self.rest.strip_prefix(bytes).ok_or(Error::Algorithm)?;
+        Ok(())
+    }
+
     /// The content of the next value, which must have this tag.
     pub(super) fn value(&mut self, tag: u8) -> Result<&'a [u8], Error> {
         let rest = self.rest.strip_prefix(&[tag]).ok_or(Error::Der)?;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::pem;
+use crate::sm2::{DEFAULT_ID, TLS13_ID};
 use crate::testing::{hex, hex_array, random};
 
 fn key() -> SecretKey {
@@ -166,6 +167,30 @@ fn ciphertexts_have_one_form() {
         assert_eq!(ciphertext_to_der(&cipher[..96]), Err(Error::Decrypt));
         assert_eq!(ciphertext_to_der(&cipher[1..]).err(), Some(Error::Decrypt));
     }
+}
+
+/// By OpenSSL 3.0 with the key in openssl.pkcs8.pem: `openssl pkeyutl -sign -rawin -digest sm3
+/// -pkeyopt distid:...`, `openssl pkeyutl -encrypt`.
+#[test]
+fn what_openssl_signed_and_encrypted_is_understood() {
+    let der = pem::decode(pem::PRIVATE_KEY, include_str!("openssl.pkcs8.pem")).expect("PEM");
+    let key = SecretKey::from_pkcs8_der(&der).expect("DER");
+    let message = b"message of OpenSSL";
+    let default = "3044022007d838b695e9931b99ce3a84120b4e9d9c2f2a6db0cadeae39fd82575812bb34\
+                   02202cf0be731cd6eb6d5fb002a5a18110dce8106b931e63b60e7af3b61c1e9a81a8";
+    let tls = "304402201357eeb1bf45570bfe649c452d8658101730458056c5a3bb73369a4643ff4298\
+               02203df39868a135f910865d06fd192120df91b1e5546613c2a95efe9809e36375f0";
+    for (id, signature) in [(DEFAULT_ID, default), (TLS13_ID, tls)] {
+        let signature = Signature::from_der(&hex(signature)).expect("DER");
+        assert_eq!(key.public().verify(id, message, &signature), Ok(()));
+        assert_eq!(key.public().verify(b"other", message, &signature), Err(Error::Signature));
+    }
+    let cipher = "307a02207363fcb0b79dc6c12d23e812ae28607ffc4182e0f33d1e1e7849d86d0e6a4f31\
+                  02205d8b12fb1525acd63fb57b5b29d480034a09557547d248efb97c6ba939da9980\
+                  0420ed3de07526a86a5748a58cb63273f8601061a4d6366c904fed09858a17ad0d14\
+                  0412ce7e8d54320749316fcab3676d60e0122be8";
+    let cipher = ciphertext_from_der(&hex(cipher)).expect("DER");
+    assert_eq!(key.decrypt(&cipher).expect("theirs")[..], *message);
 }
 
 /// Written by OpenSSL 3.0: `openssl genpkey -algorithm SM2`, `openssl ec`, `openssl pkey -pubout`.
