@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use crate::{deny, docs, fuzz, layers, peers, progress, shell, tidy};
+use crate::{deny, docs, fuzz, interop, layers, peers, progress, shell, tidy};
 
 /// Run every check in order and stop at the first that fails.
 ///
 /// This is what CI runs, no more and no less: formatting, lints, layers, tidiness, documentation,
-/// the peers of the benchmarks, tests, the demo, a short fuzzing and the dependency rules. A cold
-/// run takes about twenty minutes on two cores, a warm one some minutes.
+/// the peers of the benchmarks, tests, handshakes with OpenSSL, the demo, a short fuzzing and the
+/// dependency rules. A cold run takes about half an hour on two cores, a warm one some minutes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How long each fuzz target runs, in seconds
@@ -19,7 +19,7 @@ pub(crate) struct Args {
 /// The task.
 pub(crate) fn run(args: &Args) -> Result<()> {
     type Work<'a> = Box<dyn Fn() -> Result<String> + 'a>;
-    let all: [(&str, Work<'_>); 10] = [
+    let all: [(&str, Work<'_>); 11] = [
         ("fmt", Box::new(fmt)),
         ("clippy", Box::new(clippy)),
         ("layers", Box::new(layers::check)),
@@ -28,6 +28,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         // Before the tests, because one of them measures beside the peers.
         ("peers", Box::new(peers::check)),
         ("test", Box::new(tests)),
+        ("interop", Box::new(interop::check)),
         ("demo", Box::new(|| make("demo", "ARGS=--exit"))),
         ("fuzz", Box::new(|| fuzz::check(args.fuzz_seconds))),
         ("deny", Box::new(|| deny::check().map(|()| String::new()))),

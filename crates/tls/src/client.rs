@@ -51,8 +51,8 @@ impl Client {
     /// trusted: a service of that stack could not prove itself.
     ///
     /// # Errors
-    /// [`OWN_KEY`] if chain and key do not fit, [`NO_TRUST`] if there is nobody to trust, [`moat_model::code::tls::IDENTITIES`] if the identities do not fit together
-    /// or `national`.
+    /// [`OWN_KEY`] if chain and key do not fit, [`NO_TRUST`] if there is nobody to trust,
+    /// [`moat_model::code::tls::IDENTITIES`] if the identities do not fit together or `national`.
     pub fn new(
         identities: &[Material<'_>],
         expected: SpiffeId,

@@ -69,8 +69,16 @@ async fn both_kinds_of_callers_reach_both_kinds_of_services_through_one_port() {
 async fn a_policy_can_ask_for_national_cryptography() {
     let (pki, sm2) = (Pki::new(), Pki::sm2());
     let service = Service::start(&pki, &["http/1.1"]).await;
-    let policy = "package authz\n\ndefault allow := false\n\nallow if {\n\tinput.peer.national\n\
-                  \tinput.peer.suite == \"TLS_SM4_GCM_SM3\"\n\tinput.peer.group == \"curveSM2\"\n}\n";
+    let policy = r#"package authz
+
+default allow := false
+
+allow if {
+	input.peer.national
+	input.peer.suite == "TLS_SM4_GCM_SM3"
+	input.peer.group == "curveSM2"
+}
+"#;
     let gateway = dual(&pki, &sm2, &service, "prefer", policy).await;
     for (pki, status) in [(&sm2, 200), (&pki, 403)] {
         let answer = Client::http1(pki, gateway.address, "teller").await.get("/pass/a").await;
