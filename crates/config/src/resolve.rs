@@ -281,6 +281,12 @@ fn identities(r: &mut Resolver<'_>, name: &Text, raw: &[RawIdentity]) -> Vec<Ide
     let one = |identity: &RawIdentity| Identity {
         chain_pem: r.fetch(&identity.certificate, false),
         key_pem: r.fetch(&identity.key, true),
+        password: identity.password.as_ref().map(|text| {
+            let mut bytes = r.fetch(text, true);
+            // As `echo` ends a file.
+            bytes.pop_if(|last| *last == b'\n');
+            bytes
+        }),
     };
     raw.iter().map(one).collect()
 }

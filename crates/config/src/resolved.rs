@@ -75,6 +75,8 @@ pub struct Identity {
     pub chain_pem: Vec<u8>,
     /// Private key.
     pub key_pem: Vec<u8>,
+    /// Password of an encrypted key.
+    pub password: Option<Vec<u8>>,
 }
 
 /// When national cryptography is used, as far as there is an SM2 identity.

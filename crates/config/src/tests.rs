@@ -126,6 +126,7 @@ fn every_mistake_has_its_code_place_and_fix() {
         ("audit: { dir: log }", "audit: { dir: log, deadline_ms: 1 }", &codes::BAD_VALUE, ""),
         ("moat/v1", "moat/v2", &codes::BAD_VALUE, "write `moat/v1`"),
         ("listeners:", "listeners: [", &codes::SYNTAX, ""),
+        ("a.key\"", "a.key\", password: hunter2", &codes::LITERAL_SECRET, ""),
         (ONE, "[]", &codes::BAD_VALUE, "list one or two under `identities`"),
         (ONE, THREE, &codes::BAD_VALUE, "list one or two under `identities`"),
         ("tls: { trust", BOTH_KEYS, &codes::BAD_VALUE, "keep one of them"),

@@ -262,10 +262,12 @@ fn upstream(raw: &moat_config::Upstream, workers: usize) -> Result<Upstream, Ref
 }
 
 fn materials(tls: &moat_config::Tls) -> Vec<Material<'_>> {
-    let pairs = tls.identities.iter().map(|identity| (&identity.chain_pem, &identity.key_pem));
-    pairs
-        .map(|(chain_pem, key_pem)| Material { chain_pem, key_pem, trust_pem: &tls.trust_pem })
-        .collect()
+    let material = |identity| -> Material<'_> {
+        let moat_config::Identity { chain_pem, key_pem, password }: &moat_config::Identity =
+            identity;
+        Material { chain_pem, key_pem, password: password.as_deref(), trust_pem: &tls.trust_pem }
+    };
+    tls.identities.iter().map(material).collect()
 }
 
 fn national(setting: moat_config::National) -> National {

@@ -2,6 +2,7 @@
 
 use moat_model::code::tls::{NO_TRUST, OWN_KEY};
 use moat_sm::pem;
+use moat_sm::sm2::SecretKey;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -16,6 +17,8 @@ pub struct Material<'a> {
     pub chain_pem: &'a [u8],
     /// The leaf's key, PKCS#8 or SEC1.
     pub key_pem: &'a [u8],
+    /// Password of an encrypted PKCS#8 key; those of SM2 only.
+    pub password: Option<&'a [u8]>,
     /// Authorities that the other side's chain must end in.
     pub trust_pem: &'a [u8],
 }
@@ -44,8 +47,21 @@ impl Material<'_> {
         if let Ok(der) = pem::decode(pem::SM2_PRIVATE_KEY, text) {
             return Ok(PrivateKeyDer::Sec1(der.to_vec().into()));
         }
+        if let Ok(der) = pem::decode(pem::ENCRYPTED_PRIVATE_KEY, text) {
+            return self.decrypted(&der);
+        }
         PrivateKeyDer::from_pem_slice(self.key_pem)
             .map_err(|e| Error::new(&OWN_KEY, format_args!("the key file: {e}")))
+    }
+
+    /// PBES2 with PBKDF2 over HMAC-SM3 and SM4-CBC. For other schemes there are tools.
+    fn decrypted(&self, der: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
+        let password = self.password.ok_or_else(|| {
+            Error::new(&OWN_KEY, "the key file is encrypted, and there is no password")
+        })?;
+        let key = SecretKey::from_encrypted_pkcs8_der(der, password)
+            .map_err(|why| Error::new(&OWN_KEY, format_args!("the encrypted key file: {why}")))?;
+        Ok(PrivateKeyDer::Pkcs8(key.to_pkcs8_der().to_vec().into()))
     }
 
     /// The authorities of one stack. Those of the other are no use there, and are not named to

@@ -57,6 +57,7 @@ impl World {
         identities.each_ref().map(|identity| Material {
             chain_pem: identity.chain_pem.as_bytes(),
             key_pem: identity.key_pem.as_bytes(),
+            password: None,
             trust_pem: self.trust.as_bytes(),
         })
     }

@@ -28,6 +28,7 @@ fn material<'a>(identity: &'a Identity, trust: &'a str) -> Material<'a> {
     Material {
         chain_pem: identity.chain_pem.as_bytes(),
         key_pem: identity.key_pem.as_bytes(),
+        password: None,
         trust_pem: trust.as_bytes(),
     }
 }

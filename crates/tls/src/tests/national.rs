@@ -114,6 +114,26 @@ fn keys_come_as_pkcs8_and_as_sec1_under_each_label() {
 }
 
 #[test]
+fn an_encrypted_key_needs_its_password() {
+    let w = World::new();
+    let der = moat_sm::pem::decode(moat_sm::pem::PRIVATE_KEY, &w.gateway[1].key_pem).unwrap();
+    let key = moat_sm::sm2::SecretKey::from_pkcs8_der(&der).unwrap();
+    let der = key.to_encrypted_pkcs8_der(b"secret", &[1; 16], &[2; 16], 1_000).unwrap();
+    let pem = moat_sm::pem::encode(moat_sm::pem::ENCRYPTED_PRIVATE_KEY, &der);
+    let whole = |password| {
+        let key_pem = pem.as_bytes();
+        let material = Material { key_pem, password, ..material(&w.gateway[1], &w.trust) };
+        Server::new(&[material], National::Prefer)
+    };
+    shake(&whole(Some(b"secret")).unwrap(), with_suite(&w, SM4_GCM)).assert_good();
+    for password in [None, Some(&b""[..]), Some(b"Secret"), Some(b"secret\n")] {
+        let error = whole(password).unwrap_err();
+        assert_eq!(error.code, &tls::OWN_KEY);
+        assert!(!error.detail.contains("ecret"), "{error}");
+    }
+}
+
+#[test]
 fn identities_that_do_not_fit_are_refused() {
     let w = World::new();
     let of = |kind: usize| material(&w.gateway[kind], &w.trust);
