@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use crate::{deny, docs, fuzz, layers, peers, progress, shell, tidy};
+use crate::{deny, docs, fuzz, interop, layers, peers, progress, shell, tidy};
 
 /// Run every check in order and stop at the first that fails.
 ///
 /// This is what CI runs, no more and no less: formatting, lints, layers, tidiness, documentation,
-/// the peers of the benchmarks, tests, the demo, a short fuzzing and the dependency rules. A cold
-/// run takes about twenty minutes on two cores, a warm one some minutes.
+/// the peers of the benchmarks, tests, handshakes with OpenSSL, the demo, a short fuzzing and the
+/// dependency rules. A cold run takes about half an hour on two cores, a warm one some minutes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How long each fuzz target runs, in seconds
@@ -19,7 +19,7 @@ pub(crate) struct Args {
 /// The task.
 pub(crate) fn run(args: &Args) -> Result<()> {
     type Work<'a> = Box<dyn Fn() -> Result<String> + 'a>;
-    let all: [(&str, Work<'_>); 10] = [
+    let all: [(&str, Work<'_>); 11] = [
         ("fmt", Box::new(fmt)),
         ("clippy", Box::new(clippy)),
         ("layers", Box::new(layers::check)),
@@ -28,6 +28,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         // Before the tests, because one of them measures beside the peers.
         ("peers", Box::new(peers::check)),
         ("test", Box::new(tests)),
+        ("interop", Box::new(interop::check)),
         ("demo", Box::new(|| make("demo", "ARGS=--exit"))),
         ("fuzz", Box::new(|| fuzz::check(args.fuzz_seconds))),
         ("deny", Box::new(|| deny::check().map(|()| String::new()))),
@@ -53,10 +54,13 @@ fn clippy() -> Result<String> {
 /// Each role is killed this often under load; by hand it is ten times, to be quick. Two hundred
 /// take about a minute for each role on two cores.
 const KILLS: &str = "200";
+/// Random inputs on which moat-sm is compared with other implementations: a minute's worth.
+const SM_CASES: &str = "1000000";
 
 fn tests() -> Result<String> {
     let mut make = shell::command("make");
-    make.args(["--no-print-directory", "test", "ARGS=--profile ci"]).env("MOAT_KILLS", KILLS);
+    make.args(["--no-print-directory", "test", "ARGS=--profile ci"]);
+    make.env("MOAT_KILLS", KILLS).env("MOAT_SM_CASES", SM_CASES);
     shell::run(&mut make).map(|()| String::new())
 }
 

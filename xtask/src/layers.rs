@@ -17,8 +17,9 @@ mod tests;
 /// Check that dependencies between our crates point down only.
 ///
 /// Also checks who may use the TLS library, the policy engine and the sandbox; that the formats
-/// of the audit log need no async runtime; and that every crate forbids unsafe code. What is
-/// allowed is written as tables in xtask/src/layers.rs, with reasons.
+/// of the audit log need no async runtime; and that every crate forbids unsafe code, or has it in
+/// a few modules for a reason. What is allowed is written as tables in xtask/src/layers.rs, with
+/// reasons.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
@@ -30,7 +31,7 @@ const LAYERS: &[&[&str]] = &[
     &["moat-kernel", "moat-net"],
     &["moat-config", "moat-tls", "moat-policy", "moat-mask", "moat-audit", "moat-ca"],
     &["moat-identity"],
-    &["moat-model"],
+    &["moat-model", "moat-sm"],
 ];
 
 /// Pairs within one layer that are allowed all the same: user, used, reason.
@@ -75,12 +76,22 @@ const RESERVED: &[Reserved] = &[
     },
 ];
 
+/// Members with `unsafe` in modules of their own, and why. Their lints are the workspace's, written
+/// out, with `deny` in place of `forbid` for this one, so that each such module must ask for it.
+const UNSAFE_MODULES: &[(&str, &str)] =
+    &[("moat-sm", "vector instructions, without which the ciphers are ten times slower")];
+
 /// Trees that must not hold a crate: package, what it must not link, reason. Without features.
 const LINKS_NONE_OF: &[(&str, &[&str], &str)] = &[
     (
         "moat-audit",
         &["tokio", "rustls", "hyper"],
         "an offline verifier links it, and links no runtime and no TLS",
+    ),
+    (
+        "moat-sm",
+        &["tokio", "rustls", "aws-lc-rs", "rand", "getrandom"],
+        "the primitives stand alone: no runtime, no TLS, no source of randomness",
     ),
     (
         "moat-verify",
@@ -187,11 +198,31 @@ fn lints(metadata: &Metadata) -> Result<Vec<String>> {
     }
     for Package { name, manifest_path, .. } in &metadata.packages {
         let manifest = fs::read_to_string(manifest_path)?;
-        if section(&manifest, "[lints]").all(|line| line != "workspace = true") {
+        if UNSAFE_MODULES.iter().any(|(with, _)| with == name) {
+            wrong.extend(lints_written_out(name, &root, &manifest));
+        } else if section(&manifest, "[lints]").all(|line| line != "workspace = true") {
             wrong.push(format!("{name}: its Cargo.toml lacks [lints] workspace = true"));
         }
     }
     Ok(wrong)
+}
+
+/// What differs between the workspace's lints and those of a member that writes them out.
+fn lints_written_out(name: &str, root: &str, manifest: &str) -> Vec<String> {
+    let lines = |text: &str, title: &str| -> Vec<String> {
+        let lines = section(text, title).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines
+            .map(|line| line.replace(r#"unsafe_code = "forbid""#, r#"unsafe_code = "deny""#))
+            .collect()
+    };
+    ["rust", "clippy"]
+        .into_iter()
+        .filter(|tool| {
+            let ours = lines(manifest, &format!("[lints.{tool}]"));
+            ours != lines(root, &format!("[workspace.lints.{tool}]"))
+        })
+        .map(|tool| format!("{name}: [lints.{tool}] is not the workspace's but for unsafe_code"))
+        .collect()
 }
 
 /// The lines of one section of a manifest.

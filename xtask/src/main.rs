@@ -9,6 +9,7 @@ mod dist;
 mod docs;
 mod elf;
 mod fuzz;
+mod interop;
 mod layers;
 mod metadata;
 mod peers;
@@ -38,7 +39,8 @@ Examples:
   cargo xtask tidy                          before asking for a review
   cargo xtask fuzz --seconds 600 http_head  ten minutes on one target
   cargo xtask dist                          one static binary in dist/
-  cargo xtask peers                         before `moat bench`: nginx and the load generator";
+  cargo xtask peers                         before `moat bench`: nginx and the load generator
+  cargo xtask interop                       handshakes with OpenSSL 4, both ways";
 
 #[derive(Subcommand)]
 enum Task {
@@ -50,6 +52,7 @@ enum Task {
     Deny(deny::Args),
     Dist(dist::Args),
     Peers(peers::Args),
+    Interop(interop::Args),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Deny(args) => deny::run(&args),
         Task::Dist(args) => dist::run(&args),
         Task::Peers(args) => peers::run(&args),
+        Task::Interop(args) => interop::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

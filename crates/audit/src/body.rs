@@ -169,6 +169,10 @@ pub struct Body {
     pub ticket: String,
     /// Free text of an ADMIN, CHECK or REPAIR record.
     pub note: String,
+    /// Cipher suite of the caller's connection, for example `TLS_SM4_GCM_SM3`.
+    pub suite: String,
+    /// Key-agreement group of the caller's connection, for example `curveSM2`.
+    pub group: String,
 }
 
 impl Body {
@@ -213,6 +217,8 @@ impl Body {
             lsn: None,
             ticket: String::new(),
             note: String::new(),
+            suite: String::new(),
+            group: String::new(),
         }
     }
 
@@ -291,6 +297,8 @@ impl Body {
         w.optional(tag::LSN, self.lsn.map(u64::to_be_bytes));
         w.text(tag::TICKET, &self.ticket);
         w.text(tag::NOTE, &self.note);
+        w.text(tag::SUITE, &self.suite);
+        w.text(tag::GROUP, &self.group);
         let bytes = w.finish()?;
         if bytes.len() > BODY_BYTES_MAX { Err(RecordError::TooLong) } else { Ok(bytes) }
     }
@@ -372,6 +380,8 @@ impl Body {
             lsn: r.number(tag::LSN)?,
             ticket: r.text(tag::TICKET)?.to_owned(),
             note: r.text(tag::NOTE)?.to_owned(),
+            suite: r.text(tag::SUITE)?.to_owned(),
+            group: r.text(tag::GROUP)?.to_owned(),
         };
         r.finish()?;
         body.check()?;

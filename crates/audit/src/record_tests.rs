@@ -60,6 +60,8 @@ pub(crate) fn full() -> Body {
         lsn: Some(99),
         ticket: "T-1".into(),
         note: "n".into(),
+        suite: "TLS_SM4_GCM_SM3".into(),
+        group: "curveSM2".into(),
         ..Body::new(Kind::Outcome, [1; 16])
     }
 }

@@ -10,12 +10,22 @@ use time::{Duration, OffsetDateTime};
 use crate::Error;
 
 /// Years the root is valid.
-const ROOT_YEARS: i64 = 10;
+pub(crate) const ROOT_YEARS: i64 = 10;
 /// Years the issuing authority is valid.
-const ISSUING_YEARS: i64 = 3;
+pub(crate) const ISSUING_YEARS: i64 = 3;
+
+/// Which keys and signatures an authority has. The two never mix in one chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// P-256, ECDSA with SHA-256.
+    P256,
+    /// SM2 with SM3.
+    Sm2,
+}
 
 /// A root and the issuing authority below it, with both keys.
 pub struct Authority {
+    pub(crate) kind: Kind,
     pub(crate) root_pem: String,
     pub(crate) root_key_pem: String,
     pub(crate) issuing_pem: String,
@@ -36,6 +46,7 @@ impl Authority {
         let issuing_certificate =
             issuing.signed_by(&issuing_key, &Issuer::from_params(&root, &root_key)).map_err(bad)?;
         Ok(Authority {
+            kind: Kind::P256,
             root_pem: root_certificate.pem(),
             root_key_pem: root_key.serialize_pem(),
             issuing_pem: issuing_certificate.pem(),

@@ -1,4 +1,5 @@
-//! The authority's folder: `root.pem`, `root.key`, `issuing.pem`, `issuing.key`.
+//! The authority's folder: `root.pem`, `root.key`, `issuing.pem`, `issuing.key`. A national
+//! authority may lie beside it: `root-sm2.pem` and so on.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -7,7 +8,7 @@ use std::path::Path;
 
 use moat_model::code::ca::{EXISTS, UNREADABLE};
 
-use crate::{Authority, Error, Identity};
+use crate::{Authority, Error, Identity, Kind};
 
 /// Writes a new authority into `dir`, which is made if missing. Nothing is ever overwritten.
 ///
@@ -15,26 +16,34 @@ use crate::{Authority, Error, Identity};
 /// [`EXISTS`] if one of the files is there already, [`UNREADABLE`] if the folder cannot be written.
 pub fn save(authority: &Authority, dir: &Path) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(|e| unreadable(dir, &e))?;
-    write_new(&dir.join("root.key"), &authority.root_key_pem, 0o600)?;
-    write_new(&dir.join("issuing.key"), &authority.issuing_key_pem, 0o600)?;
-    write_new(&dir.join("root.pem"), &authority.root_pem, 0o644)?;
-    write_new(&dir.join("issuing.pem"), &authority.issuing_pem, 0o644)
+    let path = |stem, suffix| dir.join(file(authority.kind, stem, suffix));
+    write_new(&path("root", "key"), &authority.root_key_pem, 0o600)?;
+    write_new(&path("issuing", "key"), &authority.issuing_key_pem, 0o600)?;
+    write_new(&path("root", "pem"), &authority.root_pem, 0o644)?;
+    write_new(&path("issuing", "pem"), &authority.issuing_pem, 0o644)
 }
 
-/// Reads the authority that [`save`] wrote.
+/// Name of a file of an authority.
+fn file(kind: Kind, stem: &str, suffix: &str) -> String {
+    let mark = if kind == Kind::Sm2 { "-sm2" } else { "" };
+    format!("{stem}{mark}.{suffix}")
+}
+
+/// Reads the authority of that kind that [`save`] wrote.
 ///
 /// # Errors
 /// [`UNREADABLE`] if a file is missing or unreadable.
-pub fn load(dir: &Path) -> Result<Authority, Error> {
-    let read = |name: &str| {
-        let path = dir.join(name);
+pub fn load(dir: &Path, kind: Kind) -> Result<Authority, Error> {
+    let read = |stem: &str, suffix: &str| {
+        let path = dir.join(file(kind, stem, suffix));
         fs::read_to_string(&path).map_err(|e| unreadable(&path, &e))
     };
     Ok(Authority {
-        root_pem: read("root.pem")?,
-        root_key_pem: read("root.key")?,
-        issuing_pem: read("issuing.pem")?,
-        issuing_key_pem: read("issuing.key")?,
+        kind,
+        root_pem: read("root", "pem")?,
+        root_key_pem: read("root", "key")?,
+        issuing_pem: read("issuing", "pem")?,
+        issuing_key_pem: read("issuing", "key")?,
     })
 }
 

@@ -6,8 +6,8 @@ use rcgen::{
 };
 use time::Duration;
 
-use crate::Error;
 use crate::authority::{Authority, bad, validity};
+use crate::{Error, Kind};
 
 /// What shall stand in a certificate.
 #[derive(Clone, Debug)]
@@ -52,11 +52,19 @@ pub struct Identity {
 }
 
 impl Authority {
-    /// Issues a certificate with a fresh P-256 key, for TLS servers and clients alike.
+    /// Issues a certificate with a fresh key of the authority's kind, for TLS servers and clients
+    /// alike.
     ///
     /// # Errors
     /// [`moat_model::code::ca::BAD_REQUEST`] if a name or a time cannot stand in a certificate.
     pub fn issue(&self, request: &LeafRequest) -> Result<Identity, Error> {
+        match self.kind {
+            Kind::P256 => self.issue_p256(request),
+            Kind::Sm2 => self.issue_sm2(request),
+        }
+    }
+
+    fn issue_p256(&self, request: &LeafRequest) -> Result<Identity, Error> {
         let key = KeyPair::generate().map_err(bad)?;
         let mut params = CertificateParams::new(request.names.clone()).map_err(bad)?;
         for uri in &request.uris {

@@ -1,13 +1,18 @@
 //! A small certificate authority: root, issuing authority, identities (SPIFFE X.509-SVID).
 //!
-//! It serves first runs, tests and development. Keys are P-256 in PKCS#8 PEM files with mode 0600.
+//! It serves first runs, tests and development. Keys are P-256, or SM2 in an authority of its own,
+//! in PKCS#8 PEM files with mode 0600.
 //! It never revokes, never listens and never reads the clock: the time is an argument.
 
 mod authority;
 mod files;
 mod leaf;
+mod national;
+#[cfg(test)]
+mod tests;
+pub mod x509;
 
-pub use authority::Authority;
+pub use authority::{Authority, Kind};
 pub use files::{load, save, write_identity};
 pub use leaf::{Identity, LeafRequest};
 

@@ -19,9 +19,9 @@ mod sources;
 pub use load::{Loaded, load, parse};
 pub use problem::{Problem, Problems};
 pub use resolved::{
-    AdminSettings, After, AuditSettings, BodyField, Config, FactSource, FieldKind, Hot, Listener,
-    MaskRule, Method, OnBefore, Op, Profile, Protocol, Restart, Route, RouteAudit, RouteMatch, Tls,
-    Upstream, Users,
+    AdminSettings, After, AuditSettings, BodyField, Config, FactSource, FieldKind, Hot, Identity,
+    Listener, MaskRule, Method, National, OnBefore, Op, Profile, Protocol, Restart, Route,
+    RouteAudit, RouteMatch, Tls, Upstream, Users,
 };
 
 /// The JSON Schema (draft 2020-12) of the raw form, for editors and `moat schema`.

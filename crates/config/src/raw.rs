@@ -113,10 +113,28 @@ pub struct RawListener {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawListenerTls {
-    /// The gateway's own certificate and key.
+    /// The gateway's own certificate and key: one, or one international and one SM2.
     pub identities: Vec<RawIdentity>,
+    /// When a call is national (RFC 8998): `prefer` (default), `allow`, `only` or `off`.
+    #[serde(default)]
+    pub national: RawNational,
     /// Whose certificates callers may show.
     pub clients: Vec<RawClients>,
+}
+
+/// When national cryptography is used, as far as there is an SM2 identity.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RawNational {
+    /// Never.
+    Off,
+    /// Where the other side does nothing else.
+    Allow,
+    /// Wherever the other side does it.
+    #[default]
+    Prefer,
+    /// Always; whoever does not is refused.
+    Only,
 }
 
 /// A certificate chain and its key.
@@ -126,9 +144,13 @@ pub struct RawIdentity {
     /// PEM chain, leaf first: `file:gw.pem`.
     #[schemars(with = "String")]
     pub certificate: Text,
-    /// PKCS#8 key: `file:gw.key`, `credential:gw-key` or `env:GW_KEY`.
+    /// PKCS#8 or SEC 1 key: `file:gw.key`, `credential:gw-key` or `env:GW_KEY`.
     #[schemars(with = "String")]
     pub key: Text,
+    /// Password of an encrypted SM2 key: a reference like that of the key. One line feed at its end
+    /// does not count.
+    #[schemars(with = "Option<String>")]
+    pub password: Option<Text>,
 }
 
 /// One group of callers.
@@ -195,6 +217,12 @@ pub enum RawProtocol {
 pub struct RawUpstreamTls {
     /// The gateway's certificate and key; default: those of the first listener.
     pub identity: Option<RawIdentity>,
+    /// The same in place of `identity`: one international and one SM2.
+    #[serde(default)]
+    pub identities: Vec<RawIdentity>,
+    /// When a connection is national (RFC 8998): `prefer` (default), `allow`, `only` or `off`.
+    #[serde(default)]
+    pub national: RawNational,
     /// PEM file of the authorities that may issue the service's certificate.
     #[schemars(with = "String")]
     pub trust: Text,

@@ -13,11 +13,12 @@ use serde_saphyr::Spanned;
 use crate::load::{Loaded, as_usize, problem};
 use crate::problem::nearest;
 use crate::raw::{
-    Raw, RawIdentity, RawLandlock, RawListener, RawProfile, RawProtocol, RawUpstream, Text,
+    Raw, RawIdentity, RawLandlock, RawListener, RawNational, RawProfile, RawProtocol, RawUpstream,
+    Text,
 };
 use crate::resolved::{
-    AdminSettings, AuditSettings, Config, FactSource, Hot, Listener, Profile, Protocol, Restart,
-    Tls, Upstream, Users,
+    AdminSettings, AuditSettings, Config, FactSource, Hot, Identity, Listener, National, Profile,
+    Protocol, Restart, Tls, Upstream, Users,
 };
 use crate::secret::{Fetched, READABLE, Read};
 use crate::sources::Sources;
@@ -27,6 +28,8 @@ use crate::{Problem, resolve_route, secret};
 const CONNECTIONS_MAX: u32 = 1_000_000;
 /// Most unfinished handshakes of one source address, unless the listener says otherwise.
 const HANDSHAKES_PER_SOURCE: u32 = 64;
+/// Most identities of one side: an international and an SM2 one.
+const IDENTITIES_MAX: usize = 2;
 /// Most worker threads.
 const WORKERS_MAX: u16 = 64;
 /// Longest wait that may be configured anywhere, in milliseconds.
@@ -238,11 +241,11 @@ fn listener(r: &mut Resolver<'_>, raw: &RawListener) -> Listener {
         let message = format!("`{}` is not served", protocol.value);
         r.bad(&codes::BAD_VALUE, protocol, message, "write `http`");
     }
-    let ([identity], [clients]) = (raw.tls.identities.as_slice(), raw.tls.clients.as_slice())
-    else {
-        let message = "a listener takes exactly one identity and one group of clients";
-        r.bad(&codes::BAD_VALUE, &raw.name, message, "list one under each key");
-        let tls = Tls { chain_pem: Vec::new(), key_pem: Vec::new(), trust_pem: Vec::new() };
+    let (own, [clients]) = (raw.tls.identities.as_slice(), raw.tls.clients.as_slice()) else {
+        let message = "a listener takes exactly one group of clients";
+        r.bad(&codes::BAD_VALUE, &raw.name, message, "list one under `clients`");
+        let national = national(raw.tls.national);
+        let tls = Tls { identities: Vec::new(), trust_pem: Vec::new(), national };
         return Listener {
             name: raw.name.value.clone(),
             connections_max: 1,
@@ -260,15 +263,40 @@ fn listener(r: &mut Resolver<'_>, raw: &RawListener) -> Listener {
             CONNECTIONS_MAX,
         ),
         role: clients.role.value.clone(),
-        tls: tls(r, identity, &clients.trust),
+        tls: Tls {
+            identities: identities(r, &raw.name, own),
+            trust_pem: r.fetch(&clients.trust, false),
+            national: national(raw.tls.national),
+        },
     }
 }
 
-fn tls(r: &mut Resolver<'_>, identity: &RawIdentity, trust: &Text) -> Tls {
-    Tls {
+/// One or two. Whether they are of different kinds is found out when they are read.
+fn identities(r: &mut Resolver<'_>, name: &Text, raw: &[RawIdentity]) -> Vec<Identity> {
+    if raw.is_empty() || raw.len() > IDENTITIES_MAX {
+        let message = "there must be one identity, or one international and one SM2";
+        r.bad(&codes::BAD_VALUE, name, message, "list one or two under `identities`");
+        return Vec::new();
+    }
+    let one = |identity: &RawIdentity| Identity {
         chain_pem: r.fetch(&identity.certificate, false),
         key_pem: r.fetch(&identity.key, true),
-        trust_pem: r.fetch(trust, false),
+        password: identity.password.as_ref().map(|text| {
+            let mut bytes = r.fetch(text, true);
+            // As `echo` ends a file.
+            bytes.pop_if(|last| *last == b'\n');
+            bytes
+        }),
+    };
+    raw.iter().map(one).collect()
+}
+
+fn national(raw: RawNational) -> National {
+    match raw {
+        RawNational::Off => National::Off,
+        RawNational::Allow => National::Allow,
+        RawNational::Prefer => National::Prefer,
+        RawNational::Only => National::Only,
     }
 }
 
@@ -281,10 +309,20 @@ fn upstream(r: &mut Resolver<'_>, raw: &RawUpstream, first: Option<&Tls>) -> Ups
             (SocketAddr::from(([127, 0, 0, 1], 1)), String::new())
         }
     };
-    let tls = match (&raw.tls.identity, first) {
-        (Some(identity), _) => tls(r, identity, &raw.tls.trust),
-        (None, Some(first)) => Tls { trust_pem: r.fetch(&raw.tls.trust, false), ..first.clone() },
-        (None, None) => Tls { chain_pem: vec![], key_pem: vec![], trust_pem: vec![] },
+    let own = match (&raw.tls.identity, raw.tls.identities.as_slice()) {
+        (Some(identity), []) => identities(r, &raw.name, core::slice::from_ref(identity)),
+        (Some(_), _) => {
+            let message = "`identity` and `identities` say the same thing";
+            r.bad(&codes::BAD_VALUE, &raw.name, message, "keep one of them");
+            Vec::new()
+        }
+        (None, []) => first.map_or_else(Vec::new, |tls| tls.identities.clone()),
+        (None, several) => identities(r, &raw.name, several),
+    };
+    let tls = Tls {
+        identities: own,
+        trust_pem: r.fetch(&raw.tls.trust, false),
+        national: national(raw.tls.national),
     };
     if !raw.tls.spiffe.value.starts_with("spiffe://") {
         let fix = "write the id the service must prove, for example spiffe://bank.test/accounts";

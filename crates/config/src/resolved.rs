@@ -68,15 +68,39 @@ pub enum Profile {
     Prod,
 }
 
-/// Certificate chain, key and trusted authorities, PEM.
+/// A certificate chain and its key, PEM.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Tls {
+pub struct Identity {
     /// Chain, leaf first.
     pub chain_pem: Vec<u8>,
     /// Private key.
     pub key_pem: Vec<u8>,
-    /// Authorities of the other side.
+    /// Password of an encrypted key.
+    pub password: Option<Vec<u8>>,
+}
+
+/// When national cryptography is used, as far as there is an SM2 identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum National {
+    /// Never.
+    Off,
+    /// Where the other side does nothing else.
+    Allow,
+    /// Wherever the other side does it.
+    Prefer,
+    /// Always.
+    Only,
+}
+
+/// Identities and trusted authorities.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Tls {
+    /// One, or one of each kind.
+    pub identities: Vec<Identity>,
+    /// Authorities of the other side, PEM.
     pub trust_pem: Vec<u8>,
+    /// When the SM2 identity is used.
+    pub national: National,
 }
 
 /// One listener.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use moat_model::code::config as codes;
 
-use crate::{Op, Problem, load};
+use crate::{National, Op, Problem, load};
 
 const GOOD: &str = "\
 apiVersion: moat/v1
@@ -53,6 +53,32 @@ fn problems(text: &str) -> Vec<Problem> {
     load(&dir.path().join("moat.yaml")).err().map_or_else(Vec::new, |problems| problems.list)
 }
 
+const ONE: &str = "[{ certificate: \"file:a.pem\", key: \"file:a.key\" }]";
+const TWO: &str = "[{ certificate: \"file:a.pem\", key: \"file:a.key\" }, \
+                   { certificate: \"file:ca.pem\", key: \"file:a.key\" }]";
+const THREE: &str = "[{ certificate: \"file:a.pem\", key: \"file:a.key\" }, \
+                     { certificate: \"file:a.pem\", key: \"file:a.key\" }, \
+                     { certificate: \"file:a.pem\", key: \"file:a.key\" }]";
+const BOTH_KEYS: &str = "tls: { identity: { certificate: \"file:a.pem\", key: \"file:a.key\" }, \
+                         identities: [{ certificate: \"file:a.pem\", key: \"file:a.key\" }], trust";
+
+#[test]
+fn two_identities_are_taken_and_each_side_has_its_own_preference() {
+    let text = GOOD.replacen(ONE, &format!("{TWO}\n      national: only"), 1).replacen(
+        "tls: { trust",
+        "tls: { national: allow, trust",
+        1,
+    );
+    let dir = folder(&text);
+    let loaded = load(&dir.path().join("moat.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    let (listener, upstream) = (&loaded.config.hot.listeners[0], &loaded.config.hot.upstreams[0]);
+    assert_eq!((listener.tls.national, upstream.tls.national), (National::Only, National::Allow));
+    for tls in [&listener.tls, &upstream.tls] {
+        let chains: Vec<_> = tls.identities.iter().map(|i| i.chain_pem.as_slice()).collect();
+        assert_eq!(chains, [&b"a.pem"[..], b"ca.pem"], "also by default, towards a service");
+    }
+}
+
 #[test]
 fn a_good_file_is_resolved_with_every_default() {
     let dir = folder(GOOD);
@@ -62,7 +88,10 @@ fn a_good_file_is_resolved_with_every_default() {
     assert_eq!(route.matches.methods, ["GET"]);
     assert_eq!(route.audit.op, Op::Sel);
     assert_eq!((route.deadline_ms, route.body_bytes_max), (5_000, 1024 * 1024));
-    assert_eq!(hot.upstreams[0].tls.chain_pem, b"a.pem", "the listener's identity by default");
+    assert_eq!(
+        hot.upstreams[0].tls.identities[0].chain_pem, b"a.pem",
+        "the listener's identity by default"
+    );
     assert_eq!(hot.policy, [("authz.rego".to_owned(), b"package authz".to_vec())]);
     assert_eq!(loaded.config.restart.audit.dir, dir.path().join("log"));
     assert!(loaded.watched.contains(&dir.path().join("policy")));
@@ -97,6 +126,11 @@ fn every_mistake_has_its_code_place_and_fix() {
         ("audit: { dir: log }", "audit: { dir: log, deadline_ms: 1 }", &codes::BAD_VALUE, ""),
         ("moat/v1", "moat/v2", &codes::BAD_VALUE, "write `moat/v1`"),
         ("listeners:", "listeners: [", &codes::SYNTAX, ""),
+        ("a.key\"", "a.key\", password: hunter2", &codes::LITERAL_SECRET, ""),
+        (ONE, "[]", &codes::BAD_VALUE, "list one or two under `identities`"),
+        (ONE, THREE, &codes::BAD_VALUE, "list one or two under `identities`"),
+        ("tls: { trust", BOTH_KEYS, &codes::BAD_VALUE, "keep one of them"),
+        ("      clients:", "      national: maybe\n      clients:", &codes::WRONG_TYPE, ""),
     ];
     for (from, to, code, fix) in cases {
         let text = GOOD.replacen(from, to, 1);

@@ -14,8 +14,7 @@ use moat_model::code::config::{BAD_VALUE, DANGLING};
 use moat_model::{Class, Code};
 use moat_net::pool::Settings;
 use moat_policy::{Bundle, BundleFile, Engine};
-use moat_tls::{ALPN_H2, ALPN_HTTP1, Material};
-use rustls::ServerConfig;
+use moat_tls::{ALPN_H2, ALPN_HTTP1, Client, Material, National, Server};
 
 use crate::pace::Pace;
 use crate::table::{Entry, Template};
@@ -65,7 +64,7 @@ pub(crate) struct Listener {
     pub(crate) handshakes_max: usize,
     /// Name of its group of callers.
     pub(crate) role: Arc<str>,
-    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) tls: Server,
 }
 
 pub(crate) struct Upstream {
@@ -221,7 +220,7 @@ impl Generation {
 }
 
 fn listener(raw: &moat_config::Listener) -> Result<Listener, Refused> {
-    let tls = moat_tls::server_config(&material(&raw.tls))
+    let tls = Server::new(&materials(&raw.tls), national(raw.tls.national))
         .map_err(|e| Refused::new(e.code, format!("listener {}: {}", raw.name, e.detail)))?;
     let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     Ok(Listener {
@@ -242,7 +241,7 @@ fn upstream(raw: &moat_config::Upstream, workers: usize) -> Result<Upstream, Ref
     let spiffe: SpiffeId = raw.spiffe.parse().map_err(|e| {
         Refused::new(&BAD_VALUE, format!("upstream {}: {}: {e}", raw.name, raw.spiffe))
     })?;
-    let tls = moat_tls::client_config(&material(&raw.tls), spiffe, alpn)
+    let tls = Client::new(&materials(&raw.tls), spiffe, alpn, national(raw.tls.national))
         .map_err(|e| Refused::new(e.code, format!("upstream {}: {}", raw.name, e.detail)))?;
     let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     Ok(Upstream {
@@ -262,8 +261,22 @@ fn upstream(raw: &moat_config::Upstream, workers: usize) -> Result<Upstream, Ref
     })
 }
 
-fn material(tls: &moat_config::Tls) -> Material<'_> {
-    Material { chain_pem: &tls.chain_pem, key_pem: &tls.key_pem, trust_pem: &tls.trust_pem }
+fn materials(tls: &moat_config::Tls) -> Vec<Material<'_>> {
+    let material = |identity| -> Material<'_> {
+        let moat_config::Identity { chain_pem, key_pem, password }: &moat_config::Identity =
+            identity;
+        Material { chain_pem, key_pem, password: password.as_deref(), trust_pem: &tls.trust_pem }
+    };
+    tls.identities.iter().map(material).collect()
+}
+
+fn national(setting: moat_config::National) -> National {
+    match setting {
+        moat_config::National::Off => National::Off,
+        moat_config::National::Allow => National::Allow,
+        moat_config::National::Prefer => National::Prefer,
+        moat_config::National::Only => National::Only,
+    }
 }
 
 fn route(route: Route, upstreams: usize) -> Result<RouteRules, Refused> {

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use moat_model::code::tls;
 use moat_model::{Refusal, Stage};
+use moat_tls::{Negotiated, Server};
+use rustls::server::Acceptor;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::worker::Worker;
@@ -28,6 +30,16 @@ pub(crate) struct Handshaken {
     pub(crate) is_http2: bool,
 }
 
+/// Reads the ClientHello, chooses the stack by it, and goes on with that one alone.
+async fn accept(server: &Server, stream: TcpStream) -> Result<TlsStream<TcpStream>, Refusal> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+    let started = hello.await.map_err(|error| moat_tls::refusal_of(&error))?;
+    let choice = server.choose(&started.client_hello());
+    let choice = choice.ok_or_else(|| Refusal::new(Stage::Handshake, &tls::PROTOCOL))?;
+    let finished = started.into_stream(Arc::clone(&choice.config)).await;
+    finished.map_err(|error| choice.refusal_of(&error))
+}
+
 /// Runs the handshake.
 ///
 /// # Errors
@@ -41,27 +53,25 @@ pub(crate) async fn handshake(
     let generation = worker.generation();
     let no = |code| Refusal::new(Stage::Handshake, code);
     let settings = generation.shared.listeners.get(listener).ok_or_else(|| no(&tls::PROTOCOL))?;
-    let acceptor = TlsAcceptor::from(Arc::clone(&settings.tls));
-    let tls = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
+    let tls = tokio::time::timeout(HANDSHAKE, accept(&settings.tls, stream))
         .await
-        .map_err(|_| no(&tls::SLOW))?
-        .map_err(|error| moat_tls::refusal_of(&error))?;
+        .map_err(|_| no(&tls::SLOW))??;
     let connection = tls.get_ref().1;
+    // One configuration holds one stack only, so this cannot fail; were it to, nothing goes on.
+    let negotiated = Negotiated::of(connection).ok_or_else(|| no(&tls::MIXED))?;
     let leaf = connection
         .peer_certificates()
         .and_then(|chain| chain.first())
         .ok_or_else(|| no(&tls::NO_CERTIFICATE))?
         .clone()
         .into_owned();
-    let suite = connection.negotiated_cipher_suite().and_then(|s| s.suite().as_str());
-    let group = connection.negotiated_key_exchange_group().and_then(|g| g.name().as_str());
     let is_http2 = connection.alpn_protocol() == Some(moat_tls::ALPN_H2);
     Ok(Handshaken {
         leaf,
         remote,
         listener,
-        suite: suite.unwrap_or("unknown"),
-        group: group.unwrap_or("unknown"),
+        suite: negotiated.suite,
+        group: negotiated.group,
         is_http2,
         tls,
     })

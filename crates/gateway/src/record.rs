@@ -284,6 +284,8 @@ fn body_of(call: &Call, kind: Kind) -> Body {
     body.policy_ver = call.generation.policy.to_string();
     body.method = call.method.as_str().to_owned();
     body.user_agent.clone_from(&call.user_agent);
+    session.suite.clone_into(&mut body.suite);
+    session.group.clone_into(&mut body.group);
     if let Some(peer) = session.peer() {
         peer.spiffe().as_str().clone_into(&mut body.actor);
         peer.subject().clone_into(&mut body.actor_subject);

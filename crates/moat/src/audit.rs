@@ -145,6 +145,8 @@ fn as_json(found: &Found) -> serde_json::Value {
         "duration_us": body.duration_us,
         "upstream_us": body.upstream_us,
         "note": body.note,
+        "suite": body.suite,
+        "group": body.group,
     })
 }
 

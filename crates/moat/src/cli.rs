@@ -228,6 +228,10 @@ pub(crate) enum CaCommand {
         /// Name that stands in the certificates.
         #[arg(long, default_value = "Moat Development")]
         name: String,
+        /// SM2 keys and SM2-with-SM3 signatures. The files are called root-sm2.pem and so on, so
+        /// that both authorities fit into one folder.
+        #[arg(long)]
+        sm2: bool,
     },
     /// Issue a certificate and key for one SPIFFE id.
     Issue {
@@ -250,9 +254,12 @@ pub(crate) enum CaCommand {
         /// Days of validity; negative for a certificate that has expired so long ago.
         #[arg(long, default_value_t = 365, allow_hyphen_values = true)]
         days: i64,
-        /// Stem of the file names; default: the last part of the id.
+        /// Stem of the file names; default: the last part of the id, with --sm2 and `-sm2`.
         #[arg(long)]
         stem: Option<String>,
+        /// Issue by the SM2 authority, with an SM2 key.
+        #[arg(long)]
+        sm2: bool,
     },
 }
 

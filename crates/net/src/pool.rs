@@ -14,7 +14,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use moat_model::code::upstream as codes;
 use moat_model::{Code, Refusal, Stage};
-use rustls::ClientConfig;
+use moat_tls::Client;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -36,7 +36,7 @@ pub struct Settings {
     /// Address.
     pub address: SocketAddr,
     /// TLS with the expected identity; ALPN says which HTTP versions are offered.
-    pub tls: Arc<ClientConfig>,
+    pub tls: Client,
     /// Most connections at once, over all pools that share `open`.
     pub connections_max: usize,
     /// Counts the connections of all pools to this service in this process.
@@ -223,9 +223,11 @@ where
         let tcp =
             TcpStream::connect(self.settings.address).await.map_err(|e| no(&codes::CONNECT, e))?;
         tcp.set_nodelay(true).map_err(|e| no(&codes::CONNECT, e))?;
-        let connector = TlsConnector::from(Arc::clone(&self.settings.tls));
+        let attempt = self.settings.tls.attempt();
+        let connector = TlsConnector::from(Arc::clone(&attempt.config));
         let name = ServerName::IpAddress(self.settings.address.ip().into());
         let tls = connector.connect(name, tcp).await.map_err(|e| no(handshake_code(&e), e))?;
+        attempt.finish(tls.get_ref().1).map_err(|code| Refusal::new(Stage::Forward, code))?;
         let born = Instant::now();
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
             let (sender, connection) = http2::Builder::new(LocalExecutor)

@@ -1,55 +1,202 @@
 //! The upstream's side: the service must prove one expected SPIFFE id.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use moat_identity::{SpiffeId, identify};
-use moat_model::code::tls::OWN_KEY;
+use moat_model::Code;
+use moat_model::code::tls::{NO_TRUST, OWN_KEY};
+use moat_model::code::upstream::MIXED;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::client::{ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, PeerIncompatible, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, PeerIncompatible,
+    RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::{Error, Material, provider};
+use crate::preference::sides;
+use crate::stack::check_chain;
+use crate::{Error, Material, National, Negotiated, Stack};
 
-/// An upstream's configuration: TLS 1.3 only, our own certificate shown, the service's chain
-/// verified and its SPIFFE id compared with `expected`. DNS names are not looked at: a SPIFFE id
-/// says who the service is, wherever it runs.
+/// How to reach a service: TLS 1.3 only, our own certificate shown, the service's chain verified
+/// and its SPIFFE id compared with the expected one. DNS names are not looked at: a SPIFFE id says
+/// who the service is, wherever it runs.
 ///
-/// # Errors
-/// [`OWN_KEY`] if chain and key do not fit, [`moat_model::code::tls::NO_TRUST`] if there is nobody
-/// to trust.
-pub fn client_config(
-    material: &Material<'_>,
-    expected: SpiffeId,
-    alpn: &[&[u8]],
-) -> Result<Arc<ClientConfig>, Error> {
-    let provider = provider();
-    let verifier =
-        SpiffeVerifier { roots: material.roots()?, expected, provider: Arc::clone(&provider) };
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|e| Error::new(&OWN_KEY, e))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_auth_cert(material.chain()?, material.key()?)
-        .map_err(|e| Error::new(&OWN_KEY, e))?;
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    config.resumption = Resumption::disabled();
-    config.enable_sni = false;
-    Ok(Arc::new(config))
+/// With two identities it offers both stacks, and [`Attempt::finish`] sees to it that a connection
+/// is wholly of one.
+#[derive(Clone, Debug)]
+pub struct Client {
+    config: Arc<ClientConfig>,
+    /// Both identities, the preferred one first, where there are two.
+    both: Option<Arc<Both>>,
+}
+
+/// Two identities, the preferred one first.
+type Both = [(Stack, Arc<CertifiedKey>); 2];
+
+/// One handshake to be made.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The configuration for it.
+    pub config: Arc<ClientConfig>,
+    shown: Option<Arc<Showing>>,
+}
+
+impl Client {
+    /// A client with one or two identities. Of two, one is left out if no authority of its stack is
+    /// trusted: a service of that stack could not prove itself.
+    ///
+    /// # Errors
+    /// [`OWN_KEY`] if chain and key do not fit, [`NO_TRUST`] if there is nobody to trust,
+    /// [`moat_model::code::tls::IDENTITIES`] if the identities do not fit together or `national`.
+    pub fn new(
+        identities: &[Material<'_>],
+        expected: SpiffeId,
+        alpn: &[&[u8]],
+        national: National,
+    ) -> Result<Client, Error> {
+        let sides = sides(identities, national)?;
+        let sides_count = sides.count();
+        let mut keys = Vec::new();
+        let mut trust = Vec::new();
+        let both = [(Stack::National, sides.national), (Stack::International, sides.international)];
+        for (stack, side) in both {
+            if let Some(material) = side {
+                let roots = match material.roots(stack) {
+                    // The other identity may have somebody to trust.
+                    Err(e) if e.code == &NO_TRUST && sides_count > 1 => continue,
+                    roots => roots?,
+                };
+                let provider = stack.provider();
+                let key = CertifiedKey::from_der(material.chain()?, material.key()?, &provider);
+                keys.push((stack, Arc::new(key.map_err(|e| Error::new(&OWN_KEY, e))?)));
+                let algorithms = provider.signature_verification_algorithms;
+                trust.push(Trust { stack, roots, algorithms });
+            }
+        }
+        if national == National::Allow {
+            keys.reverse();
+            trust.reverse();
+        }
+        let provider = offer(trust.iter().map(|trust| trust.stack));
+        let Some((_, first)) = keys.first().cloned() else {
+            return Err(Error::new(&NO_TRUST, "the trust file has no authority for any identity"));
+        };
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|e| Error::new(&OWN_KEY, e))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(SpiffeVerifier { trust, expected }))
+            .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(first)));
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        config.resumption = Resumption::disabled();
+        config.enable_sni = false;
+        let both = Both::try_from(keys).ok().map(Arc::new);
+        Ok(Client { config: Arc::new(config), both })
+    }
+
+    /// Begins a handshake.
+    #[must_use]
+    pub fn attempt(&self) -> Attempt {
+        let Some(both) = &self.both else {
+            return Attempt { config: Arc::clone(&self.config), shown: None };
+        };
+        let showing = Arc::new(Showing { both: Arc::clone(both), shown: AtomicU8::new(NOTHING) });
+        let mut config = ClientConfig::clone(&self.config);
+        config.client_auth_cert_resolver = Arc::clone(&showing) as Arc<dyn ResolvesClientCert>;
+        Attempt { config: Arc::new(config), shown: Some(showing) }
+    }
+}
+
+impl Attempt {
+    /// Looks at a finished handshake, before a byte is sent over it.
+    ///
+    /// # Errors
+    /// [`MIXED`] unless suite, group, the service's key and our own are all of one stack.
+    pub fn finish(&self, connection: &ClientConnection) -> Result<Negotiated, &'static Code> {
+        let negotiated = Negotiated::of(connection).ok_or(&MIXED)?;
+        let shown = self.shown.as_ref().map_or(NOTHING, |s| s.shown.load(Ordering::Acquire));
+        if shown == NOTHING || shown == mark(negotiated.stack) {
+            Ok(negotiated)
+        } else {
+            Err(&MIXED)
+        }
+    }
+}
+
+/// The providers of these stacks, one after the other. rustls may negotiate a mixture of two, which
+/// [`Attempt::finish`] refuses.
+fn offer(stacks: impl Iterator<Item = Stack>) -> Arc<CryptoProvider> {
+    let joined = stacks.map(Stack::provider).reduce(|first, second| {
+        let mut both = CryptoProvider::clone(&first);
+        both.cipher_suites.extend_from_slice(&second.cipher_suites);
+        both.kx_groups.extend_from_slice(&second.kx_groups);
+        Arc::new(both)
+    });
+    joined.unwrap_or_else(|| Stack::International.provider())
+}
+
+/// Nothing was shown yet.
+const NOTHING: u8 = 0;
+
+fn mark(stack: Stack) -> u8 {
+    match stack {
+        Stack::International => 1,
+        Stack::National => 2,
+    }
+}
+
+/// Shows the identity that the service's signature schemes ask for, and remembers which.
+#[derive(Debug)]
+struct Showing {
+    both: Arc<Both>,
+    shown: AtomicU8,
+}
+
+impl ResolvesClientCert for Showing {
+    fn resolve(
+        &self,
+        _root_hint_subjects: &[&[u8]],
+        sigschemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        let asked = |key: &CertifiedKey| key.key.choose_scheme(sigschemes).is_some();
+        let (stack, key) = self.both.iter().find(|(_, key)| asked(key))?;
+        self.shown.store(mark(*stack), Ordering::Release);
+        Some(Arc::clone(key))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Whom to trust within one stack.
+#[derive(Debug)]
+struct Trust {
+    stack: Stack,
+    roots: RootCertStore,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 /// Chain by webpki, name by SPIFFE id.
 #[derive(Debug)]
 struct SpiffeVerifier {
-    roots: RootCertStore,
+    /// One or two, the preferred stack first.
+    trust: Vec<Trust>,
     expected: SpiffeId,
-    provider: Arc<CryptoProvider>,
+}
+
+impl SpiffeVerifier {
+    /// The trust for a certificate: that of its own stack.
+    fn trust_for(&self, leaf: &CertificateDer<'_>) -> Result<&Trust, rustls::Error> {
+        let stack = Stack::of_certificate(leaf)?;
+        let trust = self.trust.iter().find(|trust| trust.stack == stack);
+        trust.ok_or_else(|| CertificateError::UnknownIssuer.into())
+    }
 }
 
 impl ServerCertVerifier for SpiffeVerifier {
@@ -61,13 +208,14 @@ impl ServerCertVerifier for SpiffeVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let trust = self.trust_for(end_entity)?;
+        check_chain(trust.stack, end_entity, intermediates)?;
         verify_server_cert_signed_by_trust_anchor(
-            &parsed,
-            &self.roots,
+            &ParsedCertificate::try_from(end_entity)?,
+            &trust.roots,
             intermediates,
             now,
-            self.provider.signature_verification_algorithms.all,
+            trust.algorithms.all,
         )?;
         let refused = || CertificateError::ApplicationVerificationFailure;
         let peer =
@@ -94,11 +242,10 @@ impl ServerCertVerifier for SpiffeVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
+        verify_tls13_signature(message, cert, dss, &self.trust_for(cert)?.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.trust.iter().flat_map(|trust| trust.algorithms.supported_schemes()).collect()
     }
 }

@@ -6,6 +6,8 @@ use moat_model::code::tls;
 use moat_model::{Code, Refusal, Stage};
 use rustls::CertificateError as Certificate;
 
+use crate::stack::Foreign;
+
 /// A configuration that cannot be built, with its stable code.
 #[derive(Debug)]
 pub struct Error {
@@ -42,6 +44,9 @@ pub fn code_of(error: &io::Error) -> &'static Code {
     match inner {
         Some(rustls::Error::NoCertificatesPresented) => &tls::NO_CERTIFICATE,
         Some(rustls::Error::InvalidCertificate(certificate)) => code_of_certificate(certificate),
+        Some(rustls::Error::PeerMisbehaved(rustls::PeerMisbehaved::InvalidKeyShare)) => {
+            &tls::KEY_SHARE
+        }
         Some(_) => &tls::PROTOCOL,
         None => &tls::BROKEN,
     }
@@ -52,6 +57,10 @@ fn code_of_certificate(error: &Certificate) -> &'static Code {
         Certificate::Expired | Certificate::ExpiredContext { .. } => &tls::EXPIRED,
         Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => &tls::NOT_YET_VALID,
         Certificate::UnknownIssuer => &tls::UNKNOWN_ISSUER,
+        Certificate::BadSignature => &tls::BAD_SIGNATURE,
+        Certificate::UnsupportedSignatureAlgorithmContext { .. }
+        | Certificate::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => &tls::FOREIGN,
+        Certificate::Other(other) if other.0.is::<Foreign>() => &tls::FOREIGN,
         _ => &tls::BAD_CERTIFICATE,
     }
 }

@@ -1,11 +1,13 @@
 //! Certificates and keys as they come from files.
 
 use moat_model::code::tls::{NO_TRUST, OWN_KEY};
+use moat_sm::pem;
+use moat_sm::sm2::SecretKey;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::Error;
+use crate::{Error, Stack};
 
 /// A certificate chain, its key, and whom to trust on the other side. All PEM.
 ///
@@ -15,6 +17,8 @@ pub struct Material<'a> {
     pub chain_pem: &'a [u8],
     /// The leaf's key, PKCS#8 or SEC1.
     pub key_pem: &'a [u8],
+    /// Password of an encrypted PKCS#8 key; those of SM2 only.
+    pub password: Option<&'a [u8]>,
     /// Authorities that the other side's chain must end in.
     pub trust_pem: &'a [u8],
 }
@@ -30,19 +34,49 @@ impl Material<'_> {
         Ok(chain)
     }
 
+    /// The stack of the leaf's key.
+    pub(crate) fn stack(&self) -> Result<Stack, Error> {
+        let chain = self.chain()?;
+        let leaf = chain.first().ok_or_else(|| Error::new(&OWN_KEY, "no certificate"))?;
+        Stack::of_certificate(leaf).map_err(|e| Error::new(&OWN_KEY, e))
+    }
+
     pub(crate) fn key(&self) -> Result<PrivateKeyDer<'static>, Error> {
+        // OpenSSL 3 has a label of its own for SM2 keys in SEC 1.
+        let text = core::str::from_utf8(self.key_pem).unwrap_or_default();
+        if let Ok(der) = pem::decode(pem::SM2_PRIVATE_KEY, text) {
+            return Ok(PrivateKeyDer::Sec1(der.to_vec().into()));
+        }
+        if let Ok(der) = pem::decode(pem::ENCRYPTED_PRIVATE_KEY, text) {
+            return self.decrypted(&der);
+        }
         PrivateKeyDer::from_pem_slice(self.key_pem)
             .map_err(|e| Error::new(&OWN_KEY, format_args!("the key file: {e}")))
     }
 
-    pub(crate) fn roots(&self) -> Result<RootCertStore, Error> {
+    /// PBES2 with PBKDF2 over HMAC-SM3 and SM4-CBC. For other schemes there are tools.
+    fn decrypted(&self, der: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
+        let password = self.password.ok_or_else(|| {
+            Error::new(&OWN_KEY, "the key file is encrypted, and there is no password")
+        })?;
+        let key = SecretKey::from_encrypted_pkcs8_der(der, password)
+            .map_err(|why| Error::new(&OWN_KEY, format_args!("the encrypted key file: {why}")))?;
+        Ok(PrivateKeyDer::Pkcs8(key.to_pkcs8_der().to_vec().into()))
+    }
+
+    /// The authorities of one stack. Those of the other are no use there, and are not named to
+    /// callers.
+    pub(crate) fn roots(&self, stack: Stack) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(self.trust_pem) {
             let certificate = certificate.map_err(|e| Error::new(&NO_TRUST, e))?;
             roots.add(certificate).map_err(|e| Error::new(&NO_TRUST, e))?;
         }
+        roots.roots.retain(|root| Stack::of_key(&root.subject_public_key_info) == stack);
         if roots.is_empty() {
-            return Err(Error::new(&NO_TRUST, "the trust file holds no certificate"));
+            let kind = if stack == Stack::National { "SM2 " } else { "" };
+            let why = format!("the trust file holds no {kind}certificate for this identity");
+            return Err(Error::new(&NO_TRUST, why));
         }
         Ok(roots)
     }

@@ -1,28 +1,121 @@
 //! The listener's side: a client certificate is always required.
 
+use std::io;
 use std::sync::Arc;
 
-use moat_model::code::tls::{NO_TRUST, OWN_KEY};
-use rustls::ServerConfig;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use moat_model::code::tls::{MIXED, NATIONAL_ONLY, NO_TRUST, OWN_KEY};
+use moat_model::{Code, Refusal, Stage};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::{ALPN_H2, ALPN_HTTP1, Error, Material, provider};
+use crate::national::{CURVE_SM2, SM2SIG_SM3};
+use crate::preference::sides;
+use crate::stack::check_chain;
+use crate::{ALPN_H2, ALPN_HTTP1, Error, Material, National, Stack, refusal_of};
 
-/// A listener's configuration: TLS 1.3 only, client certificate required, no tickets and no
-/// resumption, so that every connection proves its identity anew.
-///
-/// # Errors
-/// [`OWN_KEY`] if chain and key do not fit, [`NO_TRUST`] if there is nobody to trust.
-pub fn server_config(material: &Material<'_>) -> Result<Arc<ServerConfig>, Error> {
-    let provider = provider();
-    let roots = Arc::new(material.roots()?);
+/// A listener: one configuration a stack, never both in one.
+#[derive(Clone, Debug)]
+pub struct Server {
+    international: Option<Arc<ServerConfig>>,
+    national: Option<Arc<ServerConfig>>,
+    preference: National,
+}
+
+/// What a ClientHello led to.
+#[derive(Debug)]
+pub struct Choice {
+    /// The configuration to go on with. If it cannot serve this caller, the handshake fails by it,
+    /// with the alert that belongs to it.
+    pub config: Arc<ServerConfig>,
+    refused_as: Option<&'static Code>,
+}
+
+/// What of the two stacks a ClientHello offers.
+struct Offer {
+    is_international: bool,
+    is_national: bool,
+    has_national_suite: bool,
+}
+
+impl Offer {
+    fn of(hello: &ClientHello<'_>) -> Offer {
+        let suites = hello.cipher_suites();
+        let has_national_suite = suites.iter().any(|s| Stack::of_suite(*s) == Stack::National);
+        let has_group = hello.named_groups().is_some_and(|groups| groups.contains(&CURVE_SM2));
+        let has_scheme = hello.signature_schemes().contains(&SM2SIG_SM3);
+        // RFC 8446 §B.4: the suites of TLS 1.3 are 0x13xx.
+        let is_international = suites.iter().any(|suite| u16::from(*suite) >> 8 == 0x13);
+        let is_national = has_national_suite && has_group && has_scheme;
+        Offer { is_international, is_national, has_national_suite }
+    }
+}
+
+impl Server {
+    /// A listener with one or two identities: TLS 1.3 only, client certificate required, no tickets
+    /// and no resumption, so that every connection proves its identity anew.
+    ///
+    /// # Errors
+    /// [`OWN_KEY`] if chain and key do not fit, [`NO_TRUST`] if there is nobody to trust,
+    /// [`moat_model::code::tls::IDENTITIES`] if the identities do not fit together or `national`.
+    pub fn new(identities: &[Material<'_>], national: National) -> Result<Server, Error> {
+        let sides = sides(identities, national)?;
+        let config =
+            |side: Option<&Material<'_>>, stack| side.map(|m| config(m, stack)).transpose();
+        Ok(Server {
+            international: config(sides.international, Stack::International)?,
+            national: config(sides.national, Stack::National)?,
+            preference: national,
+        })
+    }
+
+    /// The configuration for a caller: national if it offers suite, group and signature scheme of
+    /// the national stack and the preference says so, else international.
+    #[must_use]
+    pub fn choose(&self, hello: &ClientHello<'_>) -> Option<Choice> {
+        let offer = Offer::of(hello);
+        let national = self.national.as_ref().filter(|_| offer.is_national);
+        let international = self.international.as_ref().filter(|_| offer.is_international);
+        let (first, second) = match self.preference {
+            National::Allow => (international, national),
+            _ => (national, international),
+        };
+        if let Some(config) = first.or(second) {
+            return Some(Choice { config: Arc::clone(config), refused_as: None });
+        }
+        let config = self.international.as_ref().or(self.national.as_ref())?;
+        let refused_as = match (&self.national, &self.international) {
+            (Some(_), _) if offer.has_national_suite => Some(&MIXED),
+            (Some(_), None) => Some(&NATIONAL_ONLY),
+            _ => None,
+        };
+        Some(Choice { config: Arc::clone(config), refused_as })
+    }
+}
+
+impl Choice {
+    /// The refusal that a failed handshake amounts to.
+    #[must_use]
+    pub fn refusal_of(&self, error: &io::Error) -> Refusal {
+        match self.refused_as {
+            Some(code) => Refusal::new(Stage::Handshake, code).because(error),
+            None => refusal_of(error),
+        }
+    }
+}
+
+fn config(material: &Material<'_>, stack: Stack) -> Result<Arc<ServerConfig>, Error> {
+    let provider = stack.provider();
+    let roots = Arc::new(material.roots(stack)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
         .build()
         .map_err(|e| Error::new(&NO_TRUST, e))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| Error::new(&OWN_KEY, e))?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::new(CallerVerifier { stack, chain: verifier }))
         .with_single_cert(material.chain()?, material.key()?)
         .map_err(|e| Error::new(&OWN_KEY, e))?;
     config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
@@ -30,4 +123,49 @@ pub fn server_config(material: &Material<'_>) -> Result<Arc<ServerConfig>, Error
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
+}
+
+/// webpki's verdict, for chains of one stack only.
+#[derive(Debug)]
+struct CallerVerifier {
+    stack: Stack,
+    chain: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientCertVerifier for CallerVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chain.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        check_chain(self.stack, end_entity, intermediates)?;
+        self.chain.verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
 }

@@ -1,9 +1,10 @@
-//! Mutual TLS 1.3 with one provider, and who the caller is.
+//! Mutual TLS 1.3 with the provider that the certificate asks for, and who the caller is.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use moat_tls::Stack;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -33,7 +34,8 @@ pub fn build(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ServerConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let leaf = chain.first().context("no certificate")?;
+    let provider = Stack::of_certificate(leaf)?.provider();
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
     let mut config = ServerConfig::builder_with_provider(provider)

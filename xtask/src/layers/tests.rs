@@ -62,6 +62,16 @@ fn a_reserved_dependency_has_its_users_and_no_other() {
 }
 
 #[test]
+fn lints_that_are_written_out_are_those_of_the_workspace() {
+    let root = "[workspace.lints.rust]\nunsafe_code = \"forbid\"\n# why\nmissing_docs = \"warn\"\n";
+    let good = "[lints.rust]\nunsafe_code = \"deny\"\nmissing_docs = \"warn\"\n";
+    assert_eq!(lints_written_out("moat-new", root, good), Vec::<String>::new());
+    for bad in [good.replace("deny", "allow"), good.replace("missing", "other"), String::new()] {
+        assert_eq!(lints_written_out("moat-new", root, &bad).len(), 1, "{bad}");
+    }
+}
+
+#[test]
 fn every_name_in_the_tables_is_in_a_layer() {
     let users = RESERVED.iter().flat_map(|rule| rule.users);
     let beside = BESIDE.iter().flat_map(|(a, b, _)| [a, b]);

@@ -1,4 +1,5 @@
-//! How often `unsafe` is written in each crate. The compiler forbids it; this shows the figure.
+//! How often `unsafe` is written in each crate. The compiler forbids it, or denies it
+//! where a few modules need it; this shows the figure.
 
 use anyhow::Result;
 

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use moat_net::local::LocalExecutor;
+use moat_tls::Stack;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -58,9 +59,11 @@ impl Client {
         identity: Option<(&[u8], &[u8])>,
     ) -> Result<Client> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(trust_pem)?)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let root = CertificateDer::from_pem_slice(trust_pem)?;
+        // With an SM2 authority the caller speaks national cryptography, and nothing else.
+        let stack = Stack::of_certificate(&root)?;
+        roots.add(root)?;
+        let builder = ClientConfig::builder_with_provider(stack.provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(roots);
         let config = match identity {

@@ -70,24 +70,33 @@ impl Setup {
     fn issue(&self, say: &Say) -> Result<()> {
         let pki = self.dir.join("pki");
         let now = now_s();
-        let authority = Authority::create("Moat Demo", now)?;
-        moat_ca::save(&authority, &pki)?;
-        let issue = |stem: &str, uris: &[&str], from_s: i64, days: i64| -> Result<()> {
+        let ordinary = Authority::create("Moat Demo", now)?;
+        let national = Authority::create_sm2("Moat Demo", now)?;
+        moat_ca::save(&ordinary, &pki)?;
+        moat_ca::save(&national, &pki)?;
+        let both = format!("{}{}", ordinary.trust_pem(), national.trust_pem());
+        fs::write(pki.join("trust.pem"), both)?;
+        let issue = |authority: &Authority, stem: &str, uris: &[&str], from_s, days: i64| {
             let mut request = LeafRequest::spiffe("spiffe://bank.test/x", from_s);
             stem.clone_into(&mut request.common_name);
             request.uris = uris.iter().map(|uri| (*uri).to_owned()).collect();
             request.names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
             request.organization = Some("Demo Bank".to_owned());
             request.valid_s = days * 86_400;
-            Ok(moat_ca::write_identity(&authority.issue(&request)?, &pki, stem)?)
+            anyhow::Ok(moat_ca::write_identity(&authority.issue(&request)?, &pki, stem)?)
         };
-        for name in ["gateway", "accounts", "teller", "auditor"] {
-            issue(name, &[&format!("spiffe://bank.test/{name}")], now, 30)?;
+        for name in ["gateway", "teller", "auditor"] {
+            issue(&ordinary, name, &[&format!("spiffe://bank.test/{name}")], now, 30)?;
         }
-        issue("expired", &["spiffe://bank.test/teller"], now - 10 * 86_400, 1)?;
-        issue("stranger", &["spiffe://other.test/teller"], now, 30)?;
-        issue("twofold", &["spiffe://bank.test/teller", "spiffe://bank.test/auditor"], now, 30)?;
-        say.note(&format!("{}/root.pem, 7 identities", pki.display()));
+        for name in ["gateway", "accounts", "teller"] {
+            let id = format!("spiffe://bank.test/{name}");
+            issue(&national, &format!("{name}-sm2"), &[&id], now, 30)?;
+        }
+        let [teller, auditor] = ["spiffe://bank.test/teller", "spiffe://bank.test/auditor"];
+        issue(&ordinary, "expired", &[teller], now - 10 * 86_400, 1)?;
+        issue(&ordinary, "stranger", &["spiffe://other.test/teller"], now, 30)?;
+        issue(&ordinary, "twofold", &[teller, auditor], now, 30)?;
+        say.note(&format!("{}/root.pem and root-sm2.pem, 9 identities", pki.display()));
         Ok(())
     }
 
@@ -150,11 +159,11 @@ impl Setup {
         command
             .arg(format!("--listen=127.0.0.1:{}", self.ports.accounts))
             .arg("--cert")
-            .arg(pki.join("accounts.pem"))
+            .arg(pki.join("accounts-sm2.pem"))
             .arg("--key")
-            .arg(pki.join("accounts.key"))
+            .arg(pki.join("accounts-sm2.key"))
             .arg("--trust")
-            .arg(pki.join("root.pem"))
+            .arg(pki.join("root-sm2.pem"))
             .arg("--data")
             .arg(self.dir.join("accounts.redb"))
             .args(["--allow-spiffe", "spiffe://bank.test/gateway", "--seed"]);
@@ -200,7 +209,8 @@ impl Setup {
             let path = self.dir.join("pki").join(name);
             fs::read(&path).with_context(|| path.display().to_string())
         };
-        let trust = read("root.pem".to_owned())?;
+        let is_sm2 = stem.is_some_and(|stem| stem.ends_with("-sm2"));
+        let trust = read(if is_sm2 { "root-sm2.pem" } else { "root.pem" }.to_owned())?;
         let port = self.ports.gateway;
         match stem {
             None => Client::new(port, &trust, None),

@@ -23,6 +23,7 @@ const LOAD_CALLS: usize = 300;
 
 pub(crate) async fn calls(setup: &mut Setup, say: &mut Say) -> Result<()> {
     read_masked(setup, say).await?;
+    national(setup, say).await?;
     transfer(setup, say).await?;
     denied(setup, say).await?;
     refused_handshakes(setup, say).await?;
@@ -78,6 +79,28 @@ async fn read_masked(setup: &Setup, say: &mut Say) -> Result<()> {
         "柜员读取账户：允许，已脱敏",
         &seen,
     );
+    Ok(())
+}
+
+/// The SM2 caller and the ordinary one, on one port; the service has an SM2 certificate only.
+async fn national(setup: &Setup, say: &mut Say) -> Result<()> {
+    let mut seen = String::new();
+    let mut good = true;
+    for (stem, is_national) in [("teller-sm2", true), ("teller", false)] {
+        let reply = setup.client(Some(stem))?.call(get(READ)?).await?;
+        let body = record_of(setup, &reply)?.leaf.body;
+        good &= reply.status == 200
+            && (body.suite == "TLS_SM4_GCM_SM3" && body.group == "curveSM2") == is_national
+            && body.actor == "spiffe://bank.test/teller";
+        let (suite, group) = (body.suite, body.group);
+        seen.push_str(&format!("{}  {stem}: {suite}, {group}\n", reply.status));
+    }
+    seen.push_str("gateway to service: SM2 on both sides; the service takes nothing else");
+    let (en, zh) = (
+        "an SM2 caller and an ordinary one on the same port, an SM2 service behind",
+        "同一端口：国密调用方与普通调用方，后端为国密服务",
+    );
+    say.line(good, en, zh, &seen);
     Ok(())
 }
 

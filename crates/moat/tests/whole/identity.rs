@@ -36,7 +36,7 @@ async fn a_caller_without_a_good_certificate_is_turned_away_with_a_record() {
         ("expired", Some(&expired), "MOAT-T002"),
         ("not yet valid", Some(&early), "MOAT-T003"),
         ("another authority", Some(&stranger), "MOAT-T004"),
-        ("another authority of the same name", Some(&namesake), "MOAT-T005"),
+        ("another authority of the same name", Some(&namesake), "MOAT-T011"),
     ] {
         assert!(is_turned_away(&pki, &gateway, identity).await, "{name}");
         let record = gateway.record(name, |body| body.code == code).await;

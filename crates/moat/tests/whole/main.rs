@@ -12,6 +12,7 @@ mod floods;
 mod framing;
 mod identity;
 mod load;
+mod national;
 mod protocols;
 mod reload;
 mod sandbox;

@@ -25,10 +25,28 @@ super::codes! {
     BROKEN = "MOAT-T008", 0, Peer,
         en: "The connection ended during the handshake", "Check the network between caller and gateway.",
         zh: "握手期间连接中断", "请检查调用方与网关之间的网络。";
+    MIXED = "MOAT-T009", 0, Peer,
+        en: "The caller offers national cryptography in part", "Offer suite, group curveSM2 and signature scheme sm2sig_sm3 together (RFC 8998), or an international suite.",
+        zh: "调用方只提供了部分国密算法", "请同时提供国密套件、curveSM2 群与 sm2sig_sm3 签名方案（RFC 8998），或提供国际套件。";
+    NATIONAL_ONLY = "MOAT-T010", 0, Peer,
+        en: "The listener takes national cryptography only", "Call with TLS_SM4_GCM_SM3, curveSM2 and an SM2 certificate (RFC 8998).",
+        zh: "该监听器只接受国密算法", "请使用 TLS_SM4_GCM_SM3、curveSM2 与 SM2 证书调用（RFC 8998）。";
+    BAD_SIGNATURE = "MOAT-T011", 0, Peer,
+        en: "A signature of the caller, or in its chain, is wrong", "Use the key of the certificate. With SM2, sign the handshake as TLSv1.3+GM+Cipher+Suite and certificates as 1234567812345678.",
+        zh: "调用方的签名或其证书链中的签名有误", "请使用与证书相配的私钥。SM2 握手签名的标识为 TLSv1.3+GM+Cipher+Suite，证书为 1234567812345678。";
+    FOREIGN = "MOAT-T012", 0, Peer,
+        en: "The caller's chain has a key or signature that this connection does not take", "With a national suite every certificate is SM2 with SM3; with another, none is.",
+        zh: "调用方证书链含有此连接不接受的密钥或签名算法", "国密套件下每张证书均须为 SM2 与 SM3；其他套件下均不得为 SM2。";
+    KEY_SHARE = "MOAT-T013", 0, Peer,
+        en: "The caller's key share is wrong", "Send a point of the group that is named with it, in its one encoding.",
+        zh: "调用方的密钥共享值有误", "请发送所声明群中的点，并使用其唯一编码。";
     OWN_KEY = "MOAT-T020", 0, Operator,
         en: "A certificate and its key cannot be used", "Give a PEM certificate chain and the matching PKCS#8 key.",
         zh: "证书与私钥不可用", "请给出 PEM 证书链与相配的 PKCS#8 私钥。";
     NO_TRUST = "MOAT-T021", 0, Operator,
         en: "A trust file holds no usable authority", "Give a PEM file with at least one CA certificate.",
         zh: "信任文件中没有可用的证书机构", "请给出至少含一张 CA 证书的 PEM 文件。";
+    IDENTITIES = "MOAT-T022", 0, Operator,
+        en: "The identities do not fit together or the setting `national`", "Give one identity, or one international and one SM2; `only` needs the SM2 one, `off` the other.",
+        zh: "所给身份彼此或与 `national` 设置不符", "请给出一个身份，或国际与 SM2 各一个；`only` 需要 SM2 身份，`off` 需要国际身份。";
 }

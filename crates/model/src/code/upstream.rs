@@ -34,4 +34,7 @@ super::codes! {
     STREAM_RATE = "MOAT-U011", 0, Upstream,
         en: "The answer comes slower than the route allows", "Send the answer faster, or lower `stream_rate_min` of the route; 0 lets a conversation pause.",
         zh: "应答传输慢于路由允许的速率", "请加快应答，或调小路由的 `stream_rate_min`；设为 0 允许对话式停顿。";
+    MIXED = "MOAT-U012", 503, Upstream,
+        en: "The service mixes national and international cryptography; nothing was sent", "Suite, group and certificates of both sides must all be national (RFC 8998) or all international.",
+        zh: "服务混用国密与国际算法；未发送任何内容", "套件、群与双方证书须全部为国密（RFC 8998）或全部为国际算法。";
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use moat_ca::{Authority, Identity, LeafRequest};
+use moat_tls::Stack;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -18,6 +19,7 @@ pub(crate) fn now_s() -> i64 {
 /// An authority and what it issues.
 pub(crate) struct Pki {
     authority: Authority,
+    stack: Stack,
 }
 
 impl Pki {
@@ -26,7 +28,14 @@ impl Pki {
     }
 
     pub(crate) fn named(name: &str) -> Pki {
-        Pki { authority: Authority::create(name, now_s()).unwrap() }
+        let authority = Authority::create(name, now_s()).unwrap();
+        Pki { authority, stack: Stack::International }
+    }
+
+    /// The national authority of the same bank.
+    pub(crate) fn sm2() -> Pki {
+        let authority = Authority::create_sm2("Test", now_s()).unwrap();
+        Pki { authority, stack: Stack::National }
     }
 
     pub(crate) fn trust_pem(&self) -> &str {
@@ -60,7 +69,7 @@ impl Pki {
 
     /// TLS of a caller, or of nobody.
     pub(crate) fn client(&self, identity: Option<&Identity>, alpn: &str) -> Arc<ClientConfig> {
-        let builder = ClientConfig::builder_with_provider(provider())
+        let builder = ClientConfig::builder_with_provider(self.stack.provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_root_certificates(self.roots());
@@ -77,21 +86,27 @@ impl Pki {
 
     /// TLS of a service that asks for the gateway's certificate.
     pub(crate) fn server(&self, identity: &Identity, alpn: &[&str]) -> Arc<ServerConfig> {
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), provider());
-        let mut config = ServerConfig::builder_with_provider(provider())
+        Arc::new(self.server_with(identity, alpn, self.stack.provider()))
+    }
+
+    /// The same with another provider, so that a service can do what it must not.
+    pub(crate) fn server_with(
+        &self,
+        identity: &Identity,
+        alpn: &[&str],
+        provider: Arc<rustls::crypto::CryptoProvider>,
+    ) -> ServerConfig {
+        let roots = Arc::new(self.roots());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_client_cert_verifier(verifier.build().unwrap())
             .with_single_cert(chain(identity), key(identity))
             .unwrap();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Arc::new(config)
+        config
     }
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 fn chain(identity: &Identity) -> Vec<CertificateDer<'static>> {

@@ -63,7 +63,11 @@ impl Service {
     }
 
     pub(crate) async fn start_as(pki: &Pki, name: &str, alpn: &[&str]) -> Service {
-        let acceptor = TlsAcceptor::from(pki.server(&pki.identity(name), alpn));
+        Service::start_with(pki.server(&pki.identity(name), alpn)).await
+    }
+
+    pub(crate) async fn start_with(tls: Arc<rustls::ServerConfig>) -> Service {
+        let acceptor = TlsAcceptor::from(tls);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Seen::default());

@@ -1,0 +1,40 @@
+//! Secret scalars from a seed: HMAC-SM3 of a counter, taken if it is in range.
+//!
+//! Nothing is reduced, so the scalars are as even as the seed. A try fails once in 2^32.
+
+use zeroize::Zeroize;
+
+use super::scalar::Scalar;
+use crate::error::Error;
+use crate::hmac::HmacSm3Key;
+
+/// Tries before the entropy is refused; with 2^-32 each, never.
+const TRIES_MAX: u8 = 8;
+
+/// The first scalar from 1 to n - 1 that `take` takes.
+pub(super) fn first<T>(
+    seed: &HmacSm3Key,
+    mut take: impl FnMut(&Scalar) -> Option<T>,
+) -> Result<T, Error> {
+    for counter in 0..TRIES_MAX {
+        let mut bytes = seed.sign(&[&[counter]]);
+        let scalar = Scalar::from_bytes_not_zero(&bytes);
+        bytes.zeroize();
+        if let Some(mut scalar) = scalar {
+            let taken = take(&scalar);
+            scalar.zeroize();
+            if let Some(taken) = taken {
+                return Ok(taken);
+            }
+        }
+    }
+    Err(Error::Entropy)
+}
+
+/// A seed from parts under a key.
+pub(super) fn seed(key: &HmacSm3Key, parts: &[&[u8]]) -> HmacSm3Key {
+    let mut bytes = key.sign(parts);
+    let seed = HmacSm3Key::new(&bytes);
+    bytes.zeroize();
+    seed
+}
