@@ -4,7 +4,10 @@
 //! with the affine maps of the S-box, so a round's S-box is two instructions.
 
 use core::arch::x86_64::{
-    __m512i, _mm_setr_epi8, _mm512_broadcast_i32x4, _mm512_gf2p8affine_epi64_epi8,
+    __m128i, __m512i, _mm_gf2p8affine_epi64_epi8, _mm_gf2p8affineinv_epi64_epi8, _mm_loadu_si128,
+    _mm_rol_epi32, _mm_set1_epi32, _mm_set1_epi64x, _mm_setr_epi8, _mm_shuffle_epi8,
+    _mm_shuffle_epi32, _mm_storeu_si128, _mm_ternarylogic_epi32, _mm_unpacklo_epi32,
+    _mm_unpacklo_epi64, _mm_xor_si128, _mm512_broadcast_i32x4, _mm512_gf2p8affine_epi64_epi8,
     _mm512_gf2p8affineinv_epi64_epi8, _mm512_loadu_si512, _mm512_rol_epi32, _mm512_set1_epi32,
     _mm512_set1_epi64, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_storeu_si512,
     _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
@@ -46,6 +49,9 @@ fn run(keys: &RoundKeys, mut blocks: &mut [Block]) {
         groups::<GROUPS_LONG>(keys, head);
         blocks = tail;
     }
+    if let [block] = blocks {
+        return single(keys, block);
+    }
     // One pass for all that is left, however many groups: a pass takes about as long for one.
     match blocks.len().div_ceil(GROUP) {
         0 => {}
@@ -56,6 +62,47 @@ fn run(keys: &RoundKeys, mut blocks: &mut [Block]) {
         5 => groups::<5>(keys, blocks),
         _ => groups::<6>(keys, blocks),
     }
+}
+
+/// One block, for the chained modes: the same in one lane of small registers.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,gfni")]
+fn single(keys: &RoundKeys, block: &mut Block) {
+    let order = _mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12);
+    let at: *mut __m128i = block.as_mut_ptr().cast();
+    // SAFETY: 16 bytes are there, and the load needs no alignment.
+    // JUSTIFICATION: a vector load.
+    let mut a = _mm_shuffle_epi8(unsafe { _mm_loadu_si128(at) }, order);
+    let mut b = _mm_shuffle_epi32::<1>(a);
+    let mut c = _mm_shuffle_epi32::<2>(a);
+    let mut d = _mm_shuffle_epi32::<3>(a);
+    for [k0, k1, k2, k3] in keys.as_chunks::<4>().0 {
+        let [k0, k1, k2, k3] = [*k0, *k1, *k2, *k3].map(|key| _mm_set1_epi32(key.cast_signed()));
+        // What does not wait for the round before is added first.
+        a = round1(a, _mm_xor_si128(d, xor3_1(b, c, k0)));
+        b = round1(b, _mm_xor_si128(a, xor3_1(c, d, k1)));
+        c = round1(c, _mm_xor_si128(b, xor3_1(d, a, k2)));
+        d = round1(d, _mm_xor_si128(c, xor3_1(a, b, k3)));
+    }
+    let x = _mm_unpacklo_epi64(_mm_unpacklo_epi32(d, c), _mm_unpacklo_epi32(b, a));
+    // SAFETY: 16 bytes are there, and the store needs no alignment.
+    // JUSTIFICATION: a vector store.
+    unsafe { _mm_storeu_si128(at, _mm_shuffle_epi8(x, order)) };
+}
+
+#[target_feature(enable = "avx512f,avx512vl")]
+#[inline]
+fn xor3_1(a: __m128i, b: __m128i, c: __m128i) -> __m128i {
+    _mm_ternarylogic_epi32::<0x96>(a, b, c)
+}
+
+#[target_feature(enable = "avx512f,avx512vl,gfni")]
+#[inline]
+fn round1(a: __m128i, x: __m128i) -> __m128i {
+    let x = _mm_gf2p8affine_epi64_epi8::<BEFORE_ADD>(x, _mm_set1_epi64x(BEFORE));
+    let x = _mm_gf2p8affineinv_epi64_epi8::<AFTER_ADD>(x, _mm_set1_epi64x(AFTER));
+    let left = xor3_1(x, _mm_rol_epi32::<2>(x), _mm_rol_epi32::<10>(x));
+    let right = xor3_1(a, _mm_rol_epi32::<18>(x), _mm_rol_epi32::<24>(x));
+    _mm_xor_si128(left, right)
 }
 
 /// At most `16 G` blocks.
