@@ -29,7 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["moat-gateway", "moat-auditor", "moat-admin"],
     &["moat-kernel", "moat-net"],
     &["moat-config", "moat-tls", "moat-policy", "moat-mask", "moat-audit", "moat-ca"],
-    &["moat-identity"],
+    &["moat-identity", "moat-tlog"],
     &["moat-model"],
 ];
 
@@ -81,6 +81,11 @@ const LINKS_NONE_OF: &[(&str, &[&str], &str)] = &[
         "moat-audit",
         &["tokio", "rustls", "hyper"],
         "an offline verifier links it, and links no runtime and no TLS",
+    ),
+    (
+        "moat-tlog",
+        &["tokio", "rustls", "aws-lc-rs", "hyper"],
+        "an offline verifier links it, and brings the arithmetic of signatures itself",
     ),
     (
         "moat-verify",
