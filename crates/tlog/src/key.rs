@@ -281,6 +281,17 @@ mod tests {
     }
 
     #[test]
+    fn the_id_of_an_sm2_key_is_computed_over_the_long_type() {
+        // Computed by Python's hashlib over the parts that the type's comment names.
+        let public = [[0x04].as_slice(), &[0x11; 32], &[0x22; 32]].concat();
+        let name = KeyName::new("pay.bank.test/audit").unwrap();
+        let key = VerifierKey::new(name, Algorithm::Sm2Sm3, &public).unwrap();
+        let wanted = "pay.bank.test/audit+a7fa5553+/3NtMi13aXRoLXNtMy92MQoEERERERERERERERERERERERERERERERERERER\
+            EREREREiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIg==";
+        assert_eq!(key.to_string(), wanted);
+    }
+
+    #[test]
     fn names_have_no_space_of_any_script_and_no_plus() {
         for name in ["a", "例え.test/日誌", "-", "\u{2014}"] {
             assert!(KeyName::new(name).is_ok(), "{name}");
