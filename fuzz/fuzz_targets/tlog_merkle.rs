@@ -23,9 +23,12 @@ fuzz_target!(|data: &[u8]| {
     let old = Head { size: index, root: *leaf };
     let Some((root, proof)) = proof.split_first() else { return };
     let new = Head { size, root: *root };
-    if verify_consistency::<Sha256>(&old, &new, proof).is_ok() {
-        // Nobody finds such a proof by trying, unless there is nothing to prove.
-        assert!(proof.is_empty());
-        assert!(old.size == 0 || old == new);
+    let check = |old, new, proof: &[Hash]| verify_consistency::<Sha256>(old, new, proof).is_ok();
+    if check(&old, &new, proof) {
+        let other = Sha256::leaf(&new.root);
+        assert_eq!(proof.is_empty(), old.size == 0 || old.size == new.size);
+        assert!(!check(&Head { root: other, ..old }, &new, proof));
+        assert!(old.size == 0 || !check(&old, &Head { root: other, ..new }, proof));
+        assert!(!check(&old, &new, &[proof, &[other]].concat()));
     }
 });

@@ -310,7 +310,9 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_as_a_key_is_written_so(vkey in "[a-z]{1,3}\\+[0-9a-f]{8}\\+[A-Za-z0-9+/]{44}") {
+        fn what_parses_as_a_key_is_written_so(
+            vkey in "[a-z]{1,3}\\+[0-9a-f]{8}\\+[A-Za-z0-9+/]{44}",
+        ) {
             if let Ok(key) = VerifierKey::parse(&vkey) {
                 prop_assert_eq!(key.to_string(), vkey);
             }

@@ -54,6 +54,9 @@ impl Signature {
     /// # Errors
     /// When it is none in its one spelling.
     pub fn parse(line: &str) -> Result<Signature, NoteError> {
+        if line.len() > NOTE_BYTES_MAX {
+            return Err(NoteError::Signatures);
+        }
         let (name, rest) = line
             .strip_prefix("\u{2014} ")
             .and_then(|rest| rest.split_once(' '))

@@ -48,10 +48,13 @@ impl Tile {
     /// # Errors
     /// When the width is not 1 to 256, or no tree up to [`SIZE_MAX`] leaves has such a tile.
     pub fn new(level: u8, index: u64, width: u16) -> Result<Tile, TileError> {
-        let tile = Tile { level, index, width };
-        let exists = (1..=WIDTH_MAX).contains(&width)
-            && tile.end_leaf().is_some_and(|end_leaf| end_leaf <= SIZE_MAX);
-        if exists { Ok(tile) } else { Err(TileError::Place) }
+        let wide = (1..=WIDTH_MAX).contains(&width);
+        let end_leaf = leaf_under(level, index, width).filter(|end_leaf| *end_leaf <= SIZE_MAX);
+        if wide && end_leaf.is_some() {
+            Ok(Tile { level, index, width })
+        } else {
+            Err(TileError::Place)
+        }
     }
 
     /// The tile at a place, as wide as it is in a tree of `size` leaves; `None` if it is empty.
@@ -86,27 +89,24 @@ impl Tile {
         self.width == WIDTH_MAX
     }
 
-    /// The full tile at the same place, which may be served in its stead.
+    /// The full tile at the same place, which may be served in its stead; `None` if no tree is
+    /// large enough for it.
     #[must_use]
-    pub fn full(&self) -> Tile {
-        Tile { width: WIDTH_MAX, ..*self }
+    pub fn full(&self) -> Option<Tile> {
+        Tile::new(self.level, self.index, WIDTH_MAX).ok()
     }
 
     /// The first leaf under it.
     #[must_use]
     pub fn first_leaf(&self) -> u64 {
-        self.leaf(0).unwrap_or(SIZE_MAX)
+        leaf_under(self.level, self.index, 0).unwrap_or(SIZE_MAX)
     }
 
     /// The leaf after the last under it; what lies at or below a log's minimum index is prunable.
     #[must_use]
-    pub fn end_leaf(&self) -> Option<u64> {
-        self.leaf(self.width)
-    }
-
-    fn leaf(&self, hash: u16) -> Option<u64> {
-        let node = self.index.checked_mul(256)?.checked_add(u64::from(hash))?;
-        node.checked_mul(256_u64.checked_pow(u32::from(self.level))?)
+    pub fn end_leaf(&self) -> u64 {
+        // A tile exists only if these are in range: see `new`.
+        leaf_under(self.level, self.index, self.width).unwrap_or(SIZE_MAX)
     }
 
     /// The path below the log's prefix: `tile/0/x001/x234/067.p/8`.
@@ -219,6 +219,12 @@ impl Bundle {
         }
         if bytes.is_empty() { Ok(entries) } else { Err(TileError::Content) }
     }
+}
+
+/// The first leaf under a hash of a tile.
+fn leaf_under(level: u8, index: u64, hash: u16) -> Option<u64> {
+    let node = index.checked_mul(256)?.checked_add(u64::from(hash))?;
+    node.checked_mul(256_u64.checked_pow(u32::from(level))?)
 }
 
 /// Appends an entry to the bytes of a bundle.

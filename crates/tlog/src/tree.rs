@@ -52,10 +52,8 @@ pub(crate) fn read_tile<R: TileReader>(
     tile: Tile,
 ) -> Result<Vec<Hash>, ReadError<R::Error>> {
     let bytes = reader.read(tile).map_err(|error| ReadError::Read(tile, error))?;
-    let mut hashes = tile
-        .decode(&bytes)
-        .or_else(|_| tile.full().decode(&bytes))
-        .map_err(|_| ReadError::Width(tile))?;
+    let found = [Some(tile), tile.full()].into_iter().flatten().find_map(|t| t.decode(&bytes).ok());
+    let mut hashes = found.ok_or(ReadError::Width(tile))?;
     hashes.truncate(usize::from(tile.width()));
     Ok(hashes)
 }

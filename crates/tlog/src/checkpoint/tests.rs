@@ -85,7 +85,9 @@ fn what_cannot_be_read_back_is_not_written() {
 
 proptest! {
     #[test]
-    fn a_checkpoint_survives_its_text(origin in "[^\\x00-\\x1f]{1,60}", size in 0..=SIZE_MAX, root: [u8; 32]) {
+    fn a_checkpoint_survives_its_text(
+        origin in "[^\\x00-\\x1f]{1,60}", size in 0..=SIZE_MAX, root: [u8; 32],
+    ) {
         let checkpoint = Checkpoint::new(&origin, Head { size, root }).unwrap();
         prop_assert_eq!(Checkpoint::parse(&checkpoint.to_string()), Ok(checkpoint));
     }

@@ -168,7 +168,8 @@ proptest! {
     ) {
         let size = u64::from(index) + u64::from(above) + 1;
         let hashes: Vec<Hash> = hashes.into_iter().take(INCLUSION_HASHES_MAX).collect();
-        let mut proof = LogProof::new(u64::from(index), hashes, signed(Head { size, root })).unwrap();
+        let signed = signed(Head { size, root });
+        let mut proof = LogProof::new(u64::from(index), hashes, signed).unwrap();
         if !extra.is_empty() {
             proof = proof.with_extra(&extra).unwrap();
         }

@@ -197,7 +197,8 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 1..80),
     ) {
         let signatures = names.iter().map(|name| {
-            Signature { name: KeyName::new(name).unwrap(), id: KeyId([1, 2, 3, 4]), bytes: bytes.clone() }
+            let name = KeyName::new(name).unwrap();
+            Signature { name, id: KeyId([1, 2, 3, 4]), bytes: bytes.clone() }
         });
         let note = Note::new(&text, signatures.collect()).unwrap();
         prop_assert_eq!(Note::parse(note.to_string().as_bytes()), Ok(note));

@@ -98,9 +98,11 @@ fn places_outside_every_tree_are_refused() {
 #[test]
 fn a_tile_spans_its_leaves() {
     let tile = Tile::new(1, 3, 2).unwrap();
-    assert_eq!((tile.first_leaf(), tile.end_leaf()), (3 << 16, Some((3 << 16) + 512)));
+    // The third of 65,536 leaves each, and two of 256 leaves of it.
+    assert_eq!((tile.first_leaf(), tile.end_leaf()), (3 << 16, (3 << 16) + 512));
+    assert_eq!(tile.full(), Tile::new(1, 3, 256).ok());
     let top = Tile::new(7, 0, 128).unwrap();
-    assert_eq!(top.end_leaf(), Some(SIZE_MAX));
+    assert_eq!((top.first_leaf(), top.end_leaf(), top.full()), (0, SIZE_MAX, None));
 }
 
 #[test]
@@ -137,7 +139,9 @@ fn an_entry_longer_than_its_prefix_is_refused() {
 
 proptest! {
     #[test]
-    fn a_place_survives_its_path(level in 0_u8..=7, bits in 0_u32..56, seed: u64, width in 1_u16..=256) {
+    fn a_place_survives_its_path(
+        level in 0_u8..=7, bits in 0_u32..56, seed: u64, width in 1_u16..=256,
+    ) {
         let index = seed >> (63 - bits);
         if let Ok(tile) = Tile::new(level, index, width) {
             prop_assert_eq!(Tile::parse(&tile.path()), Ok(tile));
@@ -148,7 +152,9 @@ proptest! {
     }
 
     #[test]
-    fn what_parses_as_a_path_is_written_so(path in "tile/(entries|[0-9]{1,2})(/x?[0-9]{3}){1,4}(\\.p/[0-9]{1,3})?") {
+    fn what_parses_as_a_path_is_written_so(
+        path in "tile/(entries|[0-9]{1,2})(/x?[0-9]{3}){1,4}(\\.p/[0-9]{1,3})?",
+    ) {
         if let Ok(tile) = Tile::parse(&path) {
             prop_assert_eq!(tile.path(), path.clone());
         }
@@ -158,7 +164,9 @@ proptest! {
     }
 
     #[test]
-    fn entries_survive_their_bundle(entries in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..=256)) {
+    fn entries_survive_their_bundle(
+        entries in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..=256),
+    ) {
         let mut bytes = Vec::new();
         for entry in &entries {
             put_entry(&mut bytes, entry).unwrap();
