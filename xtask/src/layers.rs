@@ -30,7 +30,7 @@ const LAYERS: &[&[&str]] = &[
     &["moat-gateway", "moat-auditor", "moat-admin"],
     &["moat-kernel", "moat-net"],
     &["moat-config", "moat-tls", "moat-policy", "moat-mask", "moat-audit", "moat-ca"],
-    &["moat-identity"],
+    &["moat-identity", "moat-tlog"],
     &["moat-model", "moat-sm"],
 ];
 
@@ -92,6 +92,11 @@ const LINKS_NONE_OF: &[(&str, &[&str], &str)] = &[
         "moat-sm",
         &["tokio", "rustls", "aws-lc-rs", "rand", "getrandom"],
         "the primitives stand alone: no runtime, no TLS, no source of randomness",
+    ),
+    (
+        "moat-tlog",
+        &["tokio", "rustls", "aws-lc-rs", "hyper"],
+        "an offline verifier links it, and brings the arithmetic of signatures itself",
     ),
     (
         "moat-verify",

@@ -1,5 +1,6 @@
-//! The hashes of the log: RFC 6962 leaf and node hashes over SHA-256.
+//! The hashes of the log: RFC 6962 leaf hashes, and SHA-256 for everything else.
 
+use moat_tlog::TreeHash;
 use sha2::{Digest, Sha256};
 
 /// A SHA-256 value.
@@ -27,13 +28,7 @@ pub fn sha256_parts(parts: &[&[u8]]) -> Hash {
 /// The hash of a leaf (RFC 6962 §2.1): the 0x00 keeps leaves and nodes apart.
 #[must_use]
 pub fn leaf_hash(leaf: &[u8]) -> Hash {
-    sha256_parts(&[&[0], leaf])
-}
-
-/// The hash of an inner node (RFC 6962 §2.1).
-#[must_use]
-pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    sha256_parts(&[&[1], left, right])
+    moat_tlog::Sha256::leaf(leaf)
 }
 
 /// A hash as lower-case hexadecimal text.

@@ -1,60 +1,51 @@
-//! The root of the growing RFC 6962 tree, in memory that grows with the logarithm of its size.
+//! The root of the log's growing SHA-256 tree: [`moat_tlog::Frontier`] in the words of this crate.
 
-use crate::hash::{Hash, node_hash, sha256};
+use moat_tlog::Sha256;
+
+use crate::hash::Hash;
 
 /// The roots of the complete subtrees that make up a tree, largest first (RFC 9162 §2.1.2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Frontier {
-    size: u64,
-    nodes: Vec<Hash>,
-}
+pub struct Frontier(moat_tlog::Frontier<Sha256>);
 
 impl Frontier {
-    /// A frontier stored elsewhere; `None` when there are not as many nodes as its size has ones.
+    /// A frontier stored elsewhere; `None` when there are not as many nodes as its size has ones,
+    /// or no tree is so large.
     #[must_use]
     pub fn from_parts(size: u64, nodes: Vec<Hash>) -> Option<Frontier> {
-        let ones = usize::try_from(size.count_ones()).ok()?;
-        (nodes.len() == ones).then_some(Frontier { size, nodes })
+        moat_tlog::Frontier::from_parts(size, nodes).map(Frontier)
     }
 
     /// How many leaves the tree has.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.size
+        self.0.size()
     }
 
     /// The roots of the complete subtrees, largest first.
     #[must_use]
     pub fn nodes(&self) -> &[Hash] {
-        &self.nodes
+        self.0.nodes()
     }
 
     /// Appends one leaf.
     pub fn push(&mut self, leaf: Hash) {
-        let mut node = leaf;
-        // As many subtrees become complete as the old size has ones at its end.
-        for _ in 0..self.size.trailing_ones() {
-            if let Some(left) = self.nodes.pop() {
-                node = node_hash(&left, &node);
-            }
-        }
-        self.nodes.push(node);
-        self.size += 1;
+        // Refused beyond 2^63 leaves only, which takes a forged header: a million a second would
+        // need 292,000 years. The root then stays, and no footer has it.
+        let _refused = self.0.push(leaf);
     }
 
     /// The root; that of the empty tree is SHA-256 of nothing.
     #[must_use]
     pub fn root(&self) -> Hash {
-        let mut nodes = self.nodes.iter().rev();
-        let Some(&smallest) = nodes.next() else { return sha256(&[]) };
-        nodes.fold(smallest, |right, left| node_hash(left, &right))
+        self.0.root()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash::{hex, leaf_hash};
+    use crate::hash::{hex, leaf_hash, sha256, sha256_parts};
 
     /// RFC 6962 §2.1, as written there.
     fn definition(leaves: &[Hash]) -> Hash {
@@ -63,7 +54,7 @@ mod tests {
             [one] => *one,
             _ => {
                 let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
-                node_hash(&definition(left), &definition(right))
+                sha256_parts(&[&[1], &definition(left), &definition(right)])
             }
         }
     }

@@ -50,8 +50,8 @@ fn header_frame_and_footer_survive() {
 fn the_longest_header_is_within_its_bound() {
     let longest = Header {
         log_id: "l".repeat(LOG_ID_BYTES_MAX),
-        first_seq: u64::MAX,
-        frontier: Frontier::from_parts(u64::MAX, vec![[3; 32]; 64]).unwrap(),
+        first_seq: i64::MAX as u64,
+        frontier: Frontier::from_parts(i64::MAX as u64, vec![[3; 32]; 63]).unwrap(),
         ..header()
     };
     assert_eq!(decode_header(&longest.encode().unwrap()).unwrap().0, longest);
@@ -112,5 +112,13 @@ proptest! {
         let _ = decode_frame(&bytes);
         let framed = encode_frame(1, 1, &[0; 32], &bytes).unwrap();
         let _ = decode_frame(&framed);
+    }
+}
+
+#[test]
+fn a_header_beyond_the_largest_tree_is_refused() {
+    for first_seq in [(1 << 63) + 1, u64::MAX] {
+        let nodes = vec![[3; 32]; first_seq.count_ones() as usize];
+        assert!(Frontier::from_parts(first_seq, nodes).is_none(), "{first_seq}");
     }
 }
