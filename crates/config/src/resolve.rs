@@ -19,7 +19,7 @@ use crate::resolved::{
     AdminSettings, AuditSettings, Config, FactSource, Hot, Listener, Profile, Protocol, Restart,
     Tls, Upstream, Users,
 };
-use crate::secret::{Fetched, READABLE, Read};
+use crate::secret::{Fetched, OPEN, Read};
 use crate::sources::Sources;
 use crate::{Problem, resolve_route, secret};
 
@@ -70,13 +70,14 @@ impl Resolver<'_> {
         problem(file, code, (line, as_usize(at.referenced.column())), message, fix)
     }
 
-    /// A key that others than its owner may read is refused in `prod`, and told elsewhere.
+    /// A key that others than its owner may read or replace is refused in `prod`, and told
+    /// elsewhere.
     fn check_rights(&mut self, key: &Text, fetched: &Fetched) {
         let Some(path) = &fetched.path else { return };
-        if fetched.open_to & READABLE == 0 {
+        if fetched.open_to & OPEN == 0 {
             return;
         }
-        let message = format!("group or others may read {}", path.display());
+        let message = format!("group or others may read or write {}", path.display());
         let fix = format!("chmod 600 {}", path.display());
         let problem = self.problem(&codes::KEY_EXPOSED, key, message, fix);
         if self.prod { self.problems.push(problem) } else { self.warnings.push(problem) }

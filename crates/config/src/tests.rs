@@ -126,11 +126,18 @@ fn prod_refuses_what_is_only_for_trying_out() {
 }
 
 #[test]
-fn a_key_that_others_may_read_is_refused_in_prod_and_told_elsewhere() {
+fn a_key_that_others_may_read_or_write_is_refused_in_prod_and_told_elsewhere() {
     let dir = folder(GOOD);
     let path = dir.path().join("moat.yaml");
     let prod = GOOD.replace("kind: Gateway", "kind: Gateway\nprofile: prod");
-    for (mode, is_fine) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+    for (mode, is_fine) in [
+        (0o600, true),
+        (0o400, true),
+        (0o640, false),
+        (0o604, false),
+        (0o620, false),
+        (0o602, false),
+    ] {
         rights(&dir, mode);
         fs::write(&path, GOOD).unwrap();
         let loaded = load(&path).unwrap_or_else(|e| panic!("{e}"));
