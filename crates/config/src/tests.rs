@@ -152,6 +152,33 @@ fn a_key_that_others_may_read_or_write_is_refused_in_prod_and_told_elsewhere() {
     }
 }
 
+#[test]
+fn a_byte_that_moves_from_one_part_to_the_next_changes_the_digest() {
+    let text = format!("{GOOD}#");
+    let dir = folder(&text);
+    let write = |files: &[(&str, &str)]| {
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+    };
+    let digest =
+        || load(&dir.path().join("moat.yaml")).unwrap_or_else(|e| panic!("{e}")).config.digest;
+    let mut before = digest();
+    // Each moves a byte over one boundary; all bytes together stay as they were.
+    let steps: [&[(&str, &str)]; 2] =
+        [&[("moat.yaml", GOOD), ("a.pem", "#a.pem")], &[("a.pem", "#a.pe"), ("a.key", "ma.key")]];
+    for step in steps {
+        write(step);
+        let after = digest();
+        assert_ne!(after, before, "{step:?}");
+        before = after;
+    }
+    write(&[("policy/authz.rego", "package authz\n#b.regopackage b")]);
+    let one = digest();
+    write(&[("policy/authz.rego", "package authz\n#"), ("policy/b.rego", "package b")]);
+    assert_ne!(digest(), one, "a file and its name are not the end of the one before");
+}
+
 /// The good file, cut into fragments.
 fn fragments(dir: &tempfile::TempDir) -> std::path::PathBuf {
     let conf = dir.path().join("conf");
