@@ -208,8 +208,10 @@ pub(crate) async fn connection_refusal(
 ///
 /// # Errors
 /// A refusal at [`Stage::Record`].
-pub(crate) async fn own(worker: &Worker, body: Body) -> Result<(), Refusal> {
-    commit_body(worker, body, worker.generation().shared.audit_deadline).await.map(drop)
+pub(crate) async fn own(worker: &Worker, body: &Body, most: Duration) -> Result<(), Refusal> {
+    worker.recorder.commit(body, most).await?;
+    worker.counters.records.add();
+    Ok(())
 }
 
 /// The record of a start: with what the gateway begins.

@@ -17,7 +17,9 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -118,6 +120,24 @@ impl Channel {
         Ok(Some((bytes, fds)))
     }
 
+    /// Waits until there is something to receive, the end among it, at most so long; gives whether
+    /// there is.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn wait(&self, most: Duration) -> io::Result<bool> {
+        let timeout = Timespec {
+            tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(most.subsec_nanos()),
+        };
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Sends one message with a payload of any size, as a sealed memory file.
     ///
     /// # Errors
@@ -198,6 +218,19 @@ mod tests {
     fn channels() -> (Channel, Channel) {
         let (ours, theirs) = Channel::pair().unwrap();
         (ours, Channel::from_fd(theirs))
+    }
+
+    #[test]
+    fn a_wait_ends_with_a_message_the_end_or_its_time() {
+        let (ours, theirs) = channels();
+        assert!(!ours.wait(Duration::from_millis(1)).unwrap());
+        theirs.send(b"hello", &[]).unwrap();
+        assert!(ours.wait(Duration::from_secs(10)).unwrap());
+        ours.recv().unwrap();
+        assert!(!ours.wait(Duration::ZERO).unwrap());
+        drop(theirs);
+        assert!(ours.wait(Duration::from_secs(10)).unwrap());
+        assert!(ours.recv().unwrap().is_none());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::child::Child;
 use super::reload::{Asker, Candidate, warn_of};
+use super::retry::Retry;
 use super::state::Known;
 use super::watch::Watch;
 use crate::role::{Entered, Settings};
@@ -52,6 +53,7 @@ pub(crate) struct Supervisor {
     pub(super) candidate: Option<Candidate>,
     /// Whether a reload was asked for while a candidate was out: then it is made afterwards.
     pub(super) is_stale: bool,
+    pub(super) retry: Retry,
     pub(super) last_number: u64,
     pub(super) watch: Watch,
     pub(super) known: Known,
@@ -90,6 +92,7 @@ impl Supervisor {
             admin: Child::new("admin", settings.admin),
             candidate: None,
             is_stale: false,
+            retry: Retry::new(),
             last_number: 1,
             watch: Watch::new(watched),
             known,
@@ -230,6 +233,7 @@ impl Supervisor {
             self.auditor.is_ready = true;
         } else if let Some(status) = message.get("status") {
             self.known.auditor = status.clone();
+            self.retry.hear(self.known.is_writing());
         } else {
             tracing::warn!(%message, "the auditor reports");
         }
@@ -244,7 +248,7 @@ impl Supervisor {
             }
             Ok(FromGateway::Active { number }) => self.activated(number),
             Ok(FromGateway::Refused { number, code, detail }) => {
-                self.refused(number, format!("{code} {detail}"));
+                self.refused(number, &code, &detail);
             }
             Ok(FromGateway::Status(status)) => {
                 self.known.gateway = serde_json::to_value(status).unwrap_or(Value::Null);
@@ -274,12 +278,7 @@ impl Supervisor {
             if self.known.generation == 0 {
                 bail!("the first generation does not work: see above");
             }
-            if let Some(candidate) = self.candidate.take() {
-                let why = "the gateway ended while taking it".to_owned();
-                self.known.last_refusal = Some(why.clone());
-                self.answer(&candidate.asker, Err(why));
-            }
-            self.is_stale = false;
+            self.gateway_ended();
             self.publish();
         }
         self.admin.reap();
@@ -309,6 +308,9 @@ impl Supervisor {
     fn every_tick(&mut self) {
         if self.watch.has_settled() {
             self.reload(Asker::Watch);
+        }
+        if self.gateway.is_ready && self.retry.take_due(Instant::now()) {
+            self.reload(Asker::Retry);
         }
         if self.gateway.is_ready {
             self.gateway.send(&ToGateway::Status {}, &[]);
