@@ -29,6 +29,8 @@ use crate::table::Entry;
 
 /// How long open connections may take to end once the role drains.
 const DRAIN: Duration = Duration::from_secs(30);
+/// How long the last summaries and records of the gateway's own may take after that.
+const LAST: Duration = Duration::from_secs(3);
 /// How long a worker rests when `accept` fails, for want of descriptors say.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -288,7 +290,13 @@ async fn serve(start: Start) -> std::io::Result<()> {
         }
     };
     let _ = tokio::time::timeout(DRAIN, emptied).await;
-    doors::sum_up_now(&worker, true).await;
+    let last = async {
+        doors::sum_up_now(&worker, true).await;
+        while worker.notes.get() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let _ = tokio::time::timeout(LAST, last).await;
     Ok(())
 }
 

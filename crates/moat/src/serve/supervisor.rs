@@ -28,8 +28,10 @@ use crate::role::{Entered, Settings};
 const TICK: Duration = Duration::from_millis(500);
 /// The same while something is not ready: starting must not wait for a slow tick.
 const TICK_STARTING: Duration = Duration::from_millis(20);
-/// How long roles may take to finish: the gateway drains 30 s.
-const STOP: Duration = Duration::from_secs(32);
+/// How long the gateway may take to finish: it drains 30 s, and has 3 s for its last records.
+const STOP_GATEWAY: Duration = Duration::from_secs(35);
+/// How long the auditor may take after that to make durable what it was sent.
+const STOP_AUDITOR: Duration = Duration::from_secs(10);
 /// Signals, each with the byte that stands for it in the pipe.
 const SIGNALS: [i32; 4] = [
     signal_hook::consts::SIGHUP,
@@ -343,11 +345,10 @@ impl Supervisor {
     /// Gateway first, so that what is open can still be recorded.
     fn stop(&mut self) {
         notify_service_manager("STOPPING=1");
-        let deadline = Instant::now() + STOP;
         self.gateway.send(&ToGateway::Stop {}, &[]);
-        self.gateway.wait(deadline);
+        self.gateway.wait(Instant::now() + STOP_GATEWAY);
         self.auditor.send(&json!({ "stop": {} }), &[]);
-        self.auditor.wait(deadline);
+        self.auditor.wait(Instant::now() + STOP_AUDITOR);
         self.admin.send(&ToAdmin::Stop {}, &[]);
         self.admin.wait(Instant::now() + Duration::from_secs(1));
         let _ = std::fs::remove_file(&self.restart.admin.socket);
