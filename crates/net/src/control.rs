@@ -72,6 +72,18 @@ impl Channel {
     /// [`MESSAGE_BYTES_MAX`] or one with more than [`FDS_MAX`] descriptors; else what the socket
     /// says, `BrokenPipe` when the peer has gone.
     pub fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_as(message, fds, SendFlags::NOSIGNAL)
+    }
+
+    /// Sends one message unless the peer has left so many unread that this one would have to wait.
+    ///
+    /// # Errors
+    /// As [`Channel::send`]; `WouldBlock` when there is no room.
+    pub fn offer(&self, message: &[u8]) -> io::Result<()> {
+        self.send_as(message, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    }
+
+    fn send_as(&self, message: &[u8], fds: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
         if message.is_empty() || message.len() > MESSAGE_BYTES_MAX || fds.len() > FDS_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -85,7 +97,7 @@ impl Channel {
         }
         let sent = rustix::io::retry_on_intr(|| {
             let iov = [IoSlice::new(message)];
-            rustix::net::sendmsg(&self.fd, &iov, &mut control, SendFlags::NOSIGNAL)
+            rustix::net::sendmsg(&self.fd, &iov, &mut control, flags)
         })?;
         // A sequenced packet goes whole or not at all; anything else is a broken kernel contract.
         if sent == message.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
@@ -218,6 +230,17 @@ mod tests {
     fn channels() -> (Channel, Channel) {
         let (ours, theirs) = Channel::pair().unwrap();
         (ours, Channel::from_fd(theirs))
+    }
+
+    #[test]
+    fn an_offer_never_waits_for_a_peer_that_does_not_read() {
+        let (ours, theirs) = channels();
+        let full = (0..1_000_000).find_map(|_| ours.offer(b"how things stand").err()).unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        while theirs.wait(Duration::ZERO).unwrap() {
+            theirs.recv().unwrap();
+        }
+        ours.offer(b"how things stand").unwrap();
     }
 
     #[test]

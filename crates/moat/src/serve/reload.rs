@@ -175,7 +175,7 @@ impl Supervisor {
     pub(super) fn answer(&mut self, asker: &Asker, result: Result<u64, String>) {
         if let Asker::Admin { id, .. } = asker {
             self.publish();
-            self.admin.send(&ToAdmin::Reloaded { id: *id, result }, &[]);
+            self.admin.offer(&ToAdmin::Reloaded { id: *id, result });
         }
     }
 }

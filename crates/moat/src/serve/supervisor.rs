@@ -234,6 +234,7 @@ impl Supervisor {
             tracing::info!(%ready, "the log is open");
             self.auditor.is_ready = true;
         } else if let Some(status) = message.get("status") {
+            self.auditor.is_asked = false;
             self.known.auditor = status.clone();
             self.retry.hear(self.known.is_writing());
         } else {
@@ -246,13 +247,14 @@ impl Supervisor {
         match serde_json::from_value(message) {
             Ok(FromGateway::Ready {}) => {
                 self.gateway.is_ready = true;
-                self.gateway.send(&ToGateway::Status {}, &[]);
+                self.gateway.ask(&ToGateway::Status {});
             }
             Ok(FromGateway::Active { number }) => self.activated(number),
             Ok(FromGateway::Refused { number, code, detail }) => {
                 self.refused(number, &code, &detail);
             }
             Ok(FromGateway::Status(status)) => {
+                self.gateway.is_asked = false;
                 self.known.gateway = serde_json::to_value(status).unwrap_or(Value::Null);
             }
             Err(error) => tracing::warn!(%error, "the gateway said something unknown"),
@@ -314,12 +316,8 @@ impl Supervisor {
         if self.gateway.is_ready && self.retry.take_due(Instant::now()) {
             self.reload(Asker::Retry);
         }
-        if self.gateway.is_ready {
-            self.gateway.send(&ToGateway::Status {}, &[]);
-        }
-        if self.auditor.is_ready {
-            self.auditor.send(&json!({ "status": {} }), &[]);
-        }
+        self.gateway.ask(&ToGateway::Status {});
+        self.auditor.ask(&json!({ "status": {} }));
         self.publish();
     }
 
@@ -329,7 +327,7 @@ impl Supervisor {
         let state = self.known.state(children.into_iter());
         let is_ready = state.is_ready();
         if self.admin.is_ready {
-            self.admin.send(&ToAdmin::State(Box::new(state)), &[]);
+            self.admin.offer(&ToAdmin::State(Box::new(state)));
         }
         if is_ready && !self.was_ready {
             let binds: Vec<String> =
@@ -345,11 +343,12 @@ impl Supervisor {
     /// Gateway first, so that what is open can still be recorded.
     fn stop(&mut self) {
         notify_service_manager("STOPPING=1");
-        self.gateway.send(&ToGateway::Stop {}, &[]);
+        // One that does not listen is killed when its time is over.
+        self.gateway.offer(&ToGateway::Stop {});
         self.gateway.wait(Instant::now() + STOP_GATEWAY);
-        self.auditor.send(&json!({ "stop": {} }), &[]);
+        self.auditor.offer(&json!({ "stop": {} }));
         self.auditor.wait(Instant::now() + STOP_AUDITOR);
-        self.admin.send(&ToAdmin::Stop {}, &[]);
+        self.admin.offer(&ToAdmin::Stop {});
         self.admin.wait(Instant::now() + Duration::from_secs(1));
         let _ = std::fs::remove_file(&self.restart.admin.socket);
         tracing::info!("moat has ended");
