@@ -36,6 +36,9 @@ use crate::record::{Body, RecordError};
 pub const QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How much is read from the link at once, in bytes.
 const READ_BYTES: usize = 64 * 1024;
+/// Room for one message that has come in part and for one read, in bytes. It never grows, so no
+/// copy of a key stays behind in a buffer that was given back.
+const UNREAD_BYTES_MAX: usize = 4 + link::MESSAGE_BYTES_MAX + READ_BYTES;
 
 /// Proof that a record is durable. Has no public constructor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,10 +290,10 @@ async fn write_commits(shared: &Shared, mut writer: OwnedWriteHalf) -> io::Resul
 
 /// Gives each answer to whom it belongs.
 async fn read_answers(shared: &Shared, mut reader: OwnedReadHalf) -> io::Result<()> {
-    let mut unread = Vec::with_capacity(READ_BYTES);
+    // Wiped however this ends: a hello carries a key.
+    let mut unread = Zeroizing::new(Vec::with_capacity(UNREAD_BYTES_MAX));
     loop {
-        unread.reserve(READ_BYTES);
-        if reader.read_buf(&mut unread).await? == 0 {
+        if reader.read_buf(&mut *unread).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let mut used = 0;
@@ -303,12 +306,16 @@ async fn read_answers(shared: &Shared, mut reader: OwnedReadHalf) -> io::Result<
                 shared.up.notify_waiters();
             }
         }
-        let left = unread.len() - used;
-        unread.copy_within(used.., 0);
-        // The hello carried a key: leave no copy of it behind.
-        unread.get_mut(left..).unwrap_or_default().zeroize();
-        unread.truncate(left);
+        forget(&mut unread, used);
     }
+}
+
+/// Drops the first `used` bytes and leaves no copy of them behind.
+fn forget(unread: &mut Vec<u8>, used: usize) {
+    let left = unread.len().saturating_sub(used);
+    unread.copy_within(used.., 0);
+    unread.get_mut(left..).unwrap_or_default().zeroize();
+    unread.truncate(left);
 }
 
 fn invalid(error: LinkError) -> io::Error {

@@ -70,6 +70,44 @@ fn a_commit_is_answered_with_its_own_receipt() {
 }
 
 #[test]
+fn a_hello_in_pieces_brings_the_link_up() {
+    run(async {
+        let recorder = Recorder::new();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        recorder.attach(ours);
+        let key = AnchorKey::new("k1", Zeroizing::new([6; 32])).unwrap();
+        let mut out = Vec::new();
+        link::push_hello(&mut out, "log/1", &key);
+        for byte in out {
+            assert!(!recorder.is_up());
+            theirs.write_all(&[byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        tokio::time::timeout(LONG, recorder.wait_until_up()).await.unwrap();
+        assert_eq!(recorder.anchors().unwrap().secret(), &[6; 32]);
+    });
+}
+
+#[test]
+fn what_is_read_never_moves_to_another_buffer() {
+    let mut unread = Vec::with_capacity(UNREAD_BYTES_MAX);
+    let place = unread.as_ptr();
+    // The longest message but for its last byte, again and again, each time with a whole read.
+    let longest = u32::try_from(link::MESSAGE_BYTES_MAX).unwrap().to_be_bytes();
+    for _ in 0..3 {
+        unread.extend_from_slice(&longest);
+        unread.resize(longest.len() + link::MESSAGE_BYTES_MAX - 1, 2);
+        assert!(matches!(link::decode(&unread), Ok(None)));
+        forget(&mut unread, 0);
+        assert!(unread.capacity() - unread.len() >= READ_BYTES);
+        unread.resize(unread.len() + READ_BYTES, 2);
+        let used = unread.len();
+        forget(&mut unread, used);
+        assert_eq!((unread.as_ptr(), unread.len()), (place, 0));
+    }
+}
+
+#[test]
 fn commits_of_one_tick_go_out_together() {
     run(async {
         let (recorder, mut theirs) = linked().await;

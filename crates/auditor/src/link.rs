@@ -64,17 +64,22 @@ impl Link {
         self.waiting.len()
     }
 
-    /// Reads what is there and checks each body that is whole.
-    pub(crate) fn read(&mut self) -> io::Result<()> {
+    /// Reads what is there and checks each body that is whole. Gives whether there was anything.
+    pub(crate) fn read(&mut self) -> io::Result<bool> {
         self.held.reserve(READ_BYTES);
         let free = rustix::buffer::spare_capacity(&mut self.held);
         match rustix::io::read(&self.fd, free) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => {}
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(()),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
-        self.parse()
+        self.parse().map(|()| true)
+    }
+
+    /// Reads what came before the end of a link that is given up, as far as there is room.
+    pub(crate) fn read_rest(&mut self) {
+        while self.has_room() && matches!(self.read(), Ok(true)) {}
     }
 
     fn parse(&mut self) -> io::Result<()> {

@@ -49,6 +49,8 @@ struct Server<'a> {
     clock: &'a dyn Clock,
     linger: Linger,
     links: Vec<Link>,
+    /// Links that were given up in this turn; what came over them before is still to be committed.
+    ended: Vec<Link>,
     /// INTENTs of links that have ended: nobody will say what became of them.
     orphans: BTreeSet<u64>,
     /// Until when to wait for how many bodies.
@@ -74,6 +76,7 @@ pub(crate) fn serve(
         clock: options.clock.as_ref(),
         linger: options.linger,
         links: Vec::new(),
+        ended: Vec::new(),
         orphans: BTreeSet::new(),
         wait: None,
         trouble: None,
@@ -95,8 +98,8 @@ impl Server<'_> {
         self.keep_links(|link| {
             let (readable, writable) = ready.next().unwrap_or_default();
             let wrote = if writable { link.flush() } else { Ok(()) };
-            // A link that ended or speaks otherwise is dropped; its records stand or never will.
-            wrote.and_then(|()| if readable { link.read() } else { Ok(()) }).is_ok()
+            // A link that ended or speaks otherwise is dropped.
+            wrote.and_then(|()| if readable { link.read() } else { Ok(false) }).is_ok()
         });
         // Only now, for it may change the links that `ready` speaks of.
         if from_control {
@@ -105,15 +108,49 @@ impl Server<'_> {
         if self.is_due() {
             self.commit();
         }
+        self.commit_ended();
         self.say_unknown();
         Ok(())
     }
 
-    /// Drops the links that `keep` gives up. What they leave open is nobody's from now on.
+    /// Drops the links that `keep` gives up.
     fn keep_links(&mut self, mut keep: impl FnMut(&mut Link) -> bool) {
-        for ended in self.links.extract_if(.., |link| !keep(link)) {
-            self.orphans.extend(ended.into_intents());
+        self.ended.extend(self.links.extract_if(.., |link| !keep(link)));
+    }
+
+    /// Commits what came over links before they ended: an OUTCOME among it is worth more than the
+    /// UNKNOWN that would be said instead. What they leave open is nobody's from now on.
+    fn commit_ended(&mut self) {
+        for mut link in std::mem::take(&mut self.ended) {
+            // Before and after reading the rest, for it may need the room.
+            if self.commit_all_of(&mut link) {
+                link.read_rest();
+                self.commit_all_of(&mut link);
+            }
+            self.orphans.extend(link.into_intents());
         }
+    }
+
+    /// Whether it worked. What could not be written is tried once: nobody waits for it any more.
+    fn commit_all_of(&mut self, link: &mut Link) -> bool {
+        while link.waiting() > 0 {
+            let taken = fitting(link, &mut 0, &mut 0);
+            let bodies: Vec<&[u8]> = link.bodies().take(taken).collect();
+            match self.committer.commit(&bodies) {
+                Ok(acks) => {
+                    self.trouble = None;
+                    let answers: Vec<Result<Ack, Nack>> = acks.into_iter().map(Ok).collect();
+                    note_intents(&self.committer, link, &answers);
+                    // Nobody may be there to read it.
+                    let _: io::Result<()> = link.answer(&answers);
+                }
+                Err(error) => {
+                    self.trouble = Some(nack(&error));
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// Says UNKNOWN of what ended links have left open. If that cannot be written it is tried
@@ -223,19 +260,8 @@ impl Server<'_> {
     /// How many bodies of each link go into the next frame, within its bounds.
     fn take(&self) -> (Vec<usize>, usize) {
         let (mut count, mut bytes) = (0, 0);
-        let taken = self.links.iter().map(|link| {
-            let before = count;
-            for body in link.bodies() {
-                let is_full = count == BATCH_RECORDS_MAX || bytes + body.len() > BATCH_BYTES_MAX;
-                if is_full && count > 0 {
-                    break;
-                }
-                count += 1;
-                bytes += body.len();
-            }
-            count - before
-        });
-        let taken: Vec<usize> = taken.collect();
+        let taken: Vec<usize> =
+            self.links.iter().map(|link| fitting(link, &mut count, &mut bytes)).collect();
         (taken, count)
     }
 
@@ -246,14 +272,10 @@ impl Server<'_> {
             let count = taken.next().copied().unwrap_or(0);
             let (mine, others) = rest.split_at_checked(count).unwrap_or_default();
             rest = others;
-            for ack in mine.iter().flatten().filter(|ack| committer.is_open(ack.seq)) {
-                link.note_intent(ack.seq, |seq| committer.is_open(seq));
-            }
+            note_intents(committer, link, mine);
             mine.is_empty() || link.answer(mine).is_ok()
         };
-        for ended in self.links.extract_if(.., |link| !answer(link)) {
-            self.orphans.extend(ended.into_intents());
-        }
+        self.ended.extend(self.links.extract_if(.., |link| !answer(link)));
         // Who was served first is served last next time, so that no link starves.
         if !self.links.is_empty() {
             self.links.rotate_left(1);
@@ -350,6 +372,7 @@ impl Server<'_> {
         while self.waiting() > 0 {
             self.commit();
         }
+        self.commit_ended();
         self.say_unknown();
         let until_ns = self.clock.mono_ns().saturating_add(STOP_NS_MAX);
         while self.links.iter().any(Link::has_unsent) && self.clock.mono_ns() < until_ns {
@@ -357,6 +380,27 @@ impl Server<'_> {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         self.committer.close().map_err(AuditorError::Close)
+    }
+}
+
+/// How many bodies of a link still fit into a frame that has so many records and bytes.
+fn fitting(link: &Link, count: &mut usize, bytes: &mut usize) -> usize {
+    let before = *count;
+    for body in link.bodies() {
+        let is_full = *count == BATCH_RECORDS_MAX || *bytes + body.len() > BATCH_BYTES_MAX;
+        if is_full && *count > 0 {
+            break;
+        }
+        *count += 1;
+        *bytes += body.len();
+    }
+    *count - before
+}
+
+/// Notes which of a link's records are INTENTs that wait for their outcome.
+fn note_intents(committer: &Committer<RealFs>, link: &mut Link, answers: &[Result<Ack, Nack>]) {
+    for ack in answers.iter().flatten().filter(|ack| committer.is_open(ack.seq)) {
+        link.note_intent(ack.seq, |seq| committer.is_open(seq));
     }
 }
 

@@ -169,6 +169,78 @@ fn a_peer_that_does_not_read_or_speaks_otherwise_is_dropped() {
     assert!(moat_audit::verify::verify(dir.path()).unwrap().is_whole());
 }
 
+/// Every body of this many, however much of it was read when the link ended.
+const BODIES: u64 = 6_000;
+
+/// Writes the bodies and ends the link with `end`; gives how many of them the log has.
+fn committed_when(end: impl FnOnce(&Role, UnixStream)) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let role = start(dir.path());
+    let mut link = role.link(0);
+    read_until(&mut link, |message| matches!(message, Message::Hello { .. }));
+    let mut out = Vec::new();
+    let body = Body::new(Kind::Admin, [1; 16]).encode().unwrap();
+    for req_id in 0..BODIES {
+        link::push_commit(&mut out, req_id, &body);
+    }
+    link.write_all(&out).unwrap();
+    end(&role, link);
+    role.stop();
+    let report = moat_audit::verify::verify(dir.path()).unwrap();
+    assert!(report.is_whole());
+    report.records - 2
+}
+
+#[test]
+fn what_came_before_a_link_ended_is_committed() {
+    assert_eq!(committed_when(|_, link| drop(link)), BODIES);
+}
+
+#[test]
+fn what_came_before_a_link_was_replaced_is_committed() {
+    let mut next = None;
+    assert_eq!(committed_when(|role, _old| next = Some(role.link(0))), BODIES);
+}
+
+#[test]
+fn an_outcome_that_came_before_its_link_ended_is_the_outcome() {
+    let dir = tempfile::tempdir().unwrap();
+    let role = start(dir.path());
+    let ready = role.hear();
+    assert_eq!(ready["ready"]["seq"], 1);
+    for round in 0..50 {
+        let mut link = role.link(0);
+        let mut out = Vec::new();
+        let intent = Body::new(Kind::Intent, [1; 16]).encode().unwrap();
+        link::push_commit(&mut out, 1, &intent);
+        link.write_all(&out).unwrap();
+        let mut seq = 0;
+        read_until(&mut link, |message| {
+            if let Message::Ack { ack, .. } = message {
+                seq = ack.seq;
+            }
+            seq > 0
+        });
+        let outcome = Body {
+            intent_seq: Some(seq),
+            outcome: Some(Outcome::Committed),
+            ..Body::new(Kind::Outcome, [1; 16])
+        };
+        out.clear();
+        link::push_commit(&mut out, 2, &outcome.encode().unwrap());
+        link.write_all(&out).unwrap();
+        // Ended by its peer, or replaced by the link of the next round.
+        if round % 2 == 0 {
+            drop(link);
+        }
+    }
+    role.stop();
+    let leaves = moat_audit::search::leaves(dir.path()).unwrap();
+    let outcomes = leaves.map(|leaf| leaf.unwrap().leaf.body.outcome);
+    let outcomes: Vec<Outcome> = outcomes.flatten().collect();
+    assert_eq!(outcomes, [Outcome::Committed; 50]);
+}
+
 #[test]
 fn without_a_supervisor_it_ends() {
     let dir = tempfile::tempdir().unwrap();

@@ -20,7 +20,7 @@ use crate::resolved::{
     AdminSettings, AuditSettings, Config, FactSource, Hot, Identity, Listener, National, Profile,
     Protocol, Restart, Tls, Upstream, Users,
 };
-use crate::secret::{Fetched, READABLE, Read};
+use crate::secret::{Fetched, OPEN, Read};
 use crate::sources::Sources;
 use crate::{Problem, resolve_route, secret};
 
@@ -73,13 +73,14 @@ impl Resolver<'_> {
         problem(file, code, (line, as_usize(at.referenced.column())), message, fix)
     }
 
-    /// A key that others than its owner may read is refused in `prod`, and told elsewhere.
+    /// A key that others than its owner may read or replace is refused in `prod`, and told
+    /// elsewhere.
     fn check_rights(&mut self, key: &Text, fetched: &Fetched) {
         let Some(path) = &fetched.path else { return };
-        if fetched.open_to & READABLE == 0 {
+        if fetched.open_to & OPEN == 0 {
             return;
         }
-        let message = format!("group or others may read {}", path.display());
+        let message = format!("group or others may read or write {}", path.display());
         let fix = format!("chmod 600 {}", path.display());
         let problem = self.problem(&codes::KEY_EXPOSED, key, message, fix);
         if self.prod { self.problems.push(problem) } else { self.warnings.push(problem) }
@@ -97,7 +98,7 @@ impl Resolver<'_> {
                 if is_secret {
                     self.check_rights(reference, &fetched);
                 }
-                self.digest.update(&fetched.bytes);
+                add(&mut self.digest, Part::Fetched, &fetched.bytes);
                 self.watched.extend(fetched.path);
                 fetched.bytes
             }
@@ -155,15 +156,38 @@ impl Resolver<'_> {
     }
 }
 
+/// What the digest is made of. The number stands before each part.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Part {
+    /// Name of a file of a folder.
+    FragmentName = 1,
+    /// Text of the configuration, or of one file of it.
+    Text = 2,
+    /// What a reference names.
+    Fetched = 3,
+    /// Path of a file below the policy folder.
+    PolicyName = 4,
+    /// What is in it.
+    Policy = 5,
+}
+
+/// Adds a part behind its kind and length, so that no other cut into parts has the same digest.
+fn add(digest: &mut Context, part: Part, bytes: &[u8]) {
+    digest.update(&[part as u8]);
+    // A length of 64 bits on every machine.
+    digest.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+    digest.update(bytes);
+}
+
 pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Problem>> {
     let mut digest = Context::new(&SHA256);
     for source in &sources.list {
         if sources.is_folder {
-            // So that no other cut into files has the same digest.
-            digest.update(source.path.file_name().unwrap_or_default().as_encoded_bytes());
-            digest.update(&source.text.len().to_be_bytes());
+            let name = source.path.file_name().unwrap_or_default();
+            add(&mut digest, Part::FragmentName, name.as_encoded_bytes());
         }
-        digest.update(source.text.as_bytes());
+        add(&mut digest, Part::Text, source.text.as_bytes());
     }
     let folder = sources.is_folder.then(|| sources.base.clone());
     let files = sources.list.iter().map(|source| source.path.clone());
@@ -458,8 +482,8 @@ fn policy(r: &mut Resolver<'_>) -> Vec<(String, Vec<u8>)> {
         let name = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
         match secret::read_bounded(&path) {
             Ok(Read { bytes, .. }) => {
-                r.digest.update(name.as_bytes());
-                r.digest.update(&bytes);
+                add(&mut r.digest, Part::PolicyName, name.as_bytes());
+                add(&mut r.digest, Part::Policy, &bytes);
                 r.watched.push(path);
                 files.push((name, bytes));
             }

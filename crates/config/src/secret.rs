@@ -26,8 +26,8 @@ pub(crate) struct Read {
     pub(crate) open_to: u32,
 }
 
-/// Rights to read, of the group and of others.
-pub(crate) const READABLE: u32 = 0o044;
+/// Rights to read and to write, of the group and of others: who writes a key has one that is known.
+pub(crate) const OPEN: u32 = 0o066;
 
 pub(crate) type Failure = (&'static Code, String, String);
 

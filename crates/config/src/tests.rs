@@ -160,11 +160,18 @@ fn prod_refuses_what_is_only_for_trying_out() {
 }
 
 #[test]
-fn a_key_that_others_may_read_is_refused_in_prod_and_told_elsewhere() {
+fn a_key_that_others_may_read_or_write_is_refused_in_prod_and_told_elsewhere() {
     let dir = folder(GOOD);
     let path = dir.path().join("moat.yaml");
     let prod = GOOD.replace("kind: Gateway", "kind: Gateway\nprofile: prod");
-    for (mode, is_fine) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+    for (mode, is_fine) in [
+        (0o600, true),
+        (0o400, true),
+        (0o640, false),
+        (0o604, false),
+        (0o620, false),
+        (0o602, false),
+    ] {
         rights(&dir, mode);
         fs::write(&path, GOOD).unwrap();
         let loaded = load(&path).unwrap_or_else(|e| panic!("{e}"));
@@ -177,6 +184,33 @@ fn a_key_that_others_may_read_is_refused_in_prod_and_told_elsewhere() {
             assert!(problem.fix.starts_with("chmod 600 "), "{}", problem.fix);
         }
     }
+}
+
+#[test]
+fn a_byte_that_moves_from_one_part_to_the_next_changes_the_digest() {
+    let text = format!("{GOOD}#");
+    let dir = folder(&text);
+    let write = |files: &[(&str, &str)]| {
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+    };
+    let digest =
+        || load(&dir.path().join("moat.yaml")).unwrap_or_else(|e| panic!("{e}")).config.digest;
+    let mut before = digest();
+    // Each moves a byte over one boundary; all bytes together stay as they were.
+    let steps: [&[(&str, &str)]; 2] =
+        [&[("moat.yaml", GOOD), ("a.pem", "#a.pem")], &[("a.pem", "#a.pe"), ("a.key", "ma.key")]];
+    for step in steps {
+        write(step);
+        let after = digest();
+        assert_ne!(after, before, "{step:?}");
+        before = after;
+    }
+    write(&[("policy/authz.rego", "package authz\n#b.regopackage b")]);
+    let one = digest();
+    write(&[("policy/authz.rego", "package authz\n#"), ("policy/b.rego", "package b")]);
+    assert_ne!(digest(), one, "a file and its name are not the end of the one before");
 }
 
 /// The good file, cut into fragments.

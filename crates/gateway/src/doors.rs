@@ -17,6 +17,7 @@ use moat_model::limit::{
     REFUSALS_SOURCE_PER_S, SUMMARIES_MAX, SUMMARY_EVERY_S,
 };
 use moat_model::{Clock, Code, Refusal, Stage};
+use tokio::task::JoinSet;
 
 use crate::record;
 use crate::worker::Worker;
@@ -330,19 +331,27 @@ pub(crate) async fn sum_up(worker: Rc<Worker>) {
     }
 }
 
-/// See [`Doors::sum_up`]. What cannot be recorded is kept for the next time.
+/// See [`Doors::sum_up`]. What cannot be recorded is kept for the next time. All at once, so that
+/// together they wait no longer than one.
 pub(crate) async fn sum_up_now(worker: &Rc<Worker>, is_end: bool) {
     let _work = worker.work();
-    let mut tallies = worker.doors.sum_up(Instant::now(), is_end).into_iter();
-    while let Some(tally) = tallies.next() {
-        if let Err(unrecorded) = record::summary(worker, &tally).await {
-            tracing::error!(count = tally.count, %unrecorded, "a summary was not recorded");
-            // The others would only wait as long, one after the other.
-            for kept in std::iter::once(tally).chain(tallies) {
-                worker.doors.put_back(kept, Instant::now());
-            }
-            return;
-        }
+    let mut under_way = JoinSet::new();
+    for tally in worker.doors.sum_up(Instant::now(), is_end) {
+        let worker = Rc::clone(worker);
+        under_way.spawn_local(async move {
+            let made = record::summary(&worker, &tally).await;
+            made.err().map(|unrecorded| (tally, unrecorded))
+        });
+    }
+    let (mut count, mut why) = (0, None);
+    while let Some(ended) = under_way.join_next().await {
+        let Ok(Some((tally, unrecorded))) = ended else { continue };
+        count += tally.count;
+        why = Some(unrecorded);
+        worker.doors.put_back(tally, Instant::now());
+    }
+    if let Some(unrecorded) = why {
+        tracing::error!(count, %unrecorded, "summaries were not recorded");
     }
 }
 

@@ -26,6 +26,9 @@ use crate::worker::Worker;
 /// The tenant of every call, until tenants are configured.
 pub(crate) const TENANT: &str = "default";
 
+/// Longest wait for the record of a summary: nobody is answered by it, and a stop waits for it.
+const SUMMARY: Duration = Duration::from_secs(2);
+
 /// Why no record can be made before the first link to the auditor is up.
 const NO_ANCHORS: &str = "the auditor has not handed over its anchor key yet";
 
@@ -204,8 +207,10 @@ pub(crate) async fn connection_refusal(
 ///
 /// # Errors
 /// A refusal at [`Stage::Record`].
-pub(crate) async fn own(worker: &Worker, body: Body) -> Result<(), Refusal> {
-    commit_body(worker, body, worker.generation().shared.audit_deadline).await.map(drop)
+pub(crate) async fn own(worker: &Worker, body: &Body, most: Duration) -> Result<(), Refusal> {
+    worker.recorder.commit(body, most).await?;
+    worker.counters.records.add();
+    Ok(())
 }
 
 /// The record of a start: with what the gateway begins.
@@ -236,7 +241,7 @@ pub(crate) async fn summary(worker: &Worker, tally: &Tally) -> Result<Receipt, R
     let Tally { count, first_ns, last_ns, .. } = tally;
     let source = tally.source.map_or_else(|| "others".to_owned(), |source| source.to_string());
     body.note = format!("from {source} count={count} first_ns={first_ns} last_ns={last_ns}");
-    commit_body(worker, body, worker.generation().shared.audit_deadline).await
+    commit_body(worker, body, worker.generation().shared.audit_deadline.min(SUMMARY)).await
 }
 
 /// Records that a session broke the protocol, or that streams of it were refused before they

@@ -7,14 +7,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use moat_audit::record::Body;
 use moat_config::Hot;
-use moat_model::code::audit::AUDITOR_AWAY;
+use moat_model::code::audit::{AUDITOR_AWAY, QUEUE_FULL};
 use moat_model::code::config::SYNTAX;
-use moat_model::{Refusal, Stage};
+use moat_model::{Code, Refusal};
 use moat_net::control::{self, Channel};
 use moat_policy::Engine;
 use tokio::sync::mpsc;
@@ -29,6 +30,9 @@ use crate::worker::{self, Counters, OpenConnections, Order};
 const GENERATION_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Longest wait for the record of a reload; the commit itself has `audit.deadline_ms`.
 const RECORD: Duration = Duration::from_secs(31);
+/// How often it is looked whether that record was made. Links are taken meanwhile: the record may
+/// be waiting for one.
+const LOOK: Duration = Duration::from_millis(2);
 /// Most orders that wait for one worker.
 const ORDERS_MAX: usize = 64;
 
@@ -118,7 +122,7 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
         }
     };
     drop(bytes);
-    let mut role = Role { control, workers: Vec::new(), number };
+    let mut role = Role { control, workers: Vec::new(), number, candidate: None };
     let open: OpenConnections = shared.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
     let doors = Doors::new(Instant::now());
     for (sockets, engine) in sockets.into_values().zip(engines) {
@@ -129,7 +133,7 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
         role.order(worker, Order::Link(link));
     }
     // Nobody waits for it: a gateway that starts must not depend on the auditor's start.
-    role.order(0, Order::Record(Box::new(record::start(number, &digest)), None));
+    role.note(record::start(number, &digest));
     send(&role.control, &FromGateway::Active { number })?;
     send(&role.control, &FromGateway::Ready {})?;
     role.serve()
@@ -139,6 +143,18 @@ struct Role {
     control: Channel,
     workers: Vec<Handle>,
     number: u64,
+    candidate: Option<Candidate>,
+}
+
+/// A generation that works, and whose record is awaited.
+struct Candidate {
+    number: u64,
+    digest: String,
+    asker: String,
+    shared: Arc<Generation>,
+    engines: Vec<Engine>,
+    recorded: Receiver<Result<(), Refusal>>,
+    until: Instant,
 }
 
 struct Handle {
@@ -183,6 +199,12 @@ impl Role {
 
     fn serve(mut self) -> Result<(), Error> {
         loop {
+            if let Some(answer) = self.finish() {
+                send(&self.control, &answer)?;
+            }
+            if self.candidate.is_some() && !self.control.wait(LOOK)? {
+                continue;
+            }
             let Some((message, descriptors)) = receive(&self.control)? else {
                 // Nothing can be recorded any more, so there is nothing to drain for.
                 return Err(Error::Control("the supervisor is gone".to_owned()));
@@ -194,13 +216,13 @@ impl Role {
                     }
                 }
                 ToGateway::Generation { number, digest, asker } => {
-                    let answer = self.take(number, &digest, &asker, &blob(&descriptors)?);
-                    send(&self.control, &answer)?;
+                    let taken = self.take(number, digest, asker, &blob(&descriptors)?);
+                    if let Err(answer) = taken {
+                        send(&self.control, &answer)?;
+                    }
                 }
                 ToGateway::Unreadable { number, code, asker } => {
-                    let record = record::reload(number, "", &asker, Some(&code));
-                    // The worker says so if it cannot be made.
-                    let _ = self.record(record);
+                    self.note(record::reload(number, "", &asker, Some(&code)));
                 }
                 ToGateway::Status {} => {
                     send(&self.control, &FromGateway::Status(self.status()))?;
@@ -223,41 +245,72 @@ impl Role {
         Ok(())
     }
 
-    /// Takes a new generation in every worker, or in none.
+    /// Begins to take a new generation: it is compiled, and its record is asked for.
     ///
     /// The record stands before the generation is in force. Without a record nothing changes.
-    fn take(&mut self, number: u64, digest: &str, asker: &str, bytes: &[u8]) -> FromGateway {
-        match compile(bytes, number, self.workers.len()) {
-            Err(refused) => {
-                let record = record::reload(number, digest, asker, Some(refused.code.id));
-                let _ = self.record(record);
-                refusal_of(number, &refused)
-            }
-            Ok((shared, engines)) => {
-                if let Err(unrecorded) = self.record(record::reload(number, digest, asker, None)) {
-                    // What was not durable in time may still become so: then this comes after it.
-                    let code = unrecorded.code;
-                    let record = record::reload(number, digest, asker, Some(code.id));
-                    let _ = self.record(record);
-                    let detail = "the reload could not be recorded".to_owned();
-                    return refusal_of(number, &Refused { code, detail });
-                }
-                for (worker, engine) in engines.into_iter().enumerate() {
-                    let order = Order::Generation(Arc::clone(&shared), Box::new(engine));
-                    self.order(worker, order);
-                }
-                self.number = number;
-                FromGateway::Active { number }
-            }
-        }
+    fn take(
+        &mut self,
+        number: u64,
+        digest: String,
+        asker: String,
+        bytes: &[u8],
+    ) -> Result<(), FromGateway> {
+        let compiled = if self.candidate.is_some() {
+            // The supervisor offers one after the other.
+            let detail = "another generation waits for its record".to_owned();
+            Err(Refused { code: &QUEUE_FULL, detail })
+        } else {
+            compile(bytes, number, self.workers.len())
+        };
+        let (shared, engines) = compiled.map_err(|refused| {
+            self.note(record::reload(number, &digest, &asker, Some(refused.code.id)));
+            refusal_of(number, &refused)
+        })?;
+        let (sender, recorded) = sync_channel(1);
+        let body = record::reload(number, &digest, &asker, None);
+        self.order(0, Order::Record(Box::new(body), sender));
+        let until = Instant::now() + RECORD;
+        self.candidate =
+            Some(Candidate { number, digest, asker, shared, engines, recorded, until });
+        Ok(())
     }
 
-    /// Makes a record through the first worker, and waits for it.
-    fn record(&self, body: Body) -> Result<(), Refusal> {
-        let away = || Refusal::new(Stage::Record, &AUDITOR_AWAY);
-        let (sender, done) = std::sync::mpsc::sync_channel(1);
-        self.order(0, Order::Record(Box::new(body), Some(sender)));
-        done.recv_timeout(RECORD).unwrap_or_else(|_| Err(away()))
+    /// Puts the candidate in force in every worker, or in none, once it is known whether its record
+    /// was made.
+    fn finish(&mut self) -> Option<FromGateway> {
+        let waiting = self.candidate.as_ref()?;
+        let recorded = match waiting.recorded.try_recv() {
+            Ok(recorded) => recorded.map_err(|unrecorded| unrecorded.code),
+            Err(TryRecvError::Empty) if Instant::now() < waiting.until => return None,
+            Err(_) => Err(&AUDITOR_AWAY),
+        };
+        let candidate = self.candidate.take()?;
+        Some(match recorded {
+            Ok(()) => self.activate(candidate),
+            Err(code) => self.give_up(&candidate, code),
+        })
+    }
+
+    fn activate(&mut self, candidate: Candidate) -> FromGateway {
+        let Candidate { number, shared, engines, .. } = candidate;
+        for (worker, engine) in engines.into_iter().enumerate() {
+            self.order(worker, Order::Generation(Arc::clone(&shared), Box::new(engine)));
+        }
+        self.number = number;
+        FromGateway::Active { number }
+    }
+
+    fn give_up(&self, candidate: &Candidate, code: &'static Code) -> FromGateway {
+        let Candidate { number, digest, asker, .. } = candidate;
+        // What was not durable in time may still become so: then this comes after it.
+        self.note(record::reload(*number, digest, asker, Some(code.id)));
+        let detail = "the reload could not be recorded".to_owned();
+        refusal_of(*number, &Refused { code, detail })
+    }
+
+    /// Makes a record through the first worker, as soon as that can be.
+    fn note(&self, body: Body) {
+        self.order(0, Order::Note(Box::new(body)));
     }
 
     fn status(&self) -> Status {

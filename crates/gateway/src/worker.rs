@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use moat_audit::record::Body;
 use moat_audit::recorder::Recorder;
-use moat_model::Refusal;
 use moat_model::clock::System;
+use moat_model::code::audit::{COMMIT_DEADLINE, PASSING};
+use moat_model::{Refusal, Stage};
 use moat_net::pool::Pool;
 use moat_policy::Engine;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::accept;
@@ -28,8 +29,17 @@ use crate::table::Entry;
 
 /// How long open connections may take to end once the role drains.
 const DRAIN: Duration = Duration::from_secs(30);
+/// How long the last summaries and records of the gateway's own may take after that.
+const LAST: Duration = Duration::from_secs(3);
 /// How long a worker rests when `accept` fails, for want of descriptors say.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// Most records of the gateway's own that wait to be made.
+const NOTES_MAX: usize = 64;
+/// How long one try to make such a record may take. Long: another try is another record.
+const NOTE: Duration = Duration::from_secs(3_600);
+/// Pause before another try.
+const NOTE_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often a worker publishes whether its link is up.
 const LINK_LOOK: Duration = Duration::from_millis(20);
@@ -40,9 +50,10 @@ pub(crate) enum Order {
     Generation(Arc<Generation>, Box<Engine>),
     /// Take this link to the auditor.
     Link(std::os::unix::net::UnixStream),
-    /// Make this record, which no call stands behind, and say how that went. Where nobody is to be
-    /// told, it may wait for a link.
-    Record(Box<Body>, Option<SyncSender<Result<(), Refusal>>>),
+    /// Make this record, which no call stands behind, and say how that went.
+    Record(Box<Body>, SyncSender<Result<(), Refusal>>),
+    /// Make this record, which nobody waits for, as soon as that can be.
+    Note(Box<Body>),
     /// Accept nothing more and finish.
     Drain,
 }
@@ -113,6 +124,10 @@ pub(crate) struct Worker {
     open: OpenConnections,
     draining: watch::Receiver<bool>,
     work: Rc<Cell<usize>>,
+    /// One record of the gateway's own after the other: a later one tells what holds.
+    own: Mutex<()>,
+    /// How many of them nobody waits for.
+    notes: Cell<usize>,
     has_ended: Cell<bool>,
 }
 
@@ -236,6 +251,8 @@ async fn serve(start: Start) -> std::io::Result<()> {
         open,
         draining,
         work: Rc::default(),
+        own: Mutex::new(()),
+        notes: Cell::new(0),
         has_ended: Cell::new(false),
     });
     let _ended = Ended(Rc::clone(&worker));
@@ -258,17 +275,11 @@ async fn serve(start: Start) -> std::io::Result<()> {
             Order::Record(body, done) => {
                 let worker = Rc::clone(&worker);
                 drop(tokio::task::spawn_local(async move {
-                    if done.is_none() {
-                        worker.recorder.wait_until_up().await;
-                    }
-                    let made = record::own(&worker, *body).await;
-                    if let Err(unrecorded) = &made {
-                        tracing::error!(%unrecorded, "a record of the gateway's own was not made");
-                    }
                     // Whoever asked may have given up.
-                    let _ = done.map(|done| done.send(made));
+                    let _ = done.send(record_own(&worker, &body).await);
                 }));
             }
+            Order::Note(body) => note(&worker, *body),
             Order::Drain => break,
         }
     }
@@ -279,7 +290,13 @@ async fn serve(start: Start) -> std::io::Result<()> {
         }
     };
     let _ = tokio::time::timeout(DRAIN, emptied).await;
-    doors::sum_up_now(&worker, true).await;
+    let last = async {
+        doors::sum_up_now(&worker, true).await;
+        while worker.notes.get() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let _ = tokio::time::timeout(LAST, last).await;
     Ok(())
 }
 
@@ -306,6 +323,36 @@ async fn listen(worker: Rc<Worker>, listener: usize, socket: tokio::net::TcpList
             }
         }
     }
+}
+
+/// Tries once to make a record of the gateway's own, behind those that were asked for before.
+async fn record_own(worker: &Worker, body: &Body) -> Result<(), Refusal> {
+    let deadline = worker.generation().shared.audit_deadline;
+    let late = |_| Refusal::new(Stage::Record, &COMMIT_DEADLINE);
+    let _turn = tokio::time::timeout(deadline, worker.own.lock()).await.map_err(late)?;
+    record::own(worker, body, deadline).await
+}
+
+/// Makes a record that nobody waits for, and tries until it is made. What a lost link leaves in
+/// doubt may stand there twice; never not at all.
+fn note(worker: &Rc<Worker>, body: Body) {
+    if worker.notes.get() >= NOTES_MAX {
+        tracing::error!(note = body.note, "a record of the gateway's own has no place to wait");
+        return;
+    }
+    worker.notes.set(worker.notes.get() + 1);
+    let worker = Rc::clone(worker);
+    drop(tokio::task::spawn_local(async move {
+        let _turn = worker.own.lock().await;
+        while let Err(unrecorded) = record::own(&worker, &body, NOTE).await {
+            tracing::error!(%unrecorded, "a record of the gateway's own was not made");
+            if !PASSING.contains(&unrecorded.code) {
+                break;
+            }
+            tokio::time::sleep(NOTE_PAUSE).await;
+        }
+        worker.notes.set(worker.notes.get() - 1);
+    }));
 }
 
 /// Publishes whether the link is up, for readiness.

@@ -17,7 +17,9 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -70,6 +72,18 @@ impl Channel {
     /// [`MESSAGE_BYTES_MAX`] or one with more than [`FDS_MAX`] descriptors; else what the socket
     /// says, `BrokenPipe` when the peer has gone.
     pub fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_as(message, fds, SendFlags::NOSIGNAL)
+    }
+
+    /// Sends one message unless the peer has left so many unread that this one would have to wait.
+    ///
+    /// # Errors
+    /// As [`Channel::send`]; `WouldBlock` when there is no room.
+    pub fn offer(&self, message: &[u8]) -> io::Result<()> {
+        self.send_as(message, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    }
+
+    fn send_as(&self, message: &[u8], fds: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
         if message.is_empty() || message.len() > MESSAGE_BYTES_MAX || fds.len() > FDS_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -83,7 +97,7 @@ impl Channel {
         }
         let sent = rustix::io::retry_on_intr(|| {
             let iov = [IoSlice::new(message)];
-            rustix::net::sendmsg(&self.fd, &iov, &mut control, SendFlags::NOSIGNAL)
+            rustix::net::sendmsg(&self.fd, &iov, &mut control, flags)
         })?;
         // A sequenced packet goes whole or not at all; anything else is a broken kernel contract.
         if sent == message.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
@@ -116,6 +130,24 @@ impl Channel {
         }
         bytes.truncate(got.bytes);
         Ok(Some((bytes, fds)))
+    }
+
+    /// Waits until there is something to receive, the end among it, at most so long; gives whether
+    /// there is.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn wait(&self, most: Duration) -> io::Result<bool> {
+        let timeout = Timespec {
+            tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(most.subsec_nanos()),
+        };
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Sends one message with a payload of any size, as a sealed memory file.
@@ -198,6 +230,30 @@ mod tests {
     fn channels() -> (Channel, Channel) {
         let (ours, theirs) = Channel::pair().unwrap();
         (ours, Channel::from_fd(theirs))
+    }
+
+    #[test]
+    fn an_offer_never_waits_for_a_peer_that_does_not_read() {
+        let (ours, theirs) = channels();
+        let full = (0..1_000_000).find_map(|_| ours.offer(b"how things stand").err()).unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        while theirs.wait(Duration::ZERO).unwrap() {
+            theirs.recv().unwrap();
+        }
+        ours.offer(b"how things stand").unwrap();
+    }
+
+    #[test]
+    fn a_wait_ends_with_a_message_the_end_or_its_time() {
+        let (ours, theirs) = channels();
+        assert!(!ours.wait(Duration::from_millis(1)).unwrap());
+        theirs.send(b"hello", &[]).unwrap();
+        assert!(ours.wait(Duration::from_secs(10)).unwrap());
+        ours.recv().unwrap();
+        assert!(!ours.wait(Duration::ZERO).unwrap());
+        drop(theirs);
+        assert!(ours.wait(Duration::from_secs(10)).unwrap());
+        assert!(ours.recv().unwrap().is_none());
     }
 
     #[test]

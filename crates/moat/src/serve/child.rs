@@ -28,6 +28,9 @@ pub(crate) struct Child {
     pub(crate) entered: Option<EnteredAs>,
     /// Whether it has said that it is ready.
     pub(crate) is_ready: bool,
+    /// Whether it was asked how it is and has not said. Asking on and on would fill the channel to
+    /// a role that stands still, and then the supervisor would stand still with it.
+    pub(crate) is_asked: bool,
 }
 
 struct Running {
@@ -47,6 +50,7 @@ impl Child {
             due: None,
             entered: None,
             is_ready: false,
+            is_asked: false,
         }
     }
 
@@ -64,6 +68,7 @@ impl Child {
         tracing::info!(role = self.name, pid = process.id(), "started");
         self.running = Some(Running { process, control, since: Instant::now() });
         (self.due, self.is_ready, self.entered) = (None, false, None);
+        self.is_asked = false;
         Ok(())
     }
 
@@ -87,6 +92,26 @@ impl Child {
             .and_then(|bytes| control.send(&bytes, fds));
         if let Err(error) = sent {
             tracing::warn!(role = self.name, %error, "a message could not be sent");
+        }
+    }
+
+    /// Sends a message that may be lost if the role does not listen: it is not waited for.
+    pub(crate) fn offer(&self, message: &impl serde::Serialize) {
+        let Some(control) = self.control() else { return };
+        let sent = serde_json::to_vec(message)
+            .map_err(std::io::Error::other)
+            .and_then(|bytes| control.offer(&bytes));
+        if let Err(error) = sent
+            && error.kind() != std::io::ErrorKind::WouldBlock
+        {
+            tracing::warn!(role = self.name, %error, "a message could not be sent");
+        }
+    }
+
+    /// Asks how it is, unless it is not ready or still owes an answer.
+    pub(crate) fn ask(&mut self, question: &impl serde::Serialize) {
+        if self.is_ready && !std::mem::replace(&mut self.is_asked, true) {
+            self.send(question, &[]);
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod child;
 mod reload;
+mod retry;
 mod state;
 mod supervisor;
 mod watch;

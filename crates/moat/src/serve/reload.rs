@@ -1,14 +1,20 @@
 //! Reloads: reading the configuration again, offering it to the gateway, and what came of it.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use moat_admin::messages::ToAdmin;
 use moat_config::{Loaded, Problem, Problems};
 use moat_gateway::messages::ToGateway;
+use moat_model::code::audit::PASSING;
 use moat_model::code::config::{NEEDS_RESTART, SYNTAX};
 
+use super::retry::Retry;
 use super::supervisor::Supervisor;
 use super::watch::Watch;
+
+/// What is said of a reload that failed for a passing reason.
+const AGAIN: &str = "it is tried again until it is taken or the files change";
 
 /// Who asked for a reload.
 pub(super) enum Asker {
@@ -18,6 +24,8 @@ pub(super) enum Asker {
     Signal,
     /// A reload that was asked for while another was under way.
     Earlier,
+    /// A reload that failed for a passing reason.
+    Retry,
     /// A program at the admin socket.
     Admin { id: u64, uid: Option<u32> },
 }
@@ -28,6 +36,7 @@ impl core::fmt::Display for Asker {
             Asker::Watch => f.write_str("watch"),
             Asker::Signal => f.write_str("SIGHUP"),
             Asker::Earlier => f.write_str("earlier"),
+            Asker::Retry => f.write_str("retry"),
             Asker::Admin { uid: Some(uid), .. } => write!(f, "admin:uid={uid}"),
             Asker::Admin { uid: None, .. } => f.write_str("admin"),
         }
@@ -51,6 +60,7 @@ impl Supervisor {
             self.known.digest = candidate.digest;
             self.watch = Watch::new(candidate.watched);
             self.last_number = number;
+            self.retry = Retry::new();
             self.known.last_refusal = None;
             self.answer(&candidate.asker, Ok(number));
         }
@@ -58,13 +68,35 @@ impl Supervisor {
         self.reload_if_stale();
     }
 
-    pub(super) fn refused(&mut self, number: u64, why: String) {
+    pub(super) fn refused(&mut self, number: u64, code: &str, detail: &str) {
+        let candidate = self.candidate.take_if(|c| c.number == number);
+        let mut why = format!("{code} {detail}");
+        if candidate.is_some() && PASSING.iter().any(|passing| passing.id == code) {
+            why = format!("{why}; {AGAIN}");
+            self.retry.ask(Instant::now());
+        }
         tracing::error!(generation = number, why, "generation refused");
         self.known.last_refusal = Some(why.clone());
-        if let Some(candidate) = self.candidate.take_if(|c| c.number == number) {
+        if let Some(candidate) = candidate {
             self.answer(&candidate.asker, Err(why));
         }
         self.reload_if_stale();
+    }
+
+    /// The gateway has ended. What was offered to it is offered to the next one.
+    pub(super) fn gateway_ended(&mut self) {
+        let is_stale = std::mem::take(&mut self.is_stale);
+        let Some(candidate) = self.candidate.take() else { return };
+        let mut why = "the gateway ended while taking it".to_owned();
+        if is_stale {
+            // There is another configuration on the disk than the one it ended over.
+            self.retry = Retry::new();
+        }
+        if self.retry.ask_after_end(Instant::now()) {
+            why = format!("{why}; {AGAIN}");
+        }
+        self.known.last_refusal = Some(why.clone());
+        self.answer(&candidate.asker, Err(why));
     }
 
     fn reload_if_stale(&mut self) {
@@ -79,6 +111,9 @@ impl Supervisor {
             self.is_stale = true;
             self.answer(&asker, Err("another reload is under way; this one follows it".to_owned()));
             return;
+        }
+        if !matches!(asker, Asker::Retry) {
+            self.retry = Retry::new();
         }
         match self.candidate_from_disk() {
             Err((code, why)) => {
@@ -101,7 +136,13 @@ impl Supervisor {
                 let message = ToGateway::Generation { number, digest, asker };
                 match self.gateway.send_blob(&message, &candidate.blob) {
                     Ok(()) => self.candidate = Some(candidate),
-                    Err(error) => self.answer(&candidate.asker, Err(format!("{error:#}"))),
+                    Err(error) => {
+                        let why = format!("{error:#}; {AGAIN}");
+                        tracing::error!(why, "reload not offered to the gateway");
+                        self.retry.ask(Instant::now());
+                        self.known.last_refusal = Some(why.clone());
+                        self.answer(&candidate.asker, Err(why));
+                    }
                 }
             }
         }
@@ -134,7 +175,7 @@ impl Supervisor {
     pub(super) fn answer(&mut self, asker: &Asker, result: Result<u64, String>) {
         if let Asker::Admin { id, .. } = asker {
             self.publish();
-            self.admin.send(&ToAdmin::Reloaded { id: *id, result }, &[]);
+            self.admin.offer(&ToAdmin::Reloaded { id: *id, result });
         }
     }
 }

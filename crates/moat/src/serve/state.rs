@@ -13,6 +13,12 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// Whether the auditor writes, as far as it has said.
+    pub(crate) fn is_writing(&self) -> bool {
+        let auditor = self.auditor.get("state").and_then(serde_json::Value::as_str);
+        auditor.is_none_or(|state| state == "writing")
+    }
+
     /// Everything at once. `children` are auditor, gateway, admin.
     pub(crate) fn state<'a>(&self, children: impl Iterator<Item = &'a Child>) -> State {
         let mut conditions = Vec::new();
@@ -35,11 +41,8 @@ impl Known {
         let linked = self.gateway.get("linked").and_then(serde_json::Value::as_bool);
         conditions
             .push(Condition { name: "audit link up".to_owned(), holds: linked == Some(true) });
-        let auditor = self.auditor.get("state").and_then(serde_json::Value::as_str);
-        conditions.push(Condition {
-            name: "audit committing".to_owned(),
-            holds: auditor.is_none_or(|state| state == "writing"),
-        });
+        conditions
+            .push(Condition { name: "audit committing".to_owned(), holds: self.is_writing() });
         conditions
             .push(Condition { name: "policy compiled".to_owned(), holds: self.generation > 0 });
         State {

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::child::Child;
 use super::reload::{Asker, Candidate, warn_of};
+use super::retry::Retry;
 use super::state::Known;
 use super::watch::Watch;
 use crate::role::{Entered, Settings};
@@ -27,8 +28,10 @@ use crate::role::{Entered, Settings};
 const TICK: Duration = Duration::from_millis(500);
 /// The same while something is not ready: starting must not wait for a slow tick.
 const TICK_STARTING: Duration = Duration::from_millis(20);
-/// How long roles may take to finish: the gateway drains 30 s.
-const STOP: Duration = Duration::from_secs(32);
+/// How long the gateway may take to finish: it drains 30 s, and has 3 s for its last records.
+const STOP_GATEWAY: Duration = Duration::from_secs(35);
+/// How long the auditor may take after that to make durable what it was sent.
+const STOP_AUDITOR: Duration = Duration::from_secs(10);
 /// Signals, each with the byte that stands for it in the pipe.
 const SIGNALS: [i32; 4] = [
     signal_hook::consts::SIGHUP,
@@ -52,6 +55,7 @@ pub(crate) struct Supervisor {
     pub(super) candidate: Option<Candidate>,
     /// Whether a reload was asked for while a candidate was out: then it is made afterwards.
     pub(super) is_stale: bool,
+    pub(super) retry: Retry,
     pub(super) last_number: u64,
     pub(super) watch: Watch,
     pub(super) known: Known,
@@ -90,6 +94,7 @@ impl Supervisor {
             admin: Child::new("admin", settings.admin),
             candidate: None,
             is_stale: false,
+            retry: Retry::new(),
             last_number: 1,
             watch: Watch::new(watched),
             known,
@@ -229,7 +234,9 @@ impl Supervisor {
             tracing::info!(%ready, "the log is open");
             self.auditor.is_ready = true;
         } else if let Some(status) = message.get("status") {
+            self.auditor.is_asked = false;
             self.known.auditor = status.clone();
+            self.retry.hear(self.known.is_writing());
         } else {
             tracing::warn!(%message, "the auditor reports");
         }
@@ -240,13 +247,14 @@ impl Supervisor {
         match serde_json::from_value(message) {
             Ok(FromGateway::Ready {}) => {
                 self.gateway.is_ready = true;
-                self.gateway.send(&ToGateway::Status {}, &[]);
+                self.gateway.ask(&ToGateway::Status {});
             }
             Ok(FromGateway::Active { number }) => self.activated(number),
             Ok(FromGateway::Refused { number, code, detail }) => {
-                self.refused(number, format!("{code} {detail}"));
+                self.refused(number, &code, &detail);
             }
             Ok(FromGateway::Status(status)) => {
+                self.gateway.is_asked = false;
                 self.known.gateway = serde_json::to_value(status).unwrap_or(Value::Null);
             }
             Err(error) => tracing::warn!(%error, "the gateway said something unknown"),
@@ -274,12 +282,7 @@ impl Supervisor {
             if self.known.generation == 0 {
                 bail!("the first generation does not work: see above");
             }
-            if let Some(candidate) = self.candidate.take() {
-                let why = "the gateway ended while taking it".to_owned();
-                self.known.last_refusal = Some(why.clone());
-                self.answer(&candidate.asker, Err(why));
-            }
-            self.is_stale = false;
+            self.gateway_ended();
             self.publish();
         }
         self.admin.reap();
@@ -310,12 +313,11 @@ impl Supervisor {
         if self.watch.has_settled() {
             self.reload(Asker::Watch);
         }
-        if self.gateway.is_ready {
-            self.gateway.send(&ToGateway::Status {}, &[]);
+        if self.gateway.is_ready && self.retry.take_due(Instant::now()) {
+            self.reload(Asker::Retry);
         }
-        if self.auditor.is_ready {
-            self.auditor.send(&json!({ "status": {} }), &[]);
-        }
+        self.gateway.ask(&ToGateway::Status {});
+        self.auditor.ask(&json!({ "status": {} }));
         self.publish();
     }
 
@@ -325,7 +327,7 @@ impl Supervisor {
         let state = self.known.state(children.into_iter());
         let is_ready = state.is_ready();
         if self.admin.is_ready {
-            self.admin.send(&ToAdmin::State(Box::new(state)), &[]);
+            self.admin.offer(&ToAdmin::State(Box::new(state)));
         }
         if is_ready && !self.was_ready {
             let binds: Vec<String> =
@@ -341,12 +343,12 @@ impl Supervisor {
     /// Gateway first, so that what is open can still be recorded.
     fn stop(&mut self) {
         notify_service_manager("STOPPING=1");
-        let deadline = Instant::now() + STOP;
-        self.gateway.send(&ToGateway::Stop {}, &[]);
-        self.gateway.wait(deadline);
-        self.auditor.send(&json!({ "stop": {} }), &[]);
-        self.auditor.wait(deadline);
-        self.admin.send(&ToAdmin::Stop {}, &[]);
+        // One that does not listen is killed when its time is over.
+        self.gateway.offer(&ToGateway::Stop {});
+        self.gateway.wait(Instant::now() + STOP_GATEWAY);
+        self.auditor.offer(&json!({ "stop": {} }));
+        self.auditor.wait(Instant::now() + STOP_AUDITOR);
+        self.admin.offer(&ToAdmin::Stop {});
         self.admin.wait(Instant::now() + Duration::from_secs(1));
         let _ = std::fs::remove_file(&self.restart.admin.socket);
         tracing::info!("moat has ended");

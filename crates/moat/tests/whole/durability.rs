@@ -477,3 +477,22 @@ async fn a_change_under_way_when_the_auditor_dies_keeps_one_true_outcome() {
     gateway.assert_whole();
     assert!(gateway.verify().unpaired.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_stands_still_does_not_hold_up_the_supervisor() {
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let mut gateway = Gateway::start(&pki, service.address, Options::default()).await;
+    let (admin, role) = (gateway.role("admin").unwrap(), gateway.role("gateway").unwrap());
+    kill_process(admin, Signal::STOP).unwrap();
+    // Each is news for the admin role, which reads none of it.
+    for _ in 0..400 {
+        gateway.signal(Signal::HUP);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    gateway.signal(Signal::TERM);
+    eventually("the gateway has ended", Duration::from_secs(10), || is_gone(role).then_some(()))
+        .await;
+    gateway.wait_ended();
+    gateway.assert_whole();
+}

@@ -174,3 +174,32 @@ async fn what_cannot_be_recorded_for_a_while_is_summed_up_later() {
     assert!(own + summed >= 60 && summed >= 38, "{own} and {summed}");
     gateway.assert_whole();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_waits_briefly_for_an_auditor_that_stands_still_and_loses_no_count() {
+    let (_pki, _service, mut gateway) = bank(Options::default()).await;
+    gateway.edit_config("segment_mib: 16", "segment_mib: 16, deadline_ms: 30000");
+    assert_eq!(gateway.reload().0, 0);
+    for knock in 0..120 {
+        drop(connect_from(&format!("127.0.4.{}", 1 + knock % 3), gateway.address).await);
+    }
+    eventually("every knock is refused", Duration::from_secs(10), || {
+        let status = gateway.status()["gateway"].clone();
+        (status["refused"] == 120 && status["connections"] == 0).then_some(())
+    })
+    .await;
+    let (auditor, role) = (gateway.role("auditor").unwrap(), gateway.role("gateway").unwrap());
+    kill_process(auditor, Signal::STOP).unwrap();
+    gateway.signal(Signal::TERM);
+    // Three summaries and more, each of which might have waited half a minute.
+    eventually("the gateway has ended", Duration::from_secs(8), || {
+        (!std::path::Path::new(&format!("/proc/{}", role.as_raw_nonzero())).exists()).then_some(())
+    })
+    .await;
+    kill_process(auditor, Signal::CONT).unwrap();
+    gateway.wait_ended();
+    let (own, summed) = accounted(&gateway).get("MOAT-T008").copied().unwrap();
+    assert!(own + summed >= 120 && summed >= 40, "{own} and {summed}");
+    gateway.assert_whole();
+    assert_eq!(gateway.log().last().unwrap().body.note, "stop");
+}

@@ -240,16 +240,79 @@ async fn a_reload_that_cannot_be_recorded_changes_nothing() {
     gateway.edit_config("deadline_ms: 1500", "deadline_ms: 1600");
     let (code, text) = gateway.reload();
     assert_eq!(code, 78, "{text}");
-    assert!(text.contains("MOAT-A001"), "{text}");
+    assert!(text.contains("MOAT-A001") && text.contains("tried again"), "{text}");
     assert_eq!(gateway.generation(), 1);
+    // The changed file was looked at, too, and in vain: nobody asks for anything any more.
+    eventually("two refusals", WAIT, || {
+        (gateway.said().matches("generation refused").count() >= 2).then_some(())
+    })
+    .await;
+    let refusal = gateway.status()["last_refusal"].as_str().unwrap_or_default().to_owned();
+    assert!(refusal.contains("tried again"), "{refusal}");
     kill_process(auditor, Signal::CONT).unwrap();
-    gateway.wait_ready().await;
-    // Both stand in the log now, and the later one says what holds.
-    let (code, note) = next_reload(&gateway, 1).await;
-    assert!(code == "MOAT-A001" && note.ends_with("refused"), "{code} {note}");
-    // Nobody need ask: the changed file is looked at again, unless that was already in vain.
-    let _ = gateway.reload();
     eventually("it is in force", WAIT, || (gateway.generation() == 2).then_some(())).await;
+    gateway.wait_ready().await;
+    assert!(gateway.status()["last_refusal"].is_null(), "{}", gateway.status());
+    // What was late stands in the log, and what comes later says what holds.
+    let all = reloads(&gateway);
+    let ends: Vec<bool> = all.iter().map(|(_, note)| note.ends_with(" taken")).collect();
+    assert!(ends.len() >= 3 && !ends[ends.len() - 2] && ends[ends.len() - 1], "{all:?}");
+    assert!(all[ends.len() - 1].1.contains(" by=retry "), "{all:?}");
+    assert!(all[1..ends.len() - 1].iter().all(|(code, _)| code == "MOAT-A001"), "{all:?}");
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_record_of_a_refusal_outlives_the_auditor_that_it_was_meant_for() {
+    let (_pki, _service, mut gateway) = bank().await;
+    kill_process(gateway.role("auditor").unwrap(), Signal::STOP).unwrap();
+    gateway.edit_config("policy: authz", "policyy: authz");
+    assert_eq!(gateway.reload().0, 78);
+    assert!(gateway.kill_role("auditor"));
+    let (code, note) = next_reload(&gateway, 0).await;
+    assert!(code == "MOAT-C002" && note.ends_with(" refused"), "{code} {note}");
+    gateway.wait_ready().await;
+    gateway.assert_whole();
+}
+
+/// A gateway whose calls and reloads wait half a minute for their records.
+async fn patient_bank() -> (Pki, Service, Gateway) {
+    let (pki, service, gateway) = bank().await;
+    gateway.edit_config("segment_mib: 16", "segment_mib: 16, deadline_ms: 30000");
+    assert_eq!(gateway.reload().0, 0);
+    assert_eq!(gateway.generation(), 2);
+    (pki, service, gateway)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_without_an_auditor_waits_for_the_next_one_and_holds_up_nothing() {
+    let (_pki, _service, gateway) = patient_bank().await;
+    assert!(gateway.kill_role("auditor"));
+    gateway.edit_config("deadline_ms: 1500", "deadline_ms: 1600");
+    gateway.signal(Signal::HUP);
+    eventually("it is in force", WAIT, || (gateway.generation() == 3).then_some(())).await;
+    let (code, note) = reloads(&gateway).pop().unwrap();
+    assert!(code.is_empty() && note.ends_with(" by=SIGHUP taken"), "{code} {note}");
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_the_gateway_took_to_its_grave_is_made_again() {
+    let (_pki, _service, mut gateway) = patient_bank().await;
+    let auditor = gateway.role("auditor").unwrap();
+    kill_process(auditor, Signal::STOP).unwrap();
+    gateway.edit_config("deadline_ms: 1500", "deadline_ms: 1600");
+    gateway.signal(Signal::HUP);
+    assert!(gateway.kill_role("gateway"));
+    let lost = eventually("it is lost", WAIT, || {
+        gateway.status()["last_refusal"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(lost.contains("the gateway ended") && lost.contains("tried again"), "{lost}");
+    kill_process(auditor, Signal::CONT).unwrap();
+    eventually("it is in force", WAIT, || (gateway.generation() == 3).then_some(())).await;
+    gateway.wait_ready().await;
+    assert!(gateway.status()["last_refusal"].is_null(), "{}", gateway.status());
     gateway.assert_whole();
 }
 

@@ -65,3 +65,7 @@ super::codes! {
         en: "The directory holds another log", "Point `audit.dir` at the right directory, or at an empty one.",
         zh: "该目录属于另一日志", "将 `audit.dir` 指向正确的目录或空目录。";
 }
+
+/// Why a record could not be made now and may be made later: the same try is worth repeating.
+pub const PASSING: [&super::Code; 5] =
+    [&COMMIT_DEADLINE, &AUDITOR_AWAY, &DISK_FULL, &WRITE_FAILED, &QUEUE_FULL];

@@ -41,8 +41,8 @@ super::codes! {
         en: "This change needs a restart", "Restart `moat serve`; the running generation stays as it is.",
         zh: "此变更需要重启", "请重启 `moat serve`；当前运行的一代保持不变。";
     KEY_EXPOSED = "MOAT-C018", 0, Operator,
-        en: "A private key can be read by others than its owner", "Take the rights away: chmod 600; `profile: prod` refuses to start before that.",
-        zh: "私钥可被所有者以外的用户读取", "请收回权限：chmod 600；`profile: prod` 下未收回则拒绝启动。";
+        en: "A private key can be read or written by others than its owner", "Take the rights away: chmod 600; `profile: prod` refuses to start before that.",
+        zh: "私钥可被所有者以外的用户读取或写入", "请收回权限：chmod 600；`profile: prod` 下未收回则拒绝启动。";
     GIVEN_TWICE = "MOAT-C019", 0, Operator,
         en: "Two files of the configuration give the same thing", "Keep it in one of them; only lists are joined.",
         zh: "配置的两个文件给出了同一项", "只保留其中一处；仅列表会合并。";

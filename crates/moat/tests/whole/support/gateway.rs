@@ -171,6 +171,11 @@ impl Gateway {
     /// Ends it as an operator would.
     pub(crate) fn stop(&mut self) {
         self.signal(Signal::TERM);
+        self.wait_ended();
+    }
+
+    /// Waits until it has ended after [`Signal::TERM`].
+    pub(crate) fn wait_ended(&mut self) {
         let status = self.process.wait().unwrap();
         assert!(status.success(), "{status}\n{}", self.said());
     }
