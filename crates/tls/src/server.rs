@@ -11,7 +11,6 @@ use rustls::server::{ClientHello, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::national::{CURVE_SM2, SM2SIG_SM3};
 use crate::preference::sides;
 use crate::stack::check_chain;
 use crate::{ALPN_H2, ALPN_HTTP1, Error, Material, National, Stack, refusal_of};
@@ -33,24 +32,18 @@ pub struct Choice {
     refused_as: Option<&'static Code>,
 }
 
-/// What of the two stacks a ClientHello offers.
-struct Offer {
-    is_international: bool,
-    is_national: bool,
-    has_national_suite: bool,
-}
-
-impl Offer {
-    fn of(hello: &ClientHello<'_>) -> Offer {
-        let suites = hello.cipher_suites();
-        let has_national_suite = suites.iter().any(|s| Stack::of_suite(*s) == Stack::National);
-        let has_group = hello.named_groups().is_some_and(|groups| groups.contains(&CURVE_SM2));
-        let has_scheme = hello.signature_schemes().contains(&SM2SIG_SM3);
-        // RFC 8446 §B.4: the suites of TLS 1.3 are 0x13xx.
-        let is_international = suites.iter().any(|suite| u16::from(*suite) >> 8 == 0x13);
-        let is_national = has_national_suite && has_group && has_scheme;
-        Offer { is_international, is_national, has_national_suite }
-    }
+/// Whether suite, group and signature scheme of a configuration are all among those offered.
+fn is_offered(config: &ServerConfig, hello: &ClientHello<'_>) -> bool {
+    let provider = config.crypto_provider();
+    let (suites, schemes) = (hello.cipher_suites(), hello.signature_schemes());
+    let groups = hello.named_groups().unwrap_or_default();
+    provider.cipher_suites.iter().any(|suite| suites.contains(&suite.suite()))
+        && provider.kx_groups.iter().any(|group| groups.contains(&group.name()))
+        && provider
+            .signature_verification_algorithms
+            .mapping
+            .iter()
+            .any(|(scheme, _)| schemes.contains(scheme))
 }
 
 impl Server {
@@ -71,13 +64,12 @@ impl Server {
         })
     }
 
-    /// The configuration for a caller: national if it offers suite, group and signature scheme of
-    /// the national stack and the preference says so, else international.
+    /// The configuration for a caller: of the stacks of which it offers suite, group and signature
+    /// scheme, the one that the preference puts first.
     #[must_use]
     pub fn choose(&self, hello: &ClientHello<'_>) -> Option<Choice> {
-        let offer = Offer::of(hello);
-        let national = self.national.as_ref().filter(|_| offer.is_national);
-        let international = self.international.as_ref().filter(|_| offer.is_international);
+        let national = self.national.as_ref().filter(|config| is_offered(config, hello));
+        let international = self.international.as_ref().filter(|config| is_offered(config, hello));
         let (first, second) = match self.preference {
             National::Allow => (international, national),
             _ => (national, international),
@@ -86,8 +78,9 @@ impl Server {
             return Some(Choice { config: Arc::clone(config), refused_as: None });
         }
         let config = self.international.as_ref().or(self.national.as_ref())?;
+        let is_half = hello.cipher_suites().iter().any(|s| Stack::of_suite(*s) == Stack::National);
         let refused_as = match (&self.national, &self.international) {
-            (Some(_), _) if offer.has_national_suite => Some(&MIXED),
+            (Some(_), _) if is_half => Some(&MIXED),
             (Some(_), None) => Some(&NATIONAL_ONLY),
             _ => None,
         };

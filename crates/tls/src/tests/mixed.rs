@@ -376,6 +376,14 @@ fn half_an_offer_is_refused_as_such() {
             ended.assert_alert(AlertDescription::HandshakeFailure);
         }
     }
+    // All suites, but the rest is national: so is the call, whatever is preferred.
+    let mut provider = CryptoProvider::clone(&national);
+    provider.cipher_suites.extend_from_slice(&ordinary.cipher_suites);
+    for server in [National::Only, National::Prefer, National::Allow] {
+        let config = rebuilt(&w.teller[1], &w.trust, provider.clone());
+        let ended = shake(&w.server(server), config);
+        assert_eq!(ended.assert_good().stack, Stack::National);
+    }
     // With an international suite beside it, the call is international.
     let mut provider = ordinary;
     provider.cipher_suites.insert(0, national.cipher_suites[0]);
