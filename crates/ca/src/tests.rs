@@ -85,7 +85,6 @@ fn openssl_reads_certificate_and_key() {
     crate::save(&authority, &dir).unwrap();
     crate::write_identity(&identity, &dir, "teller").unwrap();
     let run = |args: &[&str]| Command::new("openssl").args(args).current_dir(&dir).output();
-    // Not everybody has it; the other tests read the same bytes.
     if let Ok(shown) = run(&["x509", "-in", "teller.pem", "-noout", "-text"]) {
         let text = String::from_utf8_lossy(&shown.stdout);
         assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
@@ -96,6 +95,10 @@ fn openssl_reads_certificate_and_key() {
         let of_certificate = run(&["x509", "-in", "teller.pem", "-noout", "-pubkey"]).unwrap();
         assert!(of_key.status.success());
         assert_eq!(of_key.stdout, of_certificate.stdout);
+    } else {
+        // Not everybody has it; the other tests read the same bytes.
+        assert!(std::env::var_os("CI").is_none(), "CI needs the program openssl");
+        eprintln!("SKIPPED: the program openssl is missing");
     }
     std::fs::remove_dir_all(&dir).unwrap();
 }
