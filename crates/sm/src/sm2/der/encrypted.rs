@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use super::{DER_BYTES_MAX, Error, INTEGER, OCTET_STRING, Reader, SEQUENCE, head};
 use crate::pbkdf2;
@@ -62,7 +62,7 @@ impl SecretKey {
         reader.end()?;
         let key = parameters.key(password);
         let text = cbc::decrypt_padded(&key, parameters.iv, cipher).map_err(|_| Error::Decrypt)?;
-        Self::from_pkcs8_der(&Zeroizing::new(text)).map_err(|_| Error::Decrypt)
+        Self::from_pkcs8_der(&text).map_err(|_| Error::Decrypt)
     }
 
     /// As encrypted PKCS #8. Salt and initialisation vector are fresh bytes of the system.
