@@ -67,7 +67,7 @@ impl Drop for Ephemeral {
 impl ZeroizeOnDrop for Ephemeral {}
 
 impl Ephemeral {
-    /// A new pair.
+    /// A new pair. It is as good as the entropy: nothing hedges it, as a signature's nonce is hedged.
     ///
     /// # Errors
     ///

@@ -22,6 +22,9 @@ pub const TEXT_BYTES_MAX: usize = 1 << 20;
 impl PublicKey {
     /// GB/T 32918.4 §6.1. A text of 1 to [`TEXT_BYTES_MAX`] bytes.
     ///
+    /// It is as secret as the entropy: no key of ours hedges it, as a signature's nonce is hedged.
+    /// Who knows the entropy can try texts.
+    ///
     /// # Errors
     ///
     /// [`Error::Length`] for no text, [`Error::TooLong`]; [`Error::Entropy`]: a text of one byte

@@ -140,7 +140,7 @@ impl SecretKey {
         Self::new(&d).ok_or(Error::Scalar)
     }
 
-    /// A new key.
+    /// A new key. It is as good as the entropy: nothing hedges it, as a signature's nonce is hedged.
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ impl SecretKey {
         &self.public
     }
 
-    /// The 32 bytes, big-endian, which the caller wipes.
+    /// The 32 bytes, big-endian. They are wiped when dropped.
     pub fn to_bytes(&self) -> zeroize::Zeroizing<[u8; SECRET_BYTES]> {
         zeroize::Zeroizing::new(self.d.to_bytes())
     }

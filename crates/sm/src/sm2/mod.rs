@@ -29,7 +29,8 @@ pub const DEFAULT_ID: &[u8] = b"1234567812345678";
 /// The identity of the CertificateVerify message, RFC 8998 §3.2.1.
 pub const TLS13_ID: &[u8] = b"TLSv1.3+GM+Cipher+Suite";
 
-/// Bytes of entropy that an operation takes: from the operating system, fresh for each call.
+/// Bytes of entropy that an operation takes: from the operating system, fresh for each call. Only
+/// signing is hedged against bad entropy, by the key and the message.
 pub const ENTROPY_BYTES: usize = 32;
 
 #[cfg(test)]

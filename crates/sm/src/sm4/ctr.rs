@@ -12,8 +12,8 @@ const BLOCKS: usize = 96;
 /// [`BLOCKS`].
 const BLOCKS_LONG: usize = 64;
 
-/// A stream. Encrypting and decrypting are the same.
-#[derive(Clone)]
+/// A stream. Encrypting and decrypting are the same. It cannot be cloned: two would give out the
+/// same bytes.
 pub struct Ctr {
     key: Sm4,
     counter: u128,

@@ -2,7 +2,6 @@
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use ccm::consts::{U12, U16};
-
 use zeroize::Zeroizing;
 
 use super::super::{BLOCK_BYTES, Block, Sm4, cbc, ccm::Ccm, ctr::Ctr, gcm::Gcm};
