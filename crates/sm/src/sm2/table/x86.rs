@@ -1,7 +1,7 @@
 //! The same choice with wide registers: an entry is one of AVX-512 or two of AVX2.
 //!
 //! The compiler must not know that all words of `wanted` are the same: it made one comparison of
-//! scalars and a conditional move of pointers of it. So `wanted` passes through a pin.
+//! secret scalars of it, which might become a jump. So `wanted` passes through a pin.
 
 use core::arch::asm;
 use core::arch::x86_64::{
