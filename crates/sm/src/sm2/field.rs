@@ -17,7 +17,7 @@ pub(super) const P: Limbs =
 const R2: Limbs = limb::two_512(P);
 
 /// An element.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Fe(Limbs);
 
 impl Fe {

@@ -33,5 +33,9 @@ pub const TLS13_ID: &[u8] = b"TLSv1.3+GM+Cipher+Suite";
 /// signing is hedged against bad entropy, by the key and the message.
 pub const ENTROPY_BYTES: usize = 32;
 
+// All limbs zero. It stands here because the build script shares the types, but has no zeroize.
+impl zeroize::DefaultIsZeroes for curve::Affine {}
+impl zeroize::DefaultIsZeroes for curve::Jacobian {}
+
 #[cfg(test)]
 mod tests;
