@@ -91,7 +91,7 @@ pub trait Aead: Send + Sync {
         text: &mut [u8],
     ) -> Result<[u8; TAG_BYTES], Error>;
 
-    /// Decrypts in place. With an error, the text is not to be used.
+    /// Decrypts in place. With an error, the text is as it was or wiped, never the plaintext.
     ///
     /// # Errors
     ///

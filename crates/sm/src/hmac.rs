@@ -27,16 +27,18 @@ impl HmacSm3Key {
         if let Some(head) = block.get_mut(..key.len()) {
             head.copy_from_slice(key);
         } else if let Some(head) = block.get_mut(..DIGEST_BYTES) {
-            head.copy_from_slice(&Sm3::digest(key));
+            let mut digest = Sm3::digest(key);
+            head.copy_from_slice(&digest);
+            digest.as_mut_slice().zeroize();
         }
         let padded = |pad: u8, mut block: [u8; BLOCK_BYTES]| {
             block.iter_mut().for_each(|byte| *byte ^= pad);
             let hash = Sm3::new().chain(&block);
-            block.zeroize();
+            block.as_mut_slice().zeroize();
             hash
         };
         let key = Self { inner: padded(0x36, block), outer: padded(0x5c, block) };
-        block.zeroize();
+        block.as_mut_slice().zeroize();
         key
     }
 
@@ -81,7 +83,7 @@ impl HmacSm3 {
     pub fn finish(mut self) -> [u8; DIGEST_BYTES] {
         let mut digest = self.inner.finish_in_place();
         self.outer.update(&digest);
-        digest.zeroize();
+        digest.as_mut_slice().zeroize();
         self.outer.finish_in_place()
     }
 

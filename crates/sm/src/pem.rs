@@ -51,8 +51,10 @@ pub fn decode(label: &str, text: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
 
 /// A block of that label.
 pub fn encode(label: &str, bytes: &[u8]) -> Zeroizing<String> {
-    let mut out =
-        Zeroizing::new(String::with_capacity(bytes.len() / 3 * 4 + bytes.len() / 48 + 80));
+    // Exactly: a string that grows leaves what it held behind.
+    let marks = "-----BEGIN -----\n-----END -----\n".len() + 2 * label.len();
+    let lines = bytes.len().div_ceil(3) * 4 + bytes.len().div_ceil(LINE / 4 * 3);
+    let mut out = Zeroizing::new(String::with_capacity(marks + lines));
     let mark = |out: &mut String, word: &str| {
         for part in ["-----", word, " ", label, "-----\n"] {
             out.push_str(part);
@@ -152,6 +154,7 @@ mod tests {
         for length in 1..200 {
             let bytes = bytes(1, length);
             let text = encode(PUBLIC_KEY, &bytes);
+            assert_eq!(text.len(), text.capacity());
             assert!(text.lines().all(|line| line.len() <= LINE));
             assert_eq!(decode(PUBLIC_KEY, &text).expect("own text")[..], bytes);
             let dos = text.replace('\n', "\r\n");

@@ -71,8 +71,8 @@ impl core::fmt::Debug for Sm3 {
 
 impl Drop for Sm3 {
     fn drop(&mut self) {
-        self.state.zeroize();
-        self.partial.zeroize();
+        self.state.as_mut_slice().zeroize();
+        self.partial.as_mut_slice().zeroize();
     }
 }
 

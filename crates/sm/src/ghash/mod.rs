@@ -102,6 +102,12 @@ pub(crate) struct Ghash<'a> {
     sum: u128,
 }
 
+impl Drop for Ghash<'_> {
+    fn drop(&mut self) {
+        self.sum.zeroize();
+    }
+}
+
 impl<'a> Ghash<'a> {
     pub(crate) const fn new(key: &'a GhashKey) -> Self {
         Self { key, sum: 0 }

@@ -18,14 +18,14 @@ const B: Fe = Fe::from_limbs([
 ]);
 
 /// A point other than infinity.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Affine {
     pub(super) x: Fe,
     pub(super) y: Fe,
 }
 
 /// Any point.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Jacobian {
     pub(super) x: Fe,
     pub(super) y: Fe,

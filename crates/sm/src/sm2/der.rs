@@ -1,4 +1,6 @@
-//! DER (X.690) of signatures, keys and ciphertexts: exactly one form of each is taken.
+//! DER (X.690) of signatures, keys and ciphertexts: exactly one form of each is taken, but four of
+//! a private key: its SEC 1 structure, alone or inside PKCS #8, comes with or without the curve and
+//! with or without the public key.
 //!
 //! Readers are bounded and look at each byte once; what was written with a length of more bytes
 //! than needed, a superfluous zero, a curve by parameters or a compressed point is refused.

@@ -3,7 +3,7 @@
 //!
 //! This is plain ECDH, not the exchange of GB/T 32918.3.
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::curve::{Jacobian, POINT_BYTES};
 use super::key::{PublicKey, SecretKey};
@@ -67,7 +67,7 @@ impl Drop for Ephemeral {
 impl ZeroizeOnDrop for Ephemeral {}
 
 impl Ephemeral {
-    /// A new pair.
+    /// A new pair. It is as good as the entropy: nothing hedges it, as a signature's nonce is hedged.
     ///
     /// # Errors
     ///
@@ -75,8 +75,8 @@ impl Ephemeral {
     pub fn generate(entropy: &[u8; ENTROPY_BYTES]) -> Result<Self, Error> {
         let seed = nonce::seed(&HmacSm3Key::new(entropy), &[b"moat sm2 ephemeral"]);
         nonce::first(&seed, |d| {
-            let point = Jacobian::multiply_base(Cpu::current(), d).to_affine();
-            Some(Self { d: *d, public: PublicKey::new(point) })
+            let point = Zeroizing::new(Jacobian::multiply_base(Cpu::current(), d));
+            Some(Self { d: *d, public: PublicKey::new(point.to_affine()) })
         })
     }
 
@@ -104,5 +104,6 @@ impl SecretKey {
 
 /// Never infinity: the group's order is prime, and 0 < d < n.
 fn shared(d: &Scalar, peer: &PublicKey) -> SharedSecret {
-    SharedSecret(Jacobian::multiply(peer.point, d).to_affine_x().to_bytes())
+    let point = Zeroizing::new(Jacobian::multiply(peer.point, d));
+    SharedSecret(point.to_affine_x().to_bytes())
 }

@@ -22,6 +22,9 @@ pub const TEXT_BYTES_MAX: usize = 1 << 20;
 impl PublicKey {
     /// GB/T 32918.4 §6.1. A text of 1 to [`TEXT_BYTES_MAX`] bytes.
     ///
+    /// It is as secret as the entropy: no key of ours hedges it, as a signature's nonce is hedged.
+    /// Who knows the entropy can try texts.
+    ///
     /// # Errors
     ///
     /// [`Error::Length`] for no text, [`Error::TooLong`]; [`Error::Entropy`]: a text of one byte
@@ -35,14 +38,19 @@ impl PublicKey {
 
     /// Steps A2 to A8 with the nonce k, if it leads to a mask that is not all zeros.
     pub(super) fn encrypt_with(&self, text: &[u8], k: &Scalar) -> Option<Vec<u8>> {
-        let c1 = Jacobian::multiply_base(Cpu::current(), k).to_affine();
-        let secret = Coordinates::new(Jacobian::multiply(self.point, k).to_affine());
+        let c1 = Zeroizing::new(Jacobian::multiply_base(Cpu::current(), k)).to_affine();
+        let secret = Coordinates::new(&Zeroizing::new(Jacobian::multiply(self.point, k)));
         let mut out = Vec::with_capacity(OVERHEAD_BYTES + text.len());
         out.extend_from_slice(&c1.to_bytes());
         out.extend_from_slice(&secret.hash(text));
         out.extend_from_slice(text);
         let masked = out.get_mut(OVERHEAD_BYTES..).is_some_and(|text| secret.mask(text));
-        masked.then_some(out)
+        if masked {
+            return Some(out);
+        }
+        // A mask of zeros left the text as it is.
+        out.zeroize();
+        None
     }
 }
 
@@ -57,7 +65,7 @@ impl SecretKey {
         let (c3, c2) = rest.split_at_checked(DIGEST_BYTES).ok_or(Error::Decrypt)?;
         check(c2.len()).map_err(|_| Error::Decrypt)?;
         let point = Affine::from_bytes(c1).ok_or(Error::Decrypt)?;
-        let secret = Coordinates::new(Jacobian::multiply(point, &self.d).to_affine());
+        let secret = Coordinates::new(&Zeroizing::new(Jacobian::multiply(point, &self.d)));
         let mut text = Zeroizing::new(c2.to_vec());
         let masked = secret.mask(&mut text);
         let is_right = ct::equal(&secret.hash(&text), c3);
@@ -78,13 +86,15 @@ struct Coordinates([u8; 64]);
 
 impl Drop for Coordinates {
     fn drop(&mut self) {
-        self.0.zeroize();
+        self.0.as_mut_slice().zeroize();
     }
 }
 
 impl Coordinates {
-    fn new(point: Affine) -> Self {
-        let [_, xy @ ..] = point.to_bytes();
+    fn new(point: &Jacobian) -> Self {
+        let point = Zeroizing::new(point.to_affine());
+        let bytes = Zeroizing::new(point.to_bytes());
+        let [_, xy @ ..] = *bytes;
         Self(xy)
     }
 
@@ -104,7 +114,7 @@ impl Coordinates {
                 *byte ^= add;
                 any |= add;
             }
-            stream.zeroize();
+            stream.as_mut_slice().zeroize();
         }
         any != 0
     }

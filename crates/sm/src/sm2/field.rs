@@ -6,6 +6,8 @@
 //! p is -1 modulo 2^64, so a step of the reduction needs no product: its multiplier is the lowest
 //! limb itself, and p times a limb is shifts.
 
+use core::hint::black_box;
+
 use super::limb::{self, Limbs, Wide, adc, sbb};
 
 pub(super) const P: Limbs =
@@ -15,7 +17,7 @@ pub(super) const P: Limbs =
 const R2: Limbs = limb::two_512(P);
 
 /// An element.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Fe(Limbs);
 
 impl Fe {
@@ -168,14 +170,17 @@ const fn reduce(t: Wide) -> Limbs {
 }
 
 /// Adds 2^256 - p if `carry` is one: that is, a carry out of the top becomes what it is modulo p.
+/// The optimiser must not know that there are only two cases, as in [`limb::mask`].
 #[inline(always)]
 const fn add_if(a: Limbs, carry: u64) -> (Limbs, u64) {
+    let carry = black_box(carry);
     let mask = carry.wrapping_neg();
     limb::add(a, [carry, mask >> 32, 0, carry << 32])
 }
 
 #[inline(always)]
 const fn sub_if(a: Limbs, borrow: u64) -> (Limbs, u64) {
+    let borrow = black_box(borrow);
     let mask = borrow.wrapping_neg();
     limb::sub(a, [borrow, mask >> 32, 0, borrow << 32])
 }

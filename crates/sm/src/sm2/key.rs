@@ -1,6 +1,6 @@
 //! Keys: a private number from 1 to n - 2 (GB/T 32918.1 §6.1) and its point.
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::curve::{Affine, Jacobian, POINT_BYTES};
 use super::scalar::Scalar;
@@ -136,11 +136,11 @@ impl SecretKey {
     ///
     /// [`Error::Scalar`] if it is not from 1 to n - 2.
     pub fn from_bytes(bytes: &[u8; SECRET_BYTES]) -> Result<Self, Error> {
-        let d = Scalar::from_bytes_not_zero(bytes).ok_or(Error::Scalar)?;
+        let d = Zeroizing::new(Scalar::from_bytes_not_zero(bytes).ok_or(Error::Scalar)?);
         Self::new(&d).ok_or(Error::Scalar)
     }
 
-    /// A new key.
+    /// A new key. It is as good as the entropy: nothing hedges it, as a signature's nonce is hedged.
     ///
     /// # Errors
     ///
@@ -151,14 +151,15 @@ impl SecretKey {
     }
 
     fn new(d: &Scalar) -> Option<Self> {
-        let sum = d.add(Scalar::ONE);
+        let sum = Zeroizing::new(d.add(Scalar::ONE));
         if sum.is_zero() {
             return None;
         }
-        let public = PublicKey::new(Jacobian::multiply_base(Cpu::current(), d).to_affine());
+        let point = Zeroizing::new(Jacobian::multiply_base(Cpu::current(), d));
+        let public = PublicKey::new(point.to_affine());
         let mut bytes = d.to_bytes();
         let nonces = HmacSm3Key::new(&bytes);
-        bytes.zeroize();
+        bytes.as_mut_slice().zeroize();
         Some(Self { d: *d, inverse: sum.invert(), nonces, public })
     }
 
@@ -167,9 +168,9 @@ impl SecretKey {
         &self.public
     }
 
-    /// The 32 bytes, big-endian, which the caller wipes.
-    pub fn to_bytes(&self) -> zeroize::Zeroizing<[u8; SECRET_BYTES]> {
-        zeroize::Zeroizing::new(self.d.to_bytes())
+    /// The 32 bytes, big-endian. They are wiped when dropped.
+    pub fn to_bytes(&self) -> Zeroizing<[u8; SECRET_BYTES]> {
+        Zeroizing::new(self.d.to_bytes())
     }
 
     /// Whether it is the private key of that public key.

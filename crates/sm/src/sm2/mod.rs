@@ -29,8 +29,13 @@ pub const DEFAULT_ID: &[u8] = b"1234567812345678";
 /// The identity of the CertificateVerify message, RFC 8998 §3.2.1.
 pub const TLS13_ID: &[u8] = b"TLSv1.3+GM+Cipher+Suite";
 
-/// Bytes of entropy that an operation takes: from the operating system, fresh for each call.
+/// Bytes of entropy that an operation takes: from the operating system, fresh for each call. Only
+/// signing is hedged against bad entropy, by the key and the message.
 pub const ENTROPY_BYTES: usize = 32;
+
+// All limbs zero. It stands here because the build script shares the types, but has no zeroize.
+impl zeroize::DefaultIsZeroes for curve::Affine {}
+impl zeroize::DefaultIsZeroes for curve::Jacobian {}
 
 #[cfg(test)]
 mod tests;

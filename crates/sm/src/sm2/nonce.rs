@@ -2,7 +2,7 @@
 //!
 //! Nothing is reduced, so the scalars are as even as the seed. A try fails once in 2^32.
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::scalar::Scalar;
 use crate::error::Error;
@@ -18,14 +18,10 @@ pub(super) fn first<T>(
 ) -> Result<T, Error> {
     for counter in 0..TRIES_MAX {
         let mut bytes = seed.sign(&[&[counter]]);
-        let scalar = Scalar::from_bytes_not_zero(&bytes);
-        bytes.zeroize();
-        if let Some(mut scalar) = scalar {
-            let taken = take(&scalar);
-            scalar.zeroize();
-            if let Some(taken) = taken {
-                return Ok(taken);
-            }
+        let scalar = Scalar::from_bytes_not_zero(&bytes).map(Zeroizing::new);
+        bytes.as_mut_slice().zeroize();
+        if let Some(taken) = scalar.and_then(|scalar| take(&scalar)) {
+            return Ok(taken);
         }
     }
     Err(Error::Entropy)
@@ -35,6 +31,6 @@ pub(super) fn first<T>(
 pub(super) fn seed(key: &HmacSm3Key, parts: &[&[u8]]) -> HmacSm3Key {
     let mut bytes = key.sign(parts);
     let seed = HmacSm3Key::new(&bytes);
-    bytes.zeroize();
+    bytes.as_mut_slice().zeroize();
     seed
 }

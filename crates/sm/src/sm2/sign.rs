@@ -1,7 +1,7 @@
 //! Signing (GB/T 32918.2 §6.1), with a nonce from the system's entropy, the key and the message:
 //! it is sound if either the entropy or HMAC-SM3 with the key is.
 
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use super::ENTROPY_BYTES;
 use super::curve::Jacobian;
@@ -70,14 +70,15 @@ impl SecretKey {
 
     /// Steps A3 to A7 with the nonce k, if it leads to a signature.
     pub(super) fn sign_with(&self, digest: &[u8; 32], k: &Scalar) -> Option<Signature> {
-        let x = Jacobian::multiply_base(Cpu::current(), k).to_affine_x();
+        // With its Z, the point tells more of k than r does.
+        let point = Zeroizing::new(Jacobian::multiply_base(Cpu::current(), k));
+        let x = point.to_affine_x();
         let r = Scalar::reduced_bytes(digest).add(Scalar::reduced(x.to_limbs()));
-        let mut sum = r.add(*k);
-        // (1 + d)^-1 (k - r d), with one product: k - r d = (k + r) - r (1 + d).
-        let s = self.inverse.mul(sum).sub(r);
-        let usable = !r.is_zero() && !sum.is_zero() && !s.is_zero();
         // With r, which everybody sees, it would give the nonce away.
-        sum.zeroize();
+        let sum = Zeroizing::new(r.add(*k));
+        // (1 + d)^-1 (k - r d), with one product: k - r d = (k + r) - r (1 + d).
+        let s = self.inverse.mul(*sum).sub(r);
+        let usable = !r.is_zero() && !sum.is_zero() && !s.is_zero();
         usable.then(|| Signature { r: r.to_bytes(), s: s.to_bytes() })
     }
 }

@@ -7,6 +7,7 @@
 
 use super::{BLOCK_BYTES, DIGEST_BYTES, IV, LENGTH_AT, Sm3, T, to_bytes};
 use crate::cpu::Cpu;
+use crate::error::Error;
 
 /// Texts at once: 32 bits each in a register of AVX-512.
 const LANES: usize = 16;
@@ -16,10 +17,19 @@ type Lanes = [u32; LANES];
 
 /// The digest of each text. Fastest if the texts are of like length: sixteen go together, and the
 /// longest of them decides. Meant for public texts: the lanes are not wiped.
-pub fn digest_many(texts: &[&[u8]], digests: &mut [[u8; DIGEST_BYTES]]) {
+///
+/// # Errors
+///
+/// [`Error::Length`], and nothing done, if there are not as many digests as texts.
+pub fn digest_many(texts: &[&[u8]], digests: &mut [[u8; DIGEST_BYTES]]) -> Result<(), Error> {
+    if texts.len() != digests.len() {
+        return Err(Error::Length);
+    }
     digest_many_with(Cpu::current(), texts, digests);
+    Ok(())
 }
 
+/// The same for slices of one length.
 fn digest_many_with(cpu: Cpu, texts: &[&[u8]], digests: &mut [[u8; DIGEST_BYTES]]) {
     for (texts, digests) in texts.chunks(LANES).zip(digests.chunks_mut(LANES)) {
         if cpu == Cpu::PORTABLE || texts.len() < LANES / 4 {
@@ -148,5 +158,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn there_must_be_as_many_digests_as_texts() {
+        let texts = [&b"a"[..], b"b", b"c", b"d", b"e"];
+        for count in [0, 4, 6, 40] {
+            let mut digests = vec![[7; DIGEST_BYTES]; count];
+            assert_eq!(digest_many(&texts, &mut digests), Err(Error::Length));
+            assert!(digests.iter().all(|digest| *digest == [7; DIGEST_BYTES]));
+        }
+        let mut digests = [[0; DIGEST_BYTES]; 5];
+        assert_eq!(digest_many(&texts, &mut digests), Ok(()));
+        assert_eq!(digests, texts.map(Sm3::digest));
+        assert_eq!(digest_many(&[], &mut []), Ok(()));
     }
 }

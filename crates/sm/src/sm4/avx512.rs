@@ -14,6 +14,8 @@ use core::arch::x86_64::{
     _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
+use zeroize::Zeroize;
+
 use super::{Block, RoundKeys};
 use crate::cpu::{Cpu, Level};
 
@@ -178,7 +180,9 @@ fn transpose([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 #[inline]
 fn read(blocks: &[Block]) -> [__m512i; 4] {
     let mut padded = [[0; 16]; GROUP];
-    let blocks = blocks.as_array::<GROUP>().unwrap_or_else(|| {
+    let full = blocks.as_array::<GROUP>();
+    let is_full = full.is_some();
+    let blocks = full.unwrap_or_else(|| {
         padded.iter_mut().zip(blocks).for_each(|(to, from)| *to = *from);
         &padded
     });
@@ -186,6 +190,9 @@ fn read(blocks: &[Block]) -> [__m512i; 4] {
     // SAFETY: 256 bytes are there, and the loads need no alignment.
     // JUSTIFICATION: vector loads.
     let rows = unsafe { [0, 1, 2, 3].map(|row| _mm512_loadu_si512(from.add(row))) };
+    if !is_full {
+        padded.as_flattened_mut().zeroize();
+    }
     let [a, b, c, d] = transpose(rows);
     [swap(a), swap(b), swap(c), swap(d)]
 }
@@ -207,6 +214,7 @@ fn write([a, b, c, d]: [__m512i; 4], blocks: &mut [Block]) {
         }
     }
     if !is_full {
-        blocks.iter_mut().zip(padded).for_each(|(to, from)| *to = from);
+        blocks.iter_mut().zip(&padded).for_each(|(to, from)| *to = *from);
+        padded.as_flattened_mut().zeroize();
     }
 }

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::hint::black_box;
 
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use super::{BLOCK_BYTES, Block, Sm4};
 use crate::error::Error;
@@ -45,23 +45,22 @@ pub fn encrypt_padded(key: &Sm4, iv: &Block, text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Decrypts what [`encrypt_padded`] made. The time tells nothing about the padding but its length;
-/// all the same, show an error to nobody before a MAC was checked.
+/// Decrypts what [`encrypt_padded`] made, for key files only: the result and the time tell whoever
+/// may send many texts where the padding ends, and so the text. A record of TLCP needs an opener of
+/// its own, which checks padding and MAC together in constant time.
 ///
 /// # Errors
 ///
 /// [`Error::Length`] if it is no whole number of blocks, [`Error::Padding`].
-pub fn decrypt_padded(key: &Sm4, iv: &Block, text: &[u8]) -> Result<Vec<u8>, Error> {
+pub fn decrypt_padded(key: &Sm4, iv: &Block, text: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
     if text.is_empty() || !text.len().is_multiple_of(BLOCK_BYTES) {
         return Err(Error::Length);
     }
-    let mut out = text.to_vec();
+    let mut out = Zeroizing::new(text.to_vec());
     decrypt(key, &mut iv.clone(), out.as_chunks_mut().0);
-    let Some(pad) = out.last_chunk::<BLOCK_BYTES>().and_then(pad_bytes) else {
-        out.zeroize();
-        return Err(Error::Padding);
-    };
-    out.truncate(out.len() - pad);
+    let pad = out.last_chunk::<BLOCK_BYTES>().and_then(pad_bytes).ok_or(Error::Padding)?;
+    let length = out.len() - pad;
+    out.truncate(length);
     Ok(out)
 }
 

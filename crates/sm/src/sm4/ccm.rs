@@ -3,7 +3,7 @@
 //! Never use one key and one nonce for two texts. The chained MAC is serial, so GCM is many times
 //! faster; CCM is here because the suite 0x00C7 asks for it.
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{Block, KEY_BYTES, NONCE_BYTES, Sm4, TAG_BYTES, ctr};
 use crate::cpu::Cpu;
@@ -45,7 +45,7 @@ impl Ccm {
     ) -> Result<[u8; TAG_BYTES], Error> {
         let mac = self.mac(nonce, aad, text)?;
         let mask = ctr::add_stream_tagged(&self.key, first(nonce), text, |_| {});
-        Ok(add(mac, mask))
+        Ok(add(*mac, *mask))
     }
 
     /// Decrypts in place and checks the tag. With a wrong tag the text is wiped.
@@ -63,7 +63,8 @@ impl Ccm {
         check(aad, text)?;
         let mask = ctr::add_stream_tagged(&self.key, first(nonce), text, |_| {});
         let mac = self.mac(nonce, aad, text)?;
-        if ct::equal(&add(mac, mask), expected) {
+        let right = Zeroizing::new(add(*mac, *mask));
+        if ct::equal(&*right, expected) {
             return Ok(());
         }
         text.zeroize();
@@ -71,7 +72,12 @@ impl Ccm {
     }
 
     /// NIST SP 800-38C §6.1 and A.2: the chained MAC.
-    fn mac(&self, nonce: &[u8; NONCE_BYTES], aad: &[u8], text: &[u8]) -> Result<Block, Error> {
+    fn mac(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
+        aad: &[u8],
+        text: &[u8],
+    ) -> Result<Zeroizing<Block>, Error> {
         check(aad, text)?;
         let length = text.len() as u128;
         let flags: u8 = if aad.is_empty() { 0x3a } else { 0x7a };
@@ -92,7 +98,7 @@ impl Ccm {
         mac.pad();
         mac.update(text);
         mac.pad();
-        Ok(mac.sum)
+        Ok(Zeroizing::new(mac.sum))
     }
 }
 
@@ -101,6 +107,12 @@ struct Mac<'a> {
     sum: Block,
     /// Bytes added since the last encryption.
     filled: usize,
+}
+
+impl Drop for Mac<'_> {
+    fn drop(&mut self) {
+        self.sum.as_mut_slice().zeroize();
+    }
 }
 
 impl Mac<'_> {

@@ -2,7 +2,7 @@
 //!
 //! Never use one key and one counter for two texts.
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{BLOCK_BYTES, Block, Sm4};
 
@@ -12,8 +12,8 @@ const BLOCKS: usize = 96;
 /// [`BLOCKS`].
 const BLOCKS_LONG: usize = 64;
 
-/// A stream. Encrypting and decrypting are the same.
-#[derive(Clone)]
+/// A stream. Encrypting and decrypting are the same. It cannot be cloned: two would give out the
+/// same bytes.
 pub struct Ctr {
     key: Sm4,
     counter: u128,
@@ -96,7 +96,7 @@ pub(super) fn add_stream_tagged(
     mut counter: u128,
     data: &mut [u8],
     mut see: impl FnMut(&[u8]),
-) -> Block {
+) -> Zeroizing<Block> {
     let mut stream = [[0; BLOCK_BYTES]; BLOCKS];
     let first = pass(1 + data.len().div_ceil(BLOCK_BYTES));
     if let Some(stream) = stream.get_mut(..first) {
@@ -115,7 +115,7 @@ pub(super) fn add_stream_tagged(
         see(now);
         rest = later;
     }
-    let mask = *mask;
+    let mask = Zeroizing::new(*mask);
     stream.as_flattened_mut().zeroize();
     mask
 }

@@ -3,6 +3,8 @@
 //! Never use one key and one nonce for two texts. An opened text is there only after its tag was
 //! found right.
 
+use zeroize::Zeroizing;
+
 use super::{Block, KEY_BYTES, NONCE_BYTES, Sm4, TAG_BYTES, ctr};
 use crate::cpu::Cpu;
 use crate::ct;
@@ -50,7 +52,7 @@ impl Gcm {
         let mut ghash = Ghash::new(&self.ghash);
         ghash.update(aad);
         let mask = ctr::add_stream_tagged(&self.key, first(nonce), text, |done| ghash.update(done));
-        Ok(tag(ghash, aad.len(), bytes, mask))
+        Ok(tag(ghash, aad.len(), bytes, &mask))
     }
 
     /// Checks the tag and decrypts in place. With a wrong tag the text stays as it was.
@@ -72,8 +74,9 @@ impl Gcm {
         ghash.update(aad);
         ghash.update(text);
         let counter = first(nonce);
-        let mask = self.key.encrypt(counter.to_be_bytes());
-        if !ct::equal(&tag(ghash, aad.len(), text.len(), mask), expected) {
+        let mask = Zeroizing::new(self.key.encrypt(counter.to_be_bytes()));
+        let right = Zeroizing::new(tag(ghash, aad.len(), text.len(), &mask));
+        if !ct::equal(&*right, expected) {
             return Err(Error::Tag);
         }
         ctr::add_stream(&self.key, &mut counter.wrapping_add(1), text);
@@ -87,8 +90,8 @@ fn first(nonce: &[u8; NONCE_BYTES]) -> u128 {
     nonce.iter().fold(0, |sum, byte| sum << 8 | u128::from(*byte)) << 32 | 1
 }
 
-fn tag(mut ghash: Ghash<'_>, aad_bytes: usize, bytes: usize, mask: Block) -> [u8; TAG_BYTES] {
+fn tag(mut ghash: Ghash<'_>, aad_bytes: usize, bytes: usize, mask: &Block) -> [u8; TAG_BYTES] {
     let lengths = (aad_bytes as u128) << 67 | (bytes as u128) << 3;
     ghash.update(&lengths.to_be_bytes());
-    (u128::from_be_bytes(ghash.finish()) ^ u128::from_be_bytes(mask)).to_be_bytes()
+    (u128::from_be_bytes(ghash.finish()) ^ u128::from_be_bytes(*mask)).to_be_bytes()
 }

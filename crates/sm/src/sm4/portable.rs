@@ -6,6 +6,8 @@
 
 #![expect(clippy::indexing_slicing, reason = "indices below eight and sixteen into such arrays")]
 
+use zeroize::Zeroize;
+
 use super::{Block, RoundKeys, sbox};
 
 type Planes = [u64; 8];
@@ -15,7 +17,7 @@ const WIDTH: usize = 16;
 
 /// Encrypts, or decrypts with the keys in reverse.
 pub(super) fn crypt(keys: &RoundKeys, blocks: &mut [Block]) {
-    let keys = keys.map(spread);
+    let mut keys = keys.map(spread);
     let (full, rest) = blocks.as_chunks_mut::<WIDTH>();
     for blocks in full {
         crypt16(&keys, blocks);
@@ -25,7 +27,9 @@ pub(super) fn crypt(keys: &RoundKeys, blocks: &mut [Block]) {
         padded[..rest.len()].copy_from_slice(rest);
         crypt16(&keys, &mut padded);
         rest.copy_from_slice(&padded[..rest.len()]);
+        padded.as_flattened_mut().zeroize();
     }
+    keys.as_flattened_mut().zeroize();
 }
 
 /// A round key as planes: each bit sixteen times.

@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use super::{DER_BYTES_MAX, Error, INTEGER, OCTET_STRING, Reader, SEQUENCE, head};
 use crate::pbkdf2;
@@ -62,14 +62,15 @@ impl SecretKey {
         reader.end()?;
         let key = parameters.key(password);
         let text = cbc::decrypt_padded(&key, parameters.iv, cipher).map_err(|_| Error::Decrypt)?;
-        Self::from_pkcs8_der(&Zeroizing::new(text)).map_err(|_| Error::Decrypt)
+        Self::from_pkcs8_der(&text).map_err(|_| Error::Decrypt)
     }
 
     /// As encrypted PKCS #8. Salt and initialisation vector are fresh bytes of the system.
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] for a number of iterations that would not be read again.
+    /// [`Error::Length`] for an empty password, or a number of iterations that would not be read
+    /// again.
     pub fn to_encrypted_pkcs8_der(
         &self,
         password: &[u8],
@@ -77,7 +78,7 @@ impl SecretKey {
         iv: &Block,
         iterations: u32,
     ) -> Result<Vec<u8>, Error> {
-        if !(ITERATIONS_MIN..=ITERATIONS_MAX).contains(&iterations) {
+        if password.is_empty() || !(ITERATIONS_MIN..=ITERATIONS_MAX).contains(&iterations) {
             return Err(Error::Length);
         }
         let parameters = Parameters { salt, iterations, iv };
@@ -168,12 +169,14 @@ mod tests {
             assert_eq!(error, Some(Error::Decrypt));
         }
         for iterations in [0, 999, 10_000_001, u32::MAX] {
-            let der = key.to_encrypted_pkcs8_der(b"", &[0; 16], &[0; 16], iterations);
+            let der = key.to_encrypted_pkcs8_der(b"secret", &[0; 16], &[0; 16], iterations);
             assert_eq!(der.err(), Some(Error::Length));
         }
+        let der = key.to_encrypted_pkcs8_der(b"", &[0; 16], &[0; 16], 1000);
+        assert_eq!(der.err(), Some(Error::Length));
         for iterations in [0x7fff, 0x8000, 0xffff] {
-            let der = key.to_encrypted_pkcs8_der(b"", &[0; 16], &[0; 16], iterations);
-            assert!(SecretKey::from_encrypted_pkcs8_der(&der.expect("taken"), b"").is_ok());
+            let der = key.to_encrypted_pkcs8_der(b"s", &[0; 16], &[0; 16], iterations);
+            assert!(SecretKey::from_encrypted_pkcs8_der(&der.expect("taken"), b"s").is_ok());
         }
     }
 

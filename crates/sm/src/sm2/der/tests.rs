@@ -128,6 +128,28 @@ fn a_key_may_come_without_its_curve_and_point() {
 }
 
 #[test]
+fn a_key_in_pkcs8_may_name_its_curve_twice() {
+    let key = key();
+    let inner = key.to_sec1_der();
+    let algorithm = hex("301306072a8648ce3d020106082a811ccf5501822d");
+    let mut der = hex("308193020100");
+    der.extend_from_slice(&algorithm);
+    der.extend_from_slice(&[OCTET_STRING, 121]);
+    der.extend_from_slice(&*inner);
+    assert_eq!(der.len(), PKCS8_BYTES + 12);
+    let read = SecretKey::from_pkcs8_der(&der).expect("good");
+    assert_eq!(read.public(), key.public());
+    assert_eq!(read.to_pkcs8_der(), key.to_pkcs8_der());
+    for length in 0..der.len() {
+        assert!(SecretKey::from_pkcs8_der(&der[..length]).is_err(), "cut to {length}");
+    }
+    // The inner curve must be right too.
+    let mut other = der.clone();
+    other[6 + 21 + 2 + 39 + 2 + 9] ^= 1;
+    assert_eq!(SecretKey::from_pkcs8_der(&other).err(), Some(Error::Algorithm));
+}
+
+#[test]
 fn wrong_private_keys_are_refused_with_their_reason() {
     let key = key();
     let d = "3945208f7b2144b13f36e38ac6d39f95889393692860b51a42fb81ef4df7c5b8";

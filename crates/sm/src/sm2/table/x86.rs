@@ -1,5 +1,9 @@
 //! The same choice with wide registers: an entry is one of AVX-512 or two of AVX2.
+//!
+//! The compiler must not know that all words of `wanted` are the same: it made one comparison of
+//! secret scalars of it, which might become a jump. So `wanted` passes through a pin.
 
+use core::arch::asm;
 use core::arch::x86_64::{
     __m256i, __m512i, _mm256_and_si256, _mm256_cmpeq_epi64, _mm256_loadu_si256, _mm256_or_si256,
     _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_storeu_si256, _mm512_cmpeq_epi64_mask,
@@ -24,9 +28,33 @@ pub(super) fn select(cpu: Cpu, window: &Window, magnitude: u64) -> Option<Entry>
     }
 }
 
+/// The value itself, of which the optimiser knows nothing from here on.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn pin_avx512(mut x: __m512i) -> __m512i {
+    // SAFETY: no instruction, only a comment in the assembly.
+    // JUSTIFICATION: see above; `black_box` goes through memory.
+    unsafe {
+        asm!("/* {0} */", inout(zmm_reg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    x
+}
+
+/// The same.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn pin_avx2(mut x: __m256i) -> __m256i {
+    // SAFETY: no instruction, only a comment in the assembly.
+    // JUSTIFICATION: see above; `black_box` goes through memory.
+    unsafe {
+        asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    x
+}
+
 #[target_feature(enable = "avx512f")]
 fn select_avx512(window: &Window, magnitude: u64) -> Entry {
-    let wanted = _mm512_set1_epi64(magnitude.cast_signed());
+    let wanted = pin_avx512(_mm512_set1_epi64(magnitude.cast_signed()));
     let mut sum = _mm512_setzero_si512();
     for (number, entry) in (1..).zip(window) {
         let mask = _mm512_cmpeq_epi64_mask(_mm512_set1_epi64(number), wanted);
@@ -44,7 +72,7 @@ fn select_avx512(window: &Window, magnitude: u64) -> Entry {
 
 #[target_feature(enable = "avx2")]
 fn select_avx2(window: &Window, magnitude: u64) -> Entry {
-    let wanted = _mm256_set1_epi64x(magnitude.cast_signed());
+    let wanted = pin_avx2(_mm256_set1_epi64x(magnitude.cast_signed()));
     let mut sum = [_mm256_setzero_si256(); 2];
     for (number, entry) in (1..).zip(window) {
         let mask = _mm256_cmpeq_epi64(_mm256_set1_epi64x(number), wanted);
