@@ -28,7 +28,7 @@ pub(crate) fn authorize(call: &Call, decoded: &Decoded) -> Result<Permit, Refusa
         tenant: crate::record::TENANT,
         listener: generation.listeners.get(session.listener).map_or("", |l| l.name.as_str()),
         route: &route.name,
-        role: generation.listeners.get(session.listener).map_or("", |l| &*l.role),
+        role: &session.role,
         spiffe: peer.spiffe().as_str(),
         subject: peer.subject(),
         issuer: peer.issuer(),

@@ -25,6 +25,10 @@ pub(crate) struct Handshaken {
     pub(crate) leaf: CertificateDer<'static>,
     pub(crate) remote: SocketAddr,
     pub(crate) listener: usize,
+    /// Role and trust domain of the listener as the chain was verified for it: a reload meanwhile
+    /// must not lend them to a caller that other authorities vouched for.
+    pub(crate) role: Arc<str>,
+    pub(crate) trust_domain: String,
     pub(crate) suite: &'static str,
     pub(crate) group: &'static str,
     pub(crate) is_http2: bool,
@@ -70,6 +74,8 @@ pub(crate) async fn handshake(
         leaf,
         remote,
         listener,
+        role: Arc::clone(&settings.role),
+        trust_domain: generation.shared.trust_domain.clone(),
         suite: negotiated.suite,
         group: negotiated.group,
         is_http2,

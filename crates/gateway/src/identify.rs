@@ -14,8 +14,7 @@ use crate::worker::Worker;
 /// # Errors
 /// A refusal at `record`: without a record the connection is closed without a word.
 pub(crate) async fn identify(worker: &Worker, handshaken: &Handshaken) -> Result<Caller, Refusal> {
-    let generation = worker.generation();
-    match read_identity(&handshaken.leaf, &generation.shared.trust_domain) {
+    match read_identity(&handshaken.leaf, &handshaken.trust_domain) {
         Ok(peer) => Ok(Caller::Verified(peer)),
         Err(refusal) => {
             worker.counters.refused.add();

@@ -40,6 +40,8 @@ pub(crate) struct Session {
     pub(crate) listener: usize,
     pub(crate) remote: SocketAddr,
     pub(crate) caller: Caller,
+    /// Role of the authorities that vouched for the caller, as they were configured then.
+    pub(crate) role: Arc<str>,
     pub(crate) suite: &'static str,
     pub(crate) group: &'static str,
     /// What every request to a service says of the caller.
@@ -68,6 +70,7 @@ impl Session {
             listener: handshaken.listener,
             remote: handshaken.remote,
             caller,
+            role: Arc::clone(&handshaken.role),
             suite: handshaken.suite,
             group: handshaken.group,
             statement,

@@ -1,7 +1,9 @@
 //! Who the caller is.
 
 use aws_lc_rs::digest;
-use moat_model::code::identity::{BAD_SPIFFE, NO_SPIFFE, TRUST_DOMAIN, TWO_SPIFFE, UNREADABLE};
+use moat_model::code::identity::{
+    BAD_SPIFFE, KEY_USAGE, NO_SPIFFE, TRUST_DOMAIN, TWO_SPIFFE, UNREADABLE,
+};
 use moat_model::{Code, Refusal, Stage};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -71,9 +73,11 @@ impl VerifiedPeer {
 ///
 /// # Errors
 /// A [`Refusal`] at [`Stage::Identify`]: no URI name, more than one, one that is no SPIFFE id, one
-/// of another trust domain, or a certificate that does not parse (SPIFFE X.509-SVID §2 to §5).
+/// of another trust domain, a key that is not for signatures, or a certificate that does not parse
+/// (SPIFFE X.509-SVID §2 to §5).
 pub fn identify(leaf_der: &[u8], trust_domain: &str) -> Result<VerifiedPeer, Refusal> {
     let certificate = parse(leaf_der)?;
+    check_key_usage(&certificate)?;
     let spiffe = spiffe_id(&certificate)?;
     if spiffe.trust_domain() != trust_domain {
         return Err(no(&TRUST_DOMAIN).because(spiffe));
@@ -99,6 +103,18 @@ fn parse(leaf_der: &[u8]) -> Result<X509Certificate<'_>, Refusal> {
     } else {
         Err(no(&UNREADABLE).because("bytes after the certificate"))
     }
+}
+
+/// A key usage, where there is one, must be for signatures and for nothing that an authority does
+/// (X.509-SVID §4.3, RFC 8446 §4.4.2.2). Where a subject has one certificate for signatures and one
+/// for encryption, as with SM2, others may hold the key of the second.
+fn check_key_usage(certificate: &X509Certificate<'_>) -> Result<(), Refusal> {
+    let usage = certificate.key_usage().map_err(|e| no(&UNREADABLE).because(e))?;
+    let is_for_signing = usage.is_none_or(|usage| {
+        let usage = usage.value;
+        usage.digital_signature() && !usage.key_cert_sign() && !usage.crl_sign()
+    });
+    if is_for_signing { Ok(()) } else { Err(no(&KEY_USAGE)) }
 }
 
 /// The one URI name. Other kinds of names (DNS, IP) may stand beside it and are not looked at.

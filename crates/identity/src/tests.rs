@@ -40,6 +40,33 @@ fn every_other_certificate_is_refused_with_its_own_code() {
     assert_eq!(identify(b"junk", "bank.test").unwrap_err().code, &identity::UNREADABLE);
 }
 
+/// One who holds only the key for encryption, as a key centre does, is nobody.
+#[test]
+fn a_key_that_is_not_for_signatures_is_no_identity() {
+    use rcgen::KeyUsagePurpose::{
+        CrlSign, DataEncipherment, DigitalSignature, KeyAgreement, KeyCertSign, KeyEncipherment,
+    };
+    let read = |usages: &[rcgen::KeyUsagePurpose]| {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let uri = "spiffe://bank.test/teller".try_into().unwrap();
+        params.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+        params.key_usages = usages.to_vec();
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        identify(certificate.der(), "bank.test").map_err(|refusal| refusal.code)
+    };
+    for good in [&[][..], &[DigitalSignature], &[DigitalSignature, KeyEncipherment]] {
+        assert!(read(good).is_ok(), "{good:?}");
+    }
+    for bad in [
+        &[KeyEncipherment, DataEncipherment, KeyAgreement][..],
+        &[KeyAgreement],
+        &[DigitalSignature, KeyCertSign],
+        &[DigitalSignature, CrlSign],
+    ] {
+        assert_eq!(read(bad).unwrap_err(), &identity::KEY_USAGE, "{bad:?}");
+    }
+}
+
 #[test]
 fn a_certificate_cut_anywhere_is_refused() {
     let whole = leaf(&["spiffe://bank.test/teller"]);

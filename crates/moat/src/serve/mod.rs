@@ -18,6 +18,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::cli::ServeArgs;
 
 pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
+    // A level that cannot be followed would leave a gateway running many times slower than meant.
+    let cpu = moat_sm::cpu::Cpu::check().context("MOAT_CPU")?;
+    tracing::debug!(?cpu, "how SM2, SM3 and SM4 are computed");
     let loaded = moat_config::load(&args.config)?;
     raise_descriptor_limit();
     let mut supervisor = supervisor::Supervisor::new(&args.config, loaded)

@@ -92,6 +92,23 @@ async fn a_changed_policy_decides_the_next_call() {
     assert_eq!((refusal.generation, refusal.code.as_str()), (2, "MOAT-P002"));
 }
 
+/// A caller has the role of the authorities that vouched for it, not of those that came after them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_role_is_for_those_who_connect_under_it() {
+    let (pki, _service, gateway) = bank().await;
+    let mut open = Client::http2(&pki, gateway.address, "teller").await;
+    assert_eq!(open.get("/pass/ok").await.status, 200);
+    let policy = gateway.dir.path().join("policy/authz.rego");
+    let text = std::fs::read_to_string(&policy).unwrap();
+    let rule = "deny contains \"staff\" if input.peer.role == \"staff\"";
+    std::fs::write(&policy, format!("{text}\n{rule}\n")).unwrap();
+    gateway.edit_config("role: partners", "role: staff");
+    assert_eq!(gateway.reload().0, 0);
+    assert_eq!(open.get("/pass/ok").await.status, 200, "the role changed under a connection");
+    let answer = Client::http2(&pki, gateway.address, "teller").await.get("/pass/ok").await;
+    assert_eq!((answer.status, answer.code().as_str()), (403, "MOAT-P001"), "{answer:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_needs_a_restart_is_refused_with_its_code() {
     let (_pki, _service, gateway) = bank().await;

@@ -13,6 +13,9 @@ super::codes! {
     TRUST_DOMAIN = "MOAT-I004", 403, Peer,
         en: "The SPIFFE id belongs to another trust domain", "Use a certificate of the listener's trust domain.",
         zh: "SPIFFE ID 属于其他信任域", "请使用监听器信任域内的证书。";
+    KEY_USAGE = "MOAT-I007", 403, Peer,
+        en: "The certificate's key is not for signing", "Use the certificate for signatures: its key usage must have digitalSignature, and neither keyCertSign nor cRLSign.",
+        zh: "证书密钥不用于签名", "请使用签名证书：密钥用法须含 digitalSignature，且不得含 keyCertSign 或 cRLSign。";
     EXPIRED = "MOAT-I006", 403, Peer,
         en: "The caller's certificate has expired since the connection was made", "Renew the certificate and connect anew.",
         zh: "调用方证书在连接建立后已过期", "请更新证书后重新连接。";
