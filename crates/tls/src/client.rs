@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use moat_identity::{SpiffeId, identify};
 use moat_model::Code;
 use moat_model::code::tls::{NO_TRUST, OWN_KEY};
-use moat_model::code::upstream::MIXED;
+use moat_model::code::upstream::{MIXED, ONE_SIDED};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -31,19 +31,18 @@ use crate::{Error, Material, National, Negotiated, Stack};
 #[derive(Clone, Debug)]
 pub struct Client {
     config: Arc<ClientConfig>,
-    /// Both identities, the preferred one first, where there are two.
-    both: Option<Arc<Both>>,
+    keys: Arc<Keys>,
 }
 
-/// Two identities, the preferred one first.
-type Both = [(Stack, Arc<CertifiedKey>); 2];
+/// One identity or two, the preferred one first.
+type Keys = Vec<(Stack, Arc<CertifiedKey>)>;
 
 /// One handshake to be made.
 #[derive(Debug)]
 pub struct Attempt {
     /// The configuration for it.
     pub config: Arc<ClientConfig>,
-    shown: Option<Arc<Showing>>,
+    showing: Arc<Showing>,
 }
 
 impl Client {
@@ -83,32 +82,29 @@ impl Client {
             trust.reverse();
         }
         let provider = offer(trust.iter().map(|trust| trust.stack));
-        let Some((_, first)) = keys.first().cloned() else {
+        if keys.is_empty() {
             return Err(Error::new(&NO_TRUST, "the trust file has no authority for any identity"));
-        };
+        }
+        let keys = Arc::new(keys);
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|e| Error::new(&OWN_KEY, e))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(SpiffeVerifier { trust, expected }))
-            .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(first)));
+            .with_client_cert_resolver(Arc::new(Showing::new(&keys)));
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.resumption = Resumption::disabled();
         config.enable_sni = false;
-        let both = Both::try_from(keys).ok().map(Arc::new);
-        Ok(Client { config: Arc::new(config), both })
+        Ok(Client { config: Arc::new(config), keys })
     }
 
     /// Begins a handshake.
     #[must_use]
     pub fn attempt(&self) -> Attempt {
-        let Some(both) = &self.both else {
-            return Attempt { config: Arc::clone(&self.config), shown: None };
-        };
-        let showing = Arc::new(Showing { both: Arc::clone(both), shown: AtomicU8::new(NOTHING) });
+        let showing = Arc::new(Showing::new(&self.keys));
         let mut config = ClientConfig::clone(&self.config);
         config.client_auth_cert_resolver = Arc::clone(&showing) as Arc<dyn ResolvesClientCert>;
-        Attempt { config: Arc::new(config), shown: Some(showing) }
+        Attempt { config: Arc::new(config), showing }
     }
 }
 
@@ -116,14 +112,15 @@ impl Attempt {
     /// Looks at a finished handshake, before a byte is sent over it.
     ///
     /// # Errors
-    /// [`MIXED`] unless suite, group, the service's key and our own are all of one stack.
+    /// [`MIXED`] unless suite, group, the service's key and our own are all of one stack;
+    /// [`ONE_SIDED`] if the service asked for no certificate, or for none of ours: it would take
+    /// calls from anybody.
     pub fn finish(&self, connection: &ClientConnection) -> Result<Negotiated, &'static Code> {
         let negotiated = Negotiated::of(connection).ok_or(&MIXED)?;
-        let shown = self.shown.as_ref().map_or(NOTHING, |s| s.shown.load(Ordering::Acquire));
-        if shown == NOTHING || shown == mark(negotiated.stack) {
-            Ok(negotiated)
-        } else {
-            Err(&MIXED)
+        match self.showing.shown.load(Ordering::Acquire) {
+            NOTHING => Err(&ONE_SIDED),
+            shown if shown == mark(negotiated.stack) => Ok(negotiated),
+            _ => Err(&MIXED),
         }
     }
 }
@@ -153,8 +150,14 @@ fn mark(stack: Stack) -> u8 {
 /// Shows the identity that the service's signature schemes ask for, and remembers which.
 #[derive(Debug)]
 struct Showing {
-    both: Arc<Both>,
+    keys: Arc<Keys>,
     shown: AtomicU8,
+}
+
+impl Showing {
+    fn new(keys: &Arc<Keys>) -> Showing {
+        Showing { keys: Arc::clone(keys), shown: AtomicU8::new(NOTHING) }
+    }
 }
 
 impl ResolvesClientCert for Showing {
@@ -164,7 +167,7 @@ impl ResolvesClientCert for Showing {
         sigschemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
         let asked = |key: &CertifiedKey| key.key.choose_scheme(sigschemes).is_some();
-        let (stack, key) = self.both.iter().find(|(_, key)| asked(key))?;
+        let (stack, key) = self.keys.iter().find(|(_, key)| asked(key))?;
         self.shown.store(mark(*stack), Ordering::Release);
         Some(Arc::clone(key))
     }

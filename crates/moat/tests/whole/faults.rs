@@ -372,3 +372,14 @@ async fn a_streamed_answer_that_breaks_off_is_never_taken_for_whole() {
     gateway.assert_whole();
     assert!(gateway.verify().unpaired.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_would_take_calls_from_anybody_gets_none() {
+    let pki = Pki::new();
+    let service = Service::start_with(pki.open_server(&pki.identity("accounts"))).await;
+    let gateway = Gateway::start(&pki, service.address, Options::default()).await;
+    let answer = Client::http1(&pki, gateway.address, "teller").await.get("/pass/ok").await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "MOAT-U013"), "{answer:?}");
+    assert_eq!(service.paths(), [""; 0]);
+    gateway.assert_whole();
+}

@@ -37,4 +37,7 @@ super::codes! {
     MIXED = "MOAT-U012", 503, Upstream,
         en: "The service mixes national and international cryptography; nothing was sent", "Suite, group and certificates of both sides must all be national (RFC 8998) or all international.",
         zh: "服务混用国密与国际算法；未发送任何内容", "套件、群与双方证书须全部为国密（RFC 8998）或全部为国际算法。";
+    ONE_SIDED = "MOAT-U013", 503, Upstream,
+        en: "The service asks for no certificate of ours; nothing was sent", "Let the service demand a client certificate: it would take calls from anybody.",
+        zh: "服务未要求我方证书；未发送任何内容", "请让服务强制要求客户端证书，否则任何人都能调用它。";
 }

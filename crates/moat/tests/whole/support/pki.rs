@@ -107,6 +107,16 @@ impl Pki {
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         config
     }
+
+    /// TLS of a service that asks for no certificate.
+    pub(crate) fn open_server(&self, identity: &Identity) -> Arc<ServerConfig> {
+        let config = ServerConfig::builder_with_provider(self.stack.provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain(identity), key(identity));
+        Arc::new(config.unwrap())
+    }
 }
 
 fn chain(identity: &Identity) -> Vec<CertificateDer<'static>> {
