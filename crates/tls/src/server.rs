@@ -8,6 +8,7 @@ use moat_model::{Code, Refusal, Stage};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -18,9 +19,16 @@ use crate::{ALPN_H2, ALPN_HTTP1, Error, Material, National, Stack, refusal_of};
 /// A listener: one configuration a stack, never both in one.
 #[derive(Clone, Debug)]
 pub struct Server {
-    international: Option<Arc<ServerConfig>>,
-    national: Option<Arc<ServerConfig>>,
+    international: Option<Side>,
+    national: Option<Side>,
     preference: National,
+}
+
+/// One stack's configuration, and the key that it signs with.
+#[derive(Clone, Debug)]
+struct Side {
+    config: Arc<ServerConfig>,
+    key: Arc<CertifiedKey>,
 }
 
 /// What a ClientHello led to.
@@ -32,18 +40,14 @@ pub struct Choice {
     refused_as: Option<&'static Code>,
 }
 
-/// Whether suite, group and signature scheme of a configuration are all among those offered.
-fn is_offered(config: &ServerConfig, hello: &ClientHello<'_>) -> bool {
-    let provider = config.crypto_provider();
-    let (suites, schemes) = (hello.cipher_suites(), hello.signature_schemes());
+/// Whether a suite, a group and a signature scheme of the key are all among those offered.
+fn is_offered(side: &Side, hello: &ClientHello<'_>) -> bool {
+    let provider = side.config.crypto_provider();
+    let suites = hello.cipher_suites();
     let groups = hello.named_groups().unwrap_or_default();
     provider.cipher_suites.iter().any(|suite| suites.contains(&suite.suite()))
         && provider.kx_groups.iter().any(|group| groups.contains(&group.name()))
-        && provider
-            .signature_verification_algorithms
-            .mapping
-            .iter()
-            .any(|(scheme, _)| schemes.contains(scheme))
+        && side.key.key.choose_scheme(hello.signature_schemes()).is_some()
 }
 
 impl Server {
@@ -55,11 +59,10 @@ impl Server {
     /// [`moat_model::code::tls::IDENTITIES`] if the identities do not fit together or `national`.
     pub fn new(identities: &[Material<'_>], national: National) -> Result<Server, Error> {
         let sides = sides(identities, national)?;
-        let config =
-            |side: Option<&Material<'_>>, stack| side.map(|m| config(m, stack)).transpose();
+        let side = |of: Option<&Material<'_>>, stack| of.map(|m| side(m, stack)).transpose();
         Ok(Server {
-            international: config(sides.international, Stack::International)?,
-            national: config(sides.national, Stack::National)?,
+            international: side(sides.international, Stack::International)?,
+            national: side(sides.national, Stack::National)?,
             preference: national,
         })
     }
@@ -68,23 +71,23 @@ impl Server {
     /// scheme, the one that the preference puts first.
     #[must_use]
     pub fn choose(&self, hello: &ClientHello<'_>) -> Option<Choice> {
-        let national = self.national.as_ref().filter(|config| is_offered(config, hello));
-        let international = self.international.as_ref().filter(|config| is_offered(config, hello));
+        let national = self.national.as_ref().filter(|side| is_offered(side, hello));
+        let international = self.international.as_ref().filter(|side| is_offered(side, hello));
         let (first, second) = match self.preference {
             National::Allow => (international, national),
             _ => (national, international),
         };
-        if let Some(config) = first.or(second) {
-            return Some(Choice { config: Arc::clone(config), refused_as: None });
+        if let Some(side) = first.or(second) {
+            return Some(Choice { config: Arc::clone(&side.config), refused_as: None });
         }
-        let config = self.international.as_ref().or(self.national.as_ref())?;
+        let side = self.international.as_ref().or(self.national.as_ref())?;
         let is_half = hello.cipher_suites().iter().any(|s| Stack::of_suite(*s) == Stack::National);
         let refused_as = match (&self.national, &self.international) {
             (Some(_), _) if is_half => Some(&MIXED),
             (Some(_), None) => Some(&NATIONAL_ONLY),
             _ => None,
         };
-        Some(Choice { config: Arc::clone(config), refused_as })
+        Some(Choice { config: Arc::clone(&side.config), refused_as })
     }
 }
 
@@ -99,8 +102,11 @@ impl Choice {
     }
 }
 
-fn config(material: &Material<'_>, stack: Stack) -> Result<Arc<ServerConfig>, Error> {
+fn side(material: &Material<'_>, stack: Stack) -> Result<Side, Error> {
     let provider = stack.provider();
+    let key = CertifiedKey::from_der(material.chain()?, material.key()?, &provider)
+        .map_err(|e| Error::new(&OWN_KEY, e))?;
+    let key = Arc::new(key);
     let roots = Arc::new(material.roots(stack)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
         .build()
@@ -109,13 +115,12 @@ fn config(material: &Material<'_>, stack: Stack) -> Result<Arc<ServerConfig>, Er
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| Error::new(&OWN_KEY, e))?
         .with_client_cert_verifier(Arc::new(CallerVerifier { stack, chain: verifier }))
-        .with_single_cert(material.chain()?, material.key()?)
-        .map_err(|e| Error::new(&OWN_KEY, e))?;
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&key))));
     config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
-    Ok(Arc::new(config))
+    Ok(Side { config: Arc::new(config), key })
 }
 
 /// webpki's verdict, for chains of one stack only.

@@ -384,6 +384,17 @@ fn half_an_offer_is_refused_as_such() {
         let ended = shake(&w.server(server), config);
         assert_eq!(ended.assert_good().stack, Stack::National);
     }
+    // All suites and groups, but no scheme that the ordinary key can sign by.
+    provider.kx_groups.extend_from_slice(&ordinary.kx_groups);
+    let rsa = algorithms
+        .mapping
+        .iter()
+        .filter(|(scheme, _)| *scheme != SignatureScheme::ECDSA_NISTP256_SHA256);
+    let mapping: Vec<_> =
+        rsa.chain(provider.signature_verification_algorithms.mapping).copied().collect();
+    provider.signature_verification_algorithms.mapping = mapping.leak();
+    let ended = shake(&w.server(National::Allow), rebuilt(&w.teller[1], &w.trust, provider));
+    assert_eq!(ended.assert_good().stack, Stack::National);
     // With an international suite beside it, the call is international.
     let mut provider = ordinary;
     provider.cipher_suites.insert(0, national.cipher_suites[0]);
