@@ -1,7 +1,8 @@
 //! A call that is finished even if its caller goes away: what was begun is carried to its end,
 //! and its record is made all the same.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -39,18 +40,19 @@ impl Finishing {
         Finishing { call, held: Some(held), running: Some(Box::pin(running)), has_panicked: false }
     }
 
-    /// A call that panicked is refused like any other, with a record. One whose refusal panics too
-    /// never ends: nothing may be answered, and the connection's time limit closes it.
-    fn panicked(&mut self) {
+    /// A call that panicked is refused like any other, with a record. If that panics too, nothing may
+    /// be answered: the panic goes on and ends the connection.
+    fn panicked(&mut self, panic: Box<dyn Any + Send>) {
         self.running = None;
-        if !self.has_panicked {
-            self.has_panicked = true;
-            let call = Rc::clone(&self.call);
-            tracing::error!(trace = call.trace.hex(), "a call panicked");
-            self.running = Some(Box::pin(async move {
-                pipeline::refuse(&call, Refusal::new(Stage::Reply, &INTERNAL)).await
-            }));
+        if self.has_panicked {
+            resume_unwind(panic);
         }
+        self.has_panicked = true;
+        let call = Rc::clone(&self.call);
+        tracing::error!(trace = call.trace.hex(), "a call panicked");
+        self.running = Some(Box::pin(async move {
+            pipeline::refuse(&call, Refusal::new(Stage::Reply, &INTERNAL)).await
+        }));
     }
 }
 
@@ -67,7 +69,7 @@ impl Future for Finishing {
                     self.held = None;
                     return Poll::Ready(response);
                 }
-                Err(_panic) => self.panicked(),
+                Err(panic) => self.panicked(panic),
             }
         }
     }

@@ -126,6 +126,7 @@ struct Inner {
     /// For each key length, where its keys start in `keys`, which is ordered by length.
     by_len: Vec<u32>,
     index_keys: bool,
+    needs_anchors: bool,
     path_needed: bool,
 }
 
@@ -198,7 +199,7 @@ impl Plan {
     /// Whether any rule shows anchors: if not, a [`crate::Rewriter`] can do without.
     #[must_use]
     pub fn needs_anchors(&self) -> bool {
-        self.0.rules.iter().any(|rule| rule.strategy == Some(Strategy::HashAnchor))
+        self.0.needs_anchors
     }
 
     /// Words in one state set.

@@ -278,8 +278,9 @@ pub(crate) enum BenchCommand {
     /// Starts nginx as the service, nginx as a proxy and `moat serve`, each with one worker and
     /// mutual TLS 1.3 on both sides. oha makes the calls, 64 at once; rounds alternate between the
     /// two. Moat decides by policy, masks six fields and makes a record with four fields durable
-    /// before each answer. CPU is without the handshakes of the 64 connections. At the end the log
-    /// is verified and must hold one record per call.
+    /// before each answer. CPU is without the handshakes of the 64 connections. All is done twice: with
+    /// the demo's policy, whose decisions can be recalled, and with one rule more that has each made
+    /// anew. At the end the log is verified and must hold one record per call.
     ///
     /// Needs nginx and oha: `cargo xtask peers` builds oha and says how to get nginx. With
     /// `--requests 1000000 --rounds 1` the rows on memory show whether it stays flat.

@@ -20,6 +20,7 @@ impl Building {
             keys: Vec::new(),
             by_len: Vec::new(),
             index_keys: false,
+            needs_anchors: rules.iter().any(anchors),
             path_needed: rules.iter().any(|rule| rule.capture.is_some() || anchors(rule)),
         };
         Building { inner, next: 0 }
