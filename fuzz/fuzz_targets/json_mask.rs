@@ -112,7 +112,7 @@ fn rewrite<'a>(plan: &Plan, parts: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, 
 }
 
 /// A verdict that can be compared.
-fn shown(verdict: &Verdict) -> Result<Vec<(u16, &str, &[u8])>, &MaskError> {
+fn shown(verdict: &Verdict) -> Result<Vec<(u16, &str, Option<&str>)>, &MaskError> {
     let captures = verdict.as_ref()?;
-    Ok(captures.iter().map(|c| (c.id, c.pointer.as_str(), c.raw.as_slice())).collect())
+    Ok(captures.iter().map(|c| (c.id, c.pointer.as_str(), c.value.as_text())).collect())
 }

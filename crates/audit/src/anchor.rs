@@ -38,8 +38,9 @@ fn len(text: &str) -> [u8; 4] {
 pub struct AnchorKey {
     id: String,
     key: Zeroizing<[u8; 32]>,
-    /// HKDF-Extract of the key, computed once.
-    prk: Zeroizing<Hash>,
+    /// HKDF-Extract of the key, computed once. Wipes itself, by the feature `zeroize` of hmac and
+    /// sha2.
+    hkdf: Hkdf<Sha256>,
 }
 
 impl AnchorKey {
@@ -49,8 +50,8 @@ impl AnchorKey {
         if !is_key_id(id) {
             return None;
         }
-        let (prk, _) = Hkdf::<Sha256>::extract(None, key.as_slice());
-        Some(AnchorKey { id: id.to_owned(), key, prk: Zeroizing::new(prk.into()) })
+        let hkdf = Hkdf::<Sha256>::new(None, key.as_slice());
+        Some(AnchorKey { id: id.to_owned(), key, hkdf })
     }
 
     /// The id that stands in every anchor.
@@ -84,10 +85,8 @@ impl AnchorKey {
             &object_len,
             object.as_bytes(),
         ];
-        // Neither call can fail: the PRK has the length of the hash, and so has the output.
-        if let Ok(hkdf) = Hkdf::<Sha256>::from_prk(self.prk.as_slice()) {
-            let _: Result<(), _> = hkdf.expand_multi_info(&info, key.as_mut_slice());
-        }
+        // Cannot fail: the output has the length of the hash.
+        let _: Result<(), _> = self.hkdf.expand_multi_info(&info, key.as_mut_slice());
         key
     }
 }

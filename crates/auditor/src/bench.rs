@@ -139,10 +139,11 @@ pub fn measure(dir: &Path, each: Duration) -> Result<Vec<Row>, BenchError> {
         .beside("raw O_DSYNC write", raw_us)
         .should_be(Goal::RatioAtMost(1.3));
     let mut rows = vec![one];
-    for linger in [Linger::None, Linger::OneSync] {
+    for linger in [Linger::None, Linger::ForReturning] {
         for in_flight in [1, 64, 1024] {
             let rate = through_auditor(dir, &body, in_flight, linger, each)?;
-            let name = if linger == Linger::None { "no wait" } else { "one sync's wait" };
+            let name =
+                if linger == Linger::None { "no wait" } else { "waiting for those that return" };
             let row = Row::new(&format!("{in_flight} in flight, {name}"), rate, "records/s");
             let is_full = in_flight == 1024;
             rows.push(if is_full { row.should_be(Goal::AtLeast(50_000.0)) } else { row });

@@ -25,21 +25,26 @@ const STOP_NS_MAX: u64 = 1_000_000_000;
 
 /// Longest wait for more bodies, in nanoseconds.
 const LINGER_NS_MAX: u64 = 1_000_000;
+/// Longest wait for more bodies, in syncs.
+const LINGER_SYNCS_MAX: u64 = 4;
+/// For how many bodies that were answered last it pays to wait another sync.
+const BODIES_A_SYNC: u64 = 8;
 
 /// Whether to wait for more bodies after an ack.
 ///
 /// Callers that were answered together come back together: without waiting, two half batches may
 /// alternate, each with its own sync and its own round through the worker that waits for it. A lone
-/// writer never waits. With 64 calls in flight on a disk that syncs in 0.16 ms the wait doubles the
-/// batch and saves 5 to 8 % of the CPU of gateway and auditor together; their p99 falls, too.
+/// writer never waits, and few do not wait long. With 64 calls in flight on a disk that syncs in
+/// 0.2 ms, waiting at most one sync saves 5 to 8 % of the CPU of gateway and auditor together, and
+/// four syncs 6 % more with as many calls a second; eight save no more and cost 7 % of the calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Linger {
     /// Commit at once whatever is there.
     None,
-    /// Until as many wait as were acknowledged, at most as long as the last sync took, and never
-    /// more than 1 ms.
+    /// Until as many wait as were acknowledged: a sync's time for every eight of them, at most that
+    /// of four syncs, and never more than 1 ms.
     #[default]
-    OneSync,
+    ForReturning,
 }
 
 struct Server<'a> {
@@ -251,8 +256,8 @@ impl Server<'_> {
             }
         };
         self.answer(&taken, &answers);
-        if self.linger == Linger::OneSync && count > 1 {
-            let wait_ns = self.committer.stats().last_sync_ns.min(LINGER_NS_MAX);
+        if self.linger == Linger::ForReturning && count > 1 {
+            let wait_ns = linger_ns(count, self.committer.stats().last_sync_ns);
             self.wait = Some((self.clock.mono_ns().saturating_add(wait_ns), count));
         }
     }
@@ -395,6 +400,13 @@ fn fitting(link: &Link, count: &mut usize, bytes: &mut usize) -> usize {
         *bytes += body.len();
     }
     *count - before
+}
+
+/// How long to wait for `count` bodies to come back, in nanoseconds.
+fn linger_ns(count: usize, sync_ns: u64) -> u64 {
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    let in_proportion = sync_ns.saturating_mul(count) / BODIES_A_SYNC;
+    in_proportion.min(sync_ns.saturating_mul(LINGER_SYNCS_MAX)).min(LINGER_NS_MAX)
 }
 
 /// Notes which of a link's records are INTENTs that wait for their outcome.

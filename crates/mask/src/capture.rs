@@ -69,9 +69,6 @@ pub struct Capture {
     pub class: Class,
     /// The value.
     pub value: Scalar,
-    /// The scalar's token exactly as sent, quotes and escapes included. Empty where the value was
-    /// too long or is withheld.
-    pub raw: Zeroizing<Vec<u8>>,
 }
 
 impl fmt::Debug for Capture {

@@ -35,7 +35,7 @@ where
 /// stays, since it holds no value. What has been written before an error must not be used.
 ///
 /// Working memory is below 64 KiB whatever the document, captures apart, which are at most
-/// [`moat_model::limit::CAPTURES_MAX`] of at most twice 4 KiB (token and text).
+/// [`moat_model::limit::CAPTURES_MAX`] of at most 4 KiB.
 pub struct Rewriter(Machine);
 
 impl Rewriter {

@@ -64,33 +64,37 @@ pub(super) enum Kind {
     Text,
 }
 
-/// A matched scalar: its token as sent and its unescaped text, or a running hash once it is longer
-/// than a rule may look at.
+/// A matched scalar: its unescaped text, or a running hash once its spelling is longer than a rule
+/// may look at.
 #[derive(Default)]
 pub(super) struct ScalarBuffer {
-    raw: Vec<u8>,
     text: Vec<u8>,
+    /// Bytes of the token as sent, quotes included.
+    spelled: usize,
+    /// Whether the token is a string: its two quotes do not count.
+    is_quoted: bool,
     long: Option<(u64, Sha256)>,
 }
 
 impl ScalarBuffer {
+    /// The quote in front of a string.
+    pub(super) fn quote(&mut self) {
+        self.is_quoted = true;
+        self.spelling(1);
+    }
+
     /// Bytes that mean themselves.
     pub(super) fn plain(&mut self, bytes: &[u8]) {
-        self.raw(bytes);
+        self.spelling(bytes.len());
         self.decoded(bytes);
     }
 
-    /// Bytes of the spelling only: quotes and escapes.
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
-        if self.long.is_some() {
-            return;
-        }
-        // The two quotes of a string do not count.
-        let quotes = if self.raw.first() == Some(&b'"') { 2 } else { 0 };
-        if self.raw.len() + bytes.len() > JSON_SCALAR_BYTES_MAX + quotes {
+    /// This many bytes of the spelling only: quotes, escapes, literals.
+    pub(super) fn spelling(&mut self, bytes: usize) {
+        self.spelled += bytes;
+        let quotes = if self.is_quoted { 2 } else { 0 };
+        if self.long.is_none() && self.spelled > JSON_SCALAR_BYTES_MAX + quotes {
             self.spill();
-        } else {
-            self.raw.extend_from_slice(bytes);
         }
     }
 
@@ -122,13 +126,6 @@ impl ScalarBuffer {
         core::str::from_utf8(&self.text).ok()
     }
 
-    /// The value read, and its spelling. The buffer is empty and wiped afterwards.
-    pub(super) fn take(&mut self, kind: Kind) -> (Scalar, Zeroizing<Vec<u8>>) {
-        let taken = (self.value(kind), Zeroizing::new(self.raw.clone()));
-        self.wipe();
-        taken
-    }
-
     /// A copy of the value read.
     pub(super) fn value(&self, kind: Kind) -> Scalar {
         match (&self.long, kind) {
@@ -148,18 +145,17 @@ impl ScalarBuffer {
 
     /// Forgets the scalar. What was used is overwritten; wiping the whole room each time would cost microseconds.
     pub(super) fn wipe(&mut self) {
-        self.raw.as_mut_slice().zeroize();
-        self.raw.clear();
         self.text.as_mut_slice().zeroize();
         self.text.clear();
+        self.spelled = 0;
+        self.is_quoted = false;
         self.long = None;
     }
 
     /// Room for the longest scalar, so that growth never leaves an unwiped copy behind.
     pub(super) fn reserve(&mut self) {
-        if self.raw.capacity() == 0 {
-            self.raw.reserve_exact(JSON_SCALAR_BYTES_MAX + 2);
-            self.text.reserve_exact(JSON_SCALAR_BYTES_MAX + 2);
+        if self.text.capacity() == 0 {
+            self.text.reserve_exact(JSON_SCALAR_BYTES_MAX);
         }
     }
 }

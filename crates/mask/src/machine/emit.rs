@@ -2,7 +2,6 @@
 
 use moat_model::Class;
 use moat_model::limit::CAPTURES_MAX;
-use zeroize::Zeroizing;
 
 use super::buffer::Kind;
 use super::string::Reader;
@@ -83,8 +82,7 @@ impl Machine {
                 self.route = Route::Forward;
             }
             if self.action.captures {
-                let (value, raw) = self.scalar.take(kind);
-                self.capture(cur, value, raw)?;
+                self.capture(cur, self.scalar.value(kind))?;
             }
             self.scalar.wipe();
         }
@@ -112,17 +110,9 @@ impl Machine {
         anchors.anchor(&self.path, class, &self.scalar.value(kind))
     }
 
-    fn capture<S: Sink>(
-        &mut self,
-        cur: &Cursor<'_, S>,
-        value: Scalar,
-        raw: Zeroizing<Vec<u8>>,
-    ) -> Result<(), MaskError> {
+    fn capture<S: Sink>(&mut self, cur: &Cursor<'_, S>, value: Scalar) -> Result<(), MaskError> {
         let class = self.action.class.unwrap_or(Class::C1);
-        let (value, raw) = match class {
-            Class::Sad => (Scalar::Withheld, Zeroizing::default()),
-            _ => (value, raw),
-        };
+        let value = if class == Class::Sad { Scalar::Withheld } else { value };
         let width = self.plan.width();
         let start = self.levels.len() * width;
         let set = self.sets.get(start..start + width).unwrap_or(&[]);
@@ -133,10 +123,10 @@ impl Machine {
         // Nearly always there is one id: it takes what was read, only further ones need copies.
         let Some((last, others)) = ids.split_last() else { return Ok(()) };
         for &id in others {
-            let (pointer, value, raw) = (self.path.clone(), value.clone(), raw.clone());
-            self.captures.push(Capture { id, pointer, class, value, raw });
+            let (pointer, value) = (self.path.clone(), value.clone());
+            self.captures.push(Capture { id, pointer, class, value });
         }
-        self.captures.push(Capture { id: *last, pointer: self.path.clone(), class, value, raw });
+        self.captures.push(Capture { id: *last, pointer: self.path.clone(), class, value });
         Ok(())
     }
 }

@@ -73,7 +73,7 @@ impl Machine {
         self.reading.reader = reader;
         self.reading.is_key = is_key;
         if reader == Reader::Scalar {
-            self.scalar.raw(b"\"");
+            self.scalar.quote();
         }
         self.state = State::String;
         cur.at += 1;
@@ -104,7 +104,7 @@ impl Machine {
             match byte {
                 b'"' => return self.end_string(cur),
                 b'\\' => {
-                    self.spelling(byte);
+                    self.spelling();
                     self.reading.escape = Escape::Slash { high: None };
                     cur.at += 1;
                 }
@@ -116,7 +116,7 @@ impl Machine {
     }
 
     fn end_string<S: Sink>(&mut self, cur: &mut Cursor<'_, S>) -> Result<(), MaskError> {
-        self.spelling(b'"');
+        self.spelling();
         cur.at += 1;
         if self.reading.is_key {
             self.end_key(cur);
@@ -139,9 +139,9 @@ impl Machine {
     }
 
     /// A byte of an escape or a quote.
-    fn spelling(&mut self, byte: u8) {
+    fn spelling(&mut self) {
         if self.reading.reader == Reader::Scalar {
-            self.scalar.raw(&[byte]);
+            self.scalar.spelling(1);
         }
     }
 
@@ -182,7 +182,7 @@ impl Machine {
             }
         };
         self.reading.escape = next;
-        self.spelling(byte);
+        self.spelling();
         cur.at += 1;
         Ok(())
     }

@@ -115,7 +115,7 @@ impl Machine {
             return Ok(());
         }
         if self.collecting {
-            self.scalar.raw(literal.word);
+            self.scalar.spelling(literal.word.len());
         }
         self.end_scalar(cur, literal.kind)
     }
