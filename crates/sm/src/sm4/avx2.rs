@@ -70,8 +70,9 @@ const fn unshifted(mut shuffle: [u8; 16]) -> [u8; 16] {
 
 /// Blocks in one group of four registers.
 const GROUP: usize = 8;
-/// Groups in flight.
-const GROUPS: usize = 2;
+/// Groups in flight: a round waits for the one before it, so one group alone leaves most of the
+/// processor idle.
+const GROUPS: usize = 4;
 
 /// Encrypts, or decrypts with the keys in reverse.
 pub(super) fn crypt(cpu: Cpu, keys: &RoundKeys, blocks: &mut [Block]) {
@@ -85,11 +86,16 @@ pub(super) fn crypt(cpu: Cpu, keys: &RoundKeys, blocks: &mut [Block]) {
 
 #[target_feature(enable = "avx2,aes")]
 fn run(keys: &RoundKeys, blocks: &mut [Block]) {
-    for blocks in blocks.chunks_mut(GROUPS * GROUP) {
-        if blocks.len() > GROUP {
-            groups::<GROUPS>(keys, blocks);
-        } else {
-            groups::<1>(keys, blocks);
+    // As few passes as possible, and each of about as many groups: a pass of one group takes
+    // nearly as long as one of several.
+    let count = blocks.len().div_ceil(GROUP);
+    let passes = count.div_ceil(GROUPS).max(1);
+    for blocks in blocks.chunks_mut(count.div_ceil(passes).max(1) * GROUP) {
+        match blocks.len().div_ceil(GROUP) {
+            1 => groups::<1>(keys, blocks),
+            2 => groups::<2>(keys, blocks),
+            3 => groups::<3>(keys, blocks),
+            _ => groups::<GROUPS>(keys, blocks),
         }
     }
 }

@@ -133,6 +133,7 @@ pub(crate) fn run(dir: &Path, settings: &Settings<'_>, interrupt: &Interrupt) ->
     let now = crate::ca::now_s();
     let national = Sides::make(Stack::National, &folder.0, now)?;
     let international = Sides::make(Stack::International, &folder.0, now)?;
+    machine::describe_machine();
     let pinned = Pinned::here()?;
     let start = |kind| Peer::start(kind, settings.peers, &folder.0);
     let mut peers = [start(OPENSSL)?, start(TONGSUO)?];
@@ -153,7 +154,6 @@ fn describe(
     peers: &[Peer],
     sides: [&Sides; 2],
 ) -> Result<()> {
-    machine::describe_machine();
     for peer in peers {
         eprintln!("peer       {} ({})", peer.kind.name, peer.path.display());
     }
