@@ -96,7 +96,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let now = crate::ca::now_s();
         for (stack, suite) in
-            [(Stack::National, "TLS_SM4_GCM_SM3, curveSM2"), (Stack::International, "TLS_")]
+            [(Stack::National, "TLS_SM4_GCM_SM3, curveSM2"), (Stack::International, "TLS13_AES")]
         {
             let seen = Sides::make(stack, dir.path(), now).unwrap().shake().unwrap();
             assert!(seen.starts_with(suite), "{seen}");
