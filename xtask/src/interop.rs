@@ -8,9 +8,9 @@ use crate::{libraries, progress, shell, tongsuopy};
 ///
 /// Builds OpenSSL and Tongsuo from the crates openssl-src and tongsuo-src at the versions written
 /// in xtask/src/libraries.rs, once, into $XDG_CACHE_HOME/moat or ~/.cache/moat: one to three
-/// minutes each on two cores. Installs PyPI's tongsuopy there too. Then runs those tests of moat-tls
-/// that need them, once for each. A peer that cannot be had is a failure. Needs perl, make, a C
-/// compiler and python3 with venv.
+/// minutes each on two cores. Installs PyPI's tongsuopy there too. Then runs those tests of
+/// moat-tls that need them, once for each. A peer that cannot be had is a failure. Needs perl,
+/// make, a C compiler and python3 with venv.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 

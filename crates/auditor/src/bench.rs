@@ -323,7 +323,7 @@ mod tests {
         let row = Row::new("CPU a call", 40.0, "us").should_be(Goal::RatioAtMost(1.6));
         assert_eq!(row.holds(), Some(false));
         let least = row.clone().should_be(Goal::RatioAtLeast(1.6));
-        assert_eq!(least.clone().holds(), Some(false));
+        assert_eq!(least.holds(), Some(false));
         assert_eq!(least.beside("nginx", 0.0).holds(), Some(false));
         for value in [0.0, 40.0, f64::NAN] {
             let row = Row { value, ..row.clone() };
