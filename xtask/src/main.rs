@@ -11,11 +11,13 @@ mod elf;
 mod fuzz;
 mod interop;
 mod layers;
+mod libraries;
 mod metadata;
 mod peers;
 mod progress;
 mod shell;
 mod tidy;
+mod tongsuopy;
 
 use std::process::ExitCode;
 
@@ -39,8 +41,8 @@ Examples:
   cargo xtask tidy                          before asking for a review
   cargo xtask fuzz --seconds 600 http_head  ten minutes on one target
   cargo xtask dist                          one static binary in dist/
-  cargo xtask peers                         before `moat bench`: nginx and the load generator
-  cargo xtask interop                       handshakes with OpenSSL 4, both ways";
+  cargo xtask peers                         before `moat bench`: nginx, oha, OpenSSL, Tongsuo
+  cargo xtask interop                       handshakes with OpenSSL 4, Tongsuo, tongsuopy";
 
 #[derive(Subcommand)]
 enum Task {

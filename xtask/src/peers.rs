@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{progress, shell};
+use crate::{libraries, progress, shell};
 
 /// The version of oha whose output `moat bench` is tried with.
 const OHA: &str = "1.16.0";
@@ -15,9 +15,10 @@ const OHA_FEATURES: &str = "rustls";
 /// Where nginx lies when the path of a person who is not root does not name it.
 const NGINX: [&str; 3] = ["nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx"];
 
-/// Bring the peers of `moat bench`: nginx must be there, oha is installed.
+/// Bring the peers of `moat bench`: nginx must be there, the others are built.
 ///
-/// oha makes the load. It is built from crates.io with a lock file of its own, at the version
+/// For `moat bench sm` OpenSSL 4 and Tongsuo are built as `cargo xtask interop` does, and a
+/// small program with each that measures it. oha makes the load of the other topics. It is built from crates.io with a lock file of its own, at the version
 /// written in xtask/src/peers.rs, into target/peers; about five minutes on two cores, once. Moat's
 /// own lock file does not know it. An oha of that version on the path is taken as it is.
 #[derive(clap::Args)]
@@ -33,6 +34,16 @@ pub(crate) fn run(_: &Args) -> Result<()> {
 
 /// The work, also of `ci`. Returns what is there.
 pub(crate) fn check() -> Result<String> {
+    let served = nginx_and_oha()?;
+    let mut all = vec![served];
+    for library in &libraries::ALL {
+        library.bench()?;
+        all.push(format!("{} {}", library.name, library.version));
+    }
+    Ok(all.join(", "))
+}
+
+fn nginx_and_oha() -> Result<String> {
     if !NGINX.iter().any(|program| shell::is_there(program, "-v")) {
         bail!(
             "nginx is missing. On Debian or Ubuntu, as root: \

@@ -53,6 +53,8 @@ pub enum Goal {
     AtLeast(f64),
     /// Not more than this many times the peer.
     RatioAtMost(f64),
+    /// Not less than this many times the peer.
+    RatioAtLeast(f64),
 }
 
 impl core::fmt::Display for Goal {
@@ -61,6 +63,7 @@ impl core::fmt::Display for Goal {
             Goal::AtMost(most) => write!(f, "at most {most}"),
             Goal::AtLeast(least) => write!(f, "at least {least}"),
             Goal::RatioAtMost(most) => write!(f, "ratio at most {most}"),
+            Goal::RatioAtLeast(least) => write!(f, "ratio at least {least}"),
         }
     }
 }
@@ -98,6 +101,9 @@ impl Row {
             Goal::AtMost(most) => self.value <= most,
             Goal::AtLeast(least) => self.value >= least,
             Goal::RatioAtMost(most) => self.ratio().is_some_and(|ratio| ratio <= most),
+            Goal::RatioAtLeast(least) => {
+                self.ratio().is_some_and(|ratio| ratio.is_finite() && ratio >= least)
+            }
         })
     }
 }
@@ -299,7 +305,9 @@ mod tests {
         assert_eq!(row.ratio(), Some(1.6));
         assert_eq!(row.holds(), None);
         assert_eq!(row.clone().should_be(Goal::RatioAtMost(1.6)).holds(), Some(true));
-        assert_eq!(row.should_be(Goal::RatioAtMost(1.5)).holds(), Some(false));
+        assert_eq!(row.clone().should_be(Goal::RatioAtMost(1.5)).holds(), Some(false));
+        assert_eq!(row.clone().should_be(Goal::RatioAtLeast(1.6)).holds(), Some(true));
+        assert_eq!(row.should_be(Goal::RatioAtLeast(1.7)).holds(), Some(false));
     }
 
     #[test]
@@ -315,6 +323,9 @@ mod tests {
     fn a_ratio_to_nothing_never_holds() {
         let row = Row::new("CPU a call", 40.0, "us").should_be(Goal::RatioAtMost(1.6));
         assert_eq!(row.holds(), Some(false));
+        let least = row.clone().should_be(Goal::RatioAtLeast(1.6));
+        assert_eq!(least.holds(), Some(false));
+        assert_eq!(least.beside("nginx", 0.0).holds(), Some(false));
         for value in [0.0, 40.0, f64::NAN] {
             let row = Row { value, ..row.clone() };
             assert_eq!(row.beside("nginx", 0.0).holds(), Some(false), "{value} / 0");

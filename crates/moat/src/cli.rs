@@ -321,7 +321,30 @@ pub(crate) enum BenchCommand {
         #[command(flatten)]
         common: BenchArgs,
     },
-    /// Everything above, with the usual numbers; a minute or two.
+    /// SM2, SM3, SM4 and national handshakes, beside OpenSSL 4 and Tongsuo.
+    ///
+    /// All on one core: signatures of a message and their verification, ECDH, records sealed, hashes,
+    /// and mutual handshakes in memory with chains of three certificates. Rounds alternate between
+    /// the sides. Tongsuo is built with its fast SM2. The path of the processor is the best it has,
+    /// or that of MOAT_CPU; SM4-GCM is measured on the AES-NI and AVX2 path too.
+    ///
+    /// Needs OpenSSL and Tongsuo as `cargo xtask peers` builds them.
+    Sm {
+        /// Rounds of each side; the median counts.
+        #[arg(long, value_name = "N", default_value_t = crate::bench::sm::Settings::ROUNDS,
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
+        /// Length of a round, in milliseconds.
+        #[arg(long, value_name = "N", default_value_t = crate::bench::sm::Settings::ROUND_MS,
+              value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        round_ms: u32,
+        /// Folder that `cargo xtask peers` builds into; default: moat in the cache of the user.
+        #[arg(long, value_name = "FOLDER")]
+        peers: Option<PathBuf>,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+    /// Everything above, with the usual numbers; two minutes or three.
     All {
         #[command(flatten)]
         common: BenchArgs,

@@ -20,6 +20,13 @@ pub(crate) fn describe(dir: &Path) -> Result<()> {
         "{} is in memory, where no record becomes durable; name a folder on a disk with --dir",
         dir.display()
     );
+    describe_machine();
+    eprintln!("log on     {} ({})", dir.display(), disk_of(dir).unwrap_or_else(|| "?".to_owned()));
+    Ok(())
+}
+
+/// Says on stderr what is measured on, and whether this program was built for it.
+pub(crate) fn describe_machine() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let processor = line_of("/proc/cpuinfo", "model name").unwrap_or_else(|| "?".to_owned());
     let memory = line_of("/proc/meminfo", "MemTotal").unwrap_or_else(|| "?".to_owned());
@@ -30,9 +37,7 @@ pub(crate) fn describe(dir: &Path) -> Result<()> {
         "machine    {processor}, {cores} cores, {memory}, Linux {}, load {load}",
         release.trim()
     );
-    eprintln!("log on     {} ({})", dir.display(), disk_of(dir).unwrap_or_else(|| "?".to_owned()));
     eprintln!("moat       {}, {}", env!("CARGO_PKG_VERSION"), build());
-    Ok(())
 }
 
 fn build() -> &'static str {

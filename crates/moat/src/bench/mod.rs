@@ -11,11 +11,13 @@ mod machine;
 mod probe;
 mod process;
 mod site;
+pub(crate) mod sm;
 mod start;
 mod tools;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use moat_auditor::bench::Row;
@@ -35,29 +37,37 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     | BenchCommand::Gateway { common, .. }
     | BenchCommand::Handshake { common, .. }
     | BenchCommand::Start { common, .. }
+    | BenchCommand::Sm { common, .. }
     | BenchCommand::All { common }) = command;
     let (dir, output) = (common.dir.as_path(), common.output);
     let show = |rows: Vec<Row>| {
         rows.iter().for_each(|row| print(row, output));
         rows.iter().all(|row| row.holds() != Some(false))
     };
-    let good = match *command {
-        BenchCommand::Append { seconds, .. } => show(append::run(dir, seconds)?),
+    let good = match command {
+        BenchCommand::Append { seconds, .. } => show(append::run(dir, *seconds)?),
         BenchCommand::Gateway { requests, rounds, .. } => {
-            show(calls::gateway(dir, requests, rounds, &Interrupt::new()?)?)
+            show(calls::gateway(dir, *requests, *rounds, &Interrupt::new()?)?)
         }
         BenchCommand::Handshake { requests, rounds, .. } => {
-            show(calls::handshake(dir, requests, rounds, &Interrupt::new()?)?)
+            show(calls::handshake(dir, *requests, *rounds, &Interrupt::new()?)?)
         }
-        BenchCommand::Start { rounds, .. } => show(start::run(dir, rounds, &Interrupt::new()?)?),
+        BenchCommand::Start { rounds, .. } => show(start::run(dir, *rounds, &Interrupt::new()?)?),
+        BenchCommand::Sm { rounds, round_ms, peers, .. } => {
+            let round = Duration::from_millis(u64::from(*round_ms));
+            let settings = sm::Settings { rounds: *rounds, round, peers: peers.as_deref() };
+            show(sm::run(dir, &settings, &Interrupt::new()?)?)
+        }
         BenchCommand::All { .. } => {
             // What is missing is told before anything is measured.
             tools::Tools::find()?;
+            sm::find(&sm::Settings::USUAL)?;
             let mut good = show(append::run(dir, APPEND_SECONDS)?);
             let interrupt = Interrupt::new()?;
             good &= show(calls::gateway(dir, GATEWAY.0, GATEWAY.1, &interrupt)?);
             good &= show(calls::handshake(dir, HANDSHAKE.0, HANDSHAKE.1, &interrupt)?);
-            good & show(start::run(dir, STARTS, &interrupt)?)
+            good &= show(start::run(dir, STARTS, &interrupt)?);
+            good & show(sm::run(dir, &sm::Settings::USUAL, &interrupt)?)
         }
     };
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })

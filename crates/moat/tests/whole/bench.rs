@@ -93,6 +93,36 @@ fn the_start_is_measured_beside_nginx() {
 }
 
 #[test]
+fn national_algorithms_are_measured_beside_openssl_and_tongsuo() {
+    let arguments = ["bench", "sm", "--rounds", "1", "--round-ms", "5"];
+    let Some(rows) = rows("bench-sm", &arguments) else { return };
+    for (figure, peer, goal) in [
+        ("SM2 sign a message", "Tongsuo 8.5.0", "ratio at least 4"),
+        ("SM2 verify a message", "Tongsuo 8.5.0", "ratio at least 1.5"),
+        ("SM2 ECDH", "Tongsuo 8.5.0", "ratio at least 1.5"),
+        ("SM3 16 KiB", "OpenSSL 4.0.3", "ratio at least 1.1"),
+        ("SM3 1,024 leaves of 256 bytes", "one by one", "ratio at least 3"),
+        ("national mutual handshakes", "moat international", "ratio at least 0.5"),
+    ] {
+        let row = row(&rows, figure);
+        assert_eq!((&row["peer"], &row["goal"]), (&peer.into(), &goal.into()), "{row}");
+    }
+    assert!(rows.iter().all(|row| row["ratio"].as_f64().unwrap() > 0.0), "{rows:?}");
+}
+
+#[test]
+fn missing_libraries_are_an_error_that_says_what_builds_them() {
+    let place = tempfile::tempdir().unwrap();
+    let (cache, dir) = (place.path().display(), place.path().join("new"));
+    let shown = dir.display().to_string();
+    let arguments = ["bench", "sm", "--peers", &cache.to_string(), "--dir", &shown];
+    let (code, out, said) = moat(&arguments);
+    assert_eq!((code, out.as_str()), (1, ""), "{said}");
+    let is_told = said.contains("OpenSSL 4.0.3 is missing") && said.contains("cargo xtask peers");
+    assert!(is_told && !dir.exists(), "{said}");
+}
+
+#[test]
 fn a_missing_peer_is_an_error_that_says_what_to_install() {
     // Far from target/peers, with nothing on the path.
     let place = tempfile::tempdir().unwrap();

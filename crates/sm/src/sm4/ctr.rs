@@ -76,8 +76,10 @@ fn pass(blocks: usize) -> usize {
 pub(super) fn add_stream(key: &Sm4, counter: &mut u128, data: &mut [u8]) {
     let mut rest = data;
     let mut stream = [[0; BLOCK_BYTES]; BLOCKS];
+    let mut used = 0;
     while !rest.is_empty() {
         let blocks = pass(rest.len().div_ceil(BLOCK_BYTES));
+        used = blocks.max(used);
         let bytes = rest.len().min(blocks * BLOCK_BYTES);
         let Some((now, later)) = rest.split_at_mut_checked(bytes) else { return };
         let Some(stream) = stream.get_mut(..blocks) else { return };
@@ -86,7 +88,13 @@ pub(super) fn add_stream(key: &Sm4, counter: &mut u128, data: &mut [u8]) {
         add(now, stream);
         rest = later;
     }
-    stream.as_flattened_mut().zeroize();
+    wipe(&mut stream, used);
+}
+
+/// A short record is done sooner than all of the stream would be wiped.
+fn wipe(stream: &mut [Block; BLOCKS], used: usize) {
+    let (used, _) = stream.split_at_mut(used.min(BLOCKS));
+    used.as_flattened_mut().zeroize();
 }
 
 /// The same, and the very first encrypted counter is handed out for a tag. `see` is told each
@@ -116,7 +124,7 @@ pub(super) fn add_stream_tagged(
         rest = later;
     }
     let mask = Zeroizing::new(*mask);
-    stream.as_flattened_mut().zeroize();
+    wipe(&mut stream, first);
     mask
 }
 
