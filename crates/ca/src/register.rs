@@ -61,23 +61,28 @@ impl Serial {
     /// From hexadecimal digits, with or without colons between the bytes.
     ///
     /// # Errors
-    /// [`moat_model::code::ca::BAD_REQUEST`] if it is no serial number.
+    /// [`NOT_ISSUED`] if it is no serial number.
     pub fn from_hex(text: &str) -> Result<Serial, Error> {
+        let no = |text: &str| {
+            let text: String = text.chars().take(2 * SERIAL_BYTES_MAX).collect();
+            let why = format!("`{}` is no serial number", text.escape_debug());
+            Error::new(&NOT_ISSUED, why)
+        };
         let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
         let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
         // An odd number of digits has a zero in front.
         let pad: &[u8] = if digits.len() % 2 == 1 { b"0" } else { b"" };
         let padded = [pad, &digits].concat();
         if padded.len() > 2 * SERIAL_BYTES_MAX {
-            return Err(bad("the serial number is longer than 20 bytes"));
+            return Err(no(text));
         }
         let bytes = padded.chunks_exact(2).map(|pair| match pair {
             [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
             _ => None,
         });
         let bytes = bytes.collect::<Option<Vec<u8>>>();
-        let bytes = bytes.ok_or_else(|| bad("a serial number has hexadecimal digits only"))?;
-        Serial::new(&[&[0], bytes.as_slice()].concat())
+        let bytes = bytes.ok_or_else(|| no(text))?;
+        Serial::new(&[&[0], bytes.as_slice()].concat()).map_err(|_| no(text))
     }
 
     /// As an INTEGER in DER.

@@ -136,7 +136,7 @@ fn request(subject: &Subject, out: &Path, kind: Kind) -> Result<()> {
 fn revoke(dir: &Path, certificate: &str, reason: Reason, kind: Kind, level: Level) -> Result<()> {
     let revocation = Revocation { at_s: now_s(), reason };
     let path = Path::new(certificate);
-    let (serial, name) = if path.exists() {
+    let (serial, name, kind, level) = if path.exists() {
         let der = moat_ca::first_certificate(&moat_ca::read_file(path)?)?;
         let kind = moat_ca::signed_kind(&der)?;
         let level = moat_ca::load(dir, kind)?.level_of(&der)?;
@@ -145,16 +145,18 @@ fn revoke(dir: &Path, certificate: &str, reason: Reason, kind: Kind, level: Leve
         let serial = register.issued(&der)?;
         let name = register.revoke(&serial, revocation)?.name.clone();
         register.save()?;
-        (serial, name)
+        (serial, name, kind, level)
     } else {
         let serial = Serial::from_hex(certificate)
-            .with_context(|| format!("`{certificate}` is neither a file nor a serial number"))?;
+            .with_context(|| format!("there is no file {}", path.display()))?;
         let mut register = Register::open(dir, kind, level)?;
         let name = register.revoke(&serial, revocation)?.name.clone();
         register.save()?;
-        (serial, name)
+        (serial, name, kind, level)
     };
-    eprintln!("revoked {serial} ({name}): {}; now run `moat ca crl`", reason.name());
+    let sm2 = if kind == Kind::Sm2 { " --sm2" } else { "" };
+    let root = if level == Level::Root { " --root" } else { "" };
+    eprintln!("revoked {serial} ({name}): {}; now run `moat ca crl{sm2}{root}`", reason.name());
     Ok(())
 }
 

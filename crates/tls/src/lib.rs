@@ -15,7 +15,7 @@ mod stack;
 mod tests;
 
 pub use client::{Attempt, Client};
-pub use error::{Error, code_of, refusal_of};
+pub use error::{Error, code_of, refusal_of, upstream_code_of};
 pub use material::Material;
 pub use preference::National;
 pub use server::{Choice, Server};
