@@ -2,6 +2,9 @@
 //! runs these; without it they are ignored.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 #![allow(clippy::disallowed_methods, reason = "tests read the clock and their environment")]
+#![allow(clippy::indexing_slicing, reason = "tests")]
+
+mod pki;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
