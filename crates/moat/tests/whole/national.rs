@@ -160,8 +160,10 @@ async fn an_identity_of_an_upstream_that_nobody_vouches_for_is_refused_by_the_ch
     assert_eq!(code, 0, "{said}{warned}");
     assert!(warned.contains("no SM2 authority"), "{said}{warned}");
     // Its own: both are meant.
-    let both = BOTH.replace("        - ", "          - ");
-    let upstream = upstream.replacen("trust:", &format!("{both}\n      trust:"), 1);
+    let one =
+        |stem| format!(r#"{{ certificate: "file:pki/{stem}.pem", key: "file:pki/{stem}.key" }}"#);
+    let both = format!("identities: [{}, {}]", one("gateway"), one("gateway-sm2"));
+    let upstream = upstream.replacen("trust:", &format!("{both}, trust:"), 1);
     std::fs::write(&config, format!("{before}upstreams:{upstream}")).unwrap();
     let (code, said, warned) = crate::support::moat(&["check", &path]);
     assert_eq!(code, 78, "{said}{warned}");
