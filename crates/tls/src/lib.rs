@@ -5,6 +5,7 @@
 //! no socket and no file: it turns PEM bytes into rustls configurations.
 
 mod client;
+mod encrypted;
 mod error;
 mod material;
 mod national;

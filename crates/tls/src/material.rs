@@ -9,7 +9,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use crate::{Error, Stack};
+use crate::{Error, Stack, encrypted};
 
 /// A certificate chain, its key, and whom to trust on the other side. All PEM.
 ///
@@ -19,7 +19,7 @@ pub struct Material<'a> {
     pub chain_pem: &'a [u8],
     /// The leaf's key, PKCS#8 or SEC1.
     pub key_pem: &'a [u8],
-    /// Password of an encrypted PKCS#8 key; those of SM2 only.
+    /// Password of an encrypted PKCS#8 key.
     pub password: Option<&'a [u8]>,
     /// Authorities that the other side's chain must end in.
     pub trust_pem: &'a [u8],
@@ -72,14 +72,22 @@ impl Material<'_> {
             .map_err(|e| Error::new(&OWN_KEY, format_args!("the key file: {e}")))
     }
 
-    /// PBES2 with PBKDF2 over HMAC-SM3 and SM4-CBC. For other schemes there are tools.
+    /// PBES2, wholly national or wholly international, whatever the kind of the key inside.
     fn decrypted(&self, der: &[u8]) -> Result<Zeroizing<PrivateKeyDer<'static>>, Error> {
         let password = self.password.ok_or_else(|| {
             Error::new(&OWN_KEY, "the key file is encrypted, and there is no password")
         })?;
-        let key = SecretKey::from_encrypted_pkcs8_der(der, password)
-            .map_err(|why| Error::new(&OWN_KEY, format_args!("the encrypted key file: {why}")))?;
-        Ok(Zeroizing::new(PrivateKeyDer::Pkcs8(key.to_pkcs8_der().to_vec().into())))
+        let no = |why: &dyn core::fmt::Display| {
+            Error::new(&OWN_KEY, format_args!("the encrypted key file: {why}"))
+        };
+        let der = match SecretKey::from_encrypted_pkcs8_der(der, password) {
+            Ok(key) => key.to_pkcs8_der().to_vec(),
+            Err(moat_sm::Error::Algorithm) => {
+                encrypted::open(der, password).map_err(|why| no(&why))?.to_vec()
+            }
+            Err(why) => return Err(no(&why)),
+        };
+        Ok(Zeroizing::new(PrivateKeyDer::Pkcs8(der.into())))
     }
 
     /// All authorities, whatever their keys.
