@@ -2,7 +2,8 @@
 //! authority may lie beside it: `root-sm2.pem` and so on. What was issued and revoked stands in
 //! `issuing.register` and the like.
 //!
-//! A file is written beside its place, synced and renamed: a reader sees the old one or the new one.
+//! A file is written beside its place, synced and renamed: a reader sees the old one or the new
+//! one.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};

@@ -166,8 +166,8 @@ impl Authority {
         Ok((serial, status))
     }
 
-    /// RFC 6960 §4.2.2.2: issued by the very authority, for signing responses. Also not revoked, and
-    /// valid as long as the answer.
+    /// RFC 6960 §4.2.2.2: issued by the very authority, for signing responses. Also not revoked,
+    /// and valid as long as the answer.
     fn delegated(
         &self,
         register: &Register,

@@ -44,7 +44,8 @@ impl Serial {
     /// From the content of an INTEGER.
     ///
     /// # Errors
-    /// [`moat_model::code::ca::BAD_REQUEST`] if it is empty, zero, negative or longer than 20 bytes.
+    /// [`moat_model::code::ca::BAD_REQUEST`] if it is empty, zero, negative or longer than 20
+    /// bytes.
     pub fn new(bytes: &[u8]) -> Result<Serial, Error> {
         let skip = bytes.iter().take_while(|byte| **byte == 0).count();
         let rest = bytes.get(skip..).unwrap_or_default();
@@ -181,8 +182,8 @@ impl Register {
     /// Opens the register of one authority; an empty one if there is none yet.
     ///
     /// # Errors
-    /// [`REGISTER`] if it is damaged or another process keeps it, [`moat_model::code::ca::UNREADABLE`] if it cannot be
-    /// read.
+    /// [`REGISTER`] if it is damaged or another process keeps it,
+    /// [`moat_model::code::ca::UNREADABLE`] if it cannot be read.
     pub fn open(dir: &Path, kind: Kind, level: Level) -> Result<Register, Error> {
         let lock = locked(&dir.join(files::file(kind, level, "register.lock")))?;
         let path = dir.join(files::file(kind, level, "register"));
@@ -269,7 +270,8 @@ impl Register {
         self.entries.iter().filter_map(|(serial, entry)| Some((serial, entry.revoked?)))
     }
 
-    /// A number for the next list. It is above those of all lists before once the register is saved.
+    /// A number for the next list. It is above those of all lists before once the register is
+    /// saved.
     pub fn next_list_number(&mut self) -> u64 {
         self.list_number = self.list_number.saturating_add(1);
         self.list_number
@@ -278,7 +280,8 @@ impl Register {
     /// Writes it, whole or not at all.
     ///
     /// # Errors
-    /// [`REGISTER`] if it became too long, [`moat_model::code::ca::UNREADABLE`] if it cannot be written.
+    /// [`REGISTER`] if it became too long, [`moat_model::code::ca::UNREADABLE`] if it cannot be
+    /// written.
     pub fn save(&self) -> Result<(), Error> {
         let mut text = format!("{HEAD}\ncrl {}\n", self.list_number);
         for (serial, Entry { not_after_s, name, revoked }) in &self.entries {

@@ -104,7 +104,8 @@ impl Authority {
     /// Which level issued a certificate: by its signature, not by its names alone.
     ///
     /// # Errors
-    /// [`NOT_ISSUED`] if neither did, [`moat_model::code::ca::BAD_REQUEST`] if it is no certificate.
+    /// [`NOT_ISSUED`] if neither did, [`moat_model::code::ca::BAD_REQUEST`] if it is no
+    /// certificate.
     pub fn level_of(&self, certificate: &[u8]) -> Result<Level, Error> {
         let levels = [(Level::Issuing, &self.issuing_pem), (Level::Root, &self.root_pem)];
         for (level, pem) in levels {
@@ -120,7 +121,8 @@ impl Authority {
 /// The kind of the key that signed a certificate, by the algorithm that it names.
 ///
 /// # Errors
-/// [`moat_model::code::ca::BAD_REQUEST`] if it is no certificate, or of another algorithm than ours.
+/// [`moat_model::code::ca::BAD_REQUEST`] if it is no certificate, or of another algorithm than
+/// ours.
 pub fn signed_kind(certificate: &[u8]) -> Result<Kind, Error> {
     let (_, read) = X509Certificate::from_der(certificate).map_err(bad)?;
     match read.signature_algorithm.algorithm.to_id_string().as_str() {

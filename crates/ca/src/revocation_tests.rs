@@ -1,5 +1,6 @@
 //! Requests, registers, lists and OCSP responses: read back by other parsers, checked by OpenSSL,
-//! and wrong ones refused.
+//! and wrong ones refused. It is longer than other files since all of it works on the same few
+//! authorities and registers.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -21,8 +21,8 @@ pub(crate) enum CaCommand {
     },
     /// Issue a certificate for one SPIFFE id, with a fresh key or for the key of a request.
     ///
-    /// It is entered into the authority's register. With --request only NAME.pem is written: the key
-    /// stays where the request was made.
+    /// It is entered into the authority's register. With --request only NAME.pem is written: the
+    /// key stays where the request was made.
     Issue(IssueArgs),
     /// Make a key and a certificate request (PKCS #10), where the key shall stay.
     ///
@@ -41,7 +41,8 @@ pub(crate) enum CaCommand {
     },
     /// Revoke a certificate: it stands in every list and answer that is made from then on.
     ///
-    /// Whoever shall heed it needs the new list: run `moat ca crl` after it. A revocation is for good.
+    /// Whoever shall heed it needs the new list: run `moat ca crl` after it. A revocation is for
+    /// good.
     Revoke {
         /// The certificate's file, or its serial number in hexadecimal digits.
         #[arg(value_name = "FILE|SERIAL")]
@@ -86,8 +87,8 @@ pub(crate) enum CaCommand {
     },
     /// Write a signed OCSP response for certificates of the issuing authority, to be stapled.
     ///
-    /// Each is good, revoked, or unknown if the register does not have it. Nothing listens: the file
-    /// is made ahead, and due anew before its --hours are over.
+    /// Each is good, revoked, or unknown if the register does not have it. Nothing listens: the
+    /// file is made ahead, and due anew before its --hours are over.
     Ocsp {
         /// A certificate's file; may be given several times.
         #[arg(long = "cert", required = true, value_name = "FILE")]
@@ -105,8 +106,8 @@ pub(crate) enum CaCommand {
         /// authority. `moat ca issue --ocsp-responder` makes one.
         #[arg(long, value_name = "PATH")]
         responder: Option<PathBuf>,
-        /// The hash that names the certificates: sha1, sha256 or sm3. Default: sm3 for SM2, otherwise
-        /// sha256. Many programs look for sha1.
+        /// The hash that names the certificates: sha1, sha256 or sm3. Default: sm3 for SM2,
+        /// otherwise sha256. Many programs look for sha1.
         #[arg(long, value_enum)]
         hash: Option<Hash>,
     },
@@ -129,8 +130,8 @@ pub(crate) struct IssueArgs {
     /// Issue by the SM2 authority, with an SM2 key. A request says so itself.
     #[arg(long, conflicts_with = "request")]
     pub(crate) sm2: bool,
-    /// A request (PEM or DER) whose key the certificate is for. Its sender must hold the key, and is
-    /// given the names above and no others: a request that wishes more is refused.
+    /// A request (PEM or DER) whose key the certificate is for. Its sender must hold the key, and
+    /// is given the names above and no others: a request that wishes more is refused.
     #[arg(long, value_name = "FILE")]
     pub(crate) request: Option<PathBuf>,
     /// Not for TLS but to sign OCSP responses in the authority's place. Needs no id.

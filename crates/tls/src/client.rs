@@ -163,7 +163,8 @@ impl Attempt {
 
     /// Another attempt, on a new connection, if the service was in order but had to be shown the
     /// other identity: rustls asks for our certificate before it tells what was negotiated. The
-    /// attempt offers nothing but the stack that the service chose of the two, and there is no third.
+    /// attempt offers nothing but the stack that the service chose of the two, and there is no
+    /// third.
     #[must_use]
     pub fn again(&self, connection: &ClientConnection) -> Option<Attempt> {
         let client = &self.showing.client;

@@ -122,7 +122,8 @@ pub(crate) mod tests {
         assert_eq!(keys[0].first(), Some(&0x30));
         for password in [&b""[..], b"Secret", b"secret\n"] {
             let opened = open(&der(WITH_AES_256), password);
-            // One in 256 wrong keys leaves a padding that looks right; what is inside is no key then.
+            // One in 256 wrong keys leaves a padding that looks right; what is inside is no key
+            // then.
             assert!(opened.is_err() || opened != open(&der(WITH_AES_256), b"secret"));
         }
     }

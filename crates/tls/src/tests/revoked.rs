@@ -1,5 +1,5 @@
-//! Lists of revoked certificates, as `moat ca crl` signs them, before webpki with each provider; and
-//! chains that are too long.
+//! Lists of revoked certificates, as `moat ca crl` signs them, before webpki with each provider;
+//! and chains that are too long.
 
 use std::sync::Arc;
 
