@@ -173,6 +173,10 @@ pub struct Body {
     pub suite: String,
     /// Key-agreement group of the caller's connection, for example `curveSM2`.
     pub group: String,
+    /// Cipher suite of the connection to the service, once the request went there.
+    pub upstream_suite: String,
+    /// Key-agreement group of the connection to the service.
+    pub upstream_group: String,
 }
 
 impl Body {
@@ -219,6 +223,8 @@ impl Body {
             note: String::new(),
             suite: String::new(),
             group: String::new(),
+            upstream_suite: String::new(),
+            upstream_group: String::new(),
         }
     }
 
@@ -299,6 +305,8 @@ impl Body {
         w.text(tag::NOTE, &self.note);
         w.text(tag::SUITE, &self.suite);
         w.text(tag::GROUP, &self.group);
+        w.text(tag::UPSTREAM_SUITE, &self.upstream_suite);
+        w.text(tag::UPSTREAM_GROUP, &self.upstream_group);
         let bytes = w.finish()?;
         if bytes.len() > BODY_BYTES_MAX { Err(RecordError::TooLong) } else { Ok(bytes) }
     }
@@ -382,6 +390,8 @@ impl Body {
             note: r.text(tag::NOTE)?.to_owned(),
             suite: r.text(tag::SUITE)?.to_owned(),
             group: r.text(tag::GROUP)?.to_owned(),
+            upstream_suite: r.text(tag::UPSTREAM_SUITE)?.to_owned(),
+            upstream_group: r.text(tag::UPSTREAM_GROUP)?.to_owned(),
         };
         r.finish()?;
         body.check()?;

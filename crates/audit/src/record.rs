@@ -39,7 +39,7 @@ pub mod tag {
         HTTP_STATUS = 0x29; UPSTREAM = 0x2a; BYTES_IN = 0x2b; BYTES_OUT = 0x2c;
         BODY_DIGEST_IN = 0x2d; BODY_DIGEST_OUT = 0x2e; DURATION_US = 0x2f; UPSTREAM_US = 0x30;
         SQL_FINGERPRINT = 0x31; LSN = 0x32; TICKET = 0x33; NOTE = 0x34; SUITE = 0x35;
-        GROUP = 0x36;
+        GROUP = 0x36; UPSTREAM_SUITE = 0x37; UPSTREAM_GROUP = 0x38;
     }
 }
 

@@ -62,6 +62,8 @@ pub(crate) fn full() -> Body {
         note: "n".into(),
         suite: "TLS_SM4_GCM_SM3".into(),
         group: "curveSM2".into(),
+        upstream_suite: "TLS_SM4_CCM_SM3".into(),
+        upstream_group: "curveSM2".into(),
         ..Body::new(Kind::Outcome, [1; 16])
     }
 }

@@ -6,6 +6,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use time::{Duration, OffsetDateTime};
+use zeroize::Zeroizing;
 
 use crate::Error;
 
@@ -27,9 +28,9 @@ pub enum Kind {
 pub struct Authority {
     pub(crate) kind: Kind,
     pub(crate) root_pem: String,
-    pub(crate) root_key_pem: String,
+    pub(crate) root_key_pem: Zeroizing<String>,
     pub(crate) issuing_pem: String,
-    pub(crate) issuing_key_pem: String,
+    pub(crate) issuing_key_pem: Zeroizing<String>,
 }
 
 impl Authority {
@@ -48,16 +49,28 @@ impl Authority {
         Ok(Authority {
             kind: Kind::P256,
             root_pem: root_certificate.pem(),
-            root_key_pem: root_key.serialize_pem(),
+            root_key_pem: Zeroizing::new(root_key.serialize_pem()),
             issuing_pem: issuing_certificate.pem(),
-            issuing_key_pem: issuing_key.serialize_pem(),
+            issuing_key_pem: Zeroizing::new(issuing_key.serialize_pem()),
         })
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The root certificate in PEM: what others put into their `trust` file.
     #[must_use]
     pub fn trust_pem(&self) -> &str {
         &self.root_pem
+    }
+
+    /// The issuing authority's certificate in PEM.
+    #[must_use]
+    pub fn issuing_pem(&self) -> &str {
+        &self.issuing_pem
     }
 
     pub(crate) fn issuer(&self) -> Result<Issuer<'static, KeyPair>, Error> {

@@ -1,12 +1,17 @@
 //! Identities: leaf certificates with SPIFFE ids.
 
+use std::net::IpAddr;
+
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, SanType,
 };
 use time::Duration;
+use zeroize::Zeroizing;
 
 use crate::authority::{Authority, bad, validity};
+use crate::signer::Key;
+use crate::x509::{Name, Purpose};
 use crate::{Error, Kind};
 
 /// What shall stand in a certificate.
@@ -41,6 +46,15 @@ impl LeafRequest {
             valid_s: 365 * 86_400,
         }
     }
+
+    /// The alternative names, in the order in which a certificate has them.
+    pub(crate) fn alternative_names(&self) -> Vec<Name> {
+        let others = self.names.iter().map(|name| match name.parse::<IpAddr>() {
+            Ok(ip) => Name::Ip(ip),
+            Err(_) => Name::Dns(name.clone()),
+        });
+        others.chain(self.uris.iter().map(|uri| Name::Uri(uri.clone()))).collect()
+    }
 }
 
 /// A certificate chain (leaf, issuing authority) and its key.
@@ -48,7 +62,7 @@ pub struct Identity {
     /// PEM, leaf first.
     pub chain_pem: String,
     /// PKCS#8 PEM.
-    pub key_pem: String,
+    pub key_pem: Zeroizing<String>,
 }
 
 impl Authority {
@@ -62,6 +76,17 @@ impl Authority {
             Kind::P256 => self.issue_p256(request),
             Kind::Sm2 => self.issue_sm2(request),
         }
+    }
+
+    /// Issues a certificate with a fresh key that may sign OCSP responses in the authority's place,
+    /// and nothing else (RFC 6960 §4.2.2.2). Names of the request are not used.
+    ///
+    /// # Errors
+    /// [`moat_model::code::ca::BAD_REQUEST`] if a time cannot stand in a certificate.
+    pub fn issue_responder(&self, request: &LeafRequest) -> Result<Identity, Error> {
+        let key = Key::generate(self.kind)?;
+        let chain_pem = self.chain_of(&key.spki(), request, Purpose::Responder)?;
+        Ok(Identity { chain_pem, key_pem: key.to_pem()? })
     }
 
     fn issue_p256(&self, request: &LeafRequest) -> Result<Identity, Error> {
@@ -87,7 +112,7 @@ impl Authority {
         let leaf = params.signed_by(&key, &self.issuer()?).map_err(bad)?;
         Ok(Identity {
             chain_pem: format!("{}{}", leaf.pem(), self.issuing_pem),
-            key_pem: key.serialize_pem(),
+            key_pem: Zeroizing::new(key.serialize_pem()),
         })
     }
 }

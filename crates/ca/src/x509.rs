@@ -1,5 +1,5 @@
-//! Certificates in DER (X.690, RFC 5280), as far as the national authority needs them: version 3,
-//! one common name and organisation, the extensions of a CA or of an identity.
+//! Certificates in DER (X.690, RFC 5280), as far as the authority needs them: version 3, one common
+//! name and organisation, the extensions of a CA, of an identity or of a responder.
 //!
 //! It only writes; certificates are read by others. Nothing here signs: the signature is an
 //! argument, so that tests can make certificates that must be refused.
@@ -9,32 +9,39 @@ use time::OffsetDateTime;
 use crate::Error;
 use crate::authority::bad;
 
-const BOOLEAN: u8 = 0x01;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OCTET_STRING: u8 = 0x04;
+pub(crate) const BOOLEAN: u8 = 0x01;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
 const UTF8_STRING: u8 = 0x0c;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
 
 /// 1.2.156.10197.1.501, SM2 with SM3; parameters absent (GB/T 33560).
 pub const SM2_WITH_SM3: &[u8] =
     &[SEQUENCE, 10, 0x06, 0x08, 0x2a, 0x81, 0x1c, 0xcf, 0x55, 0x01, 0x83, 0x75];
+/// 1.2.840.10045.4.3.2, ECDSA with SHA-256; parameters absent (RFC 5758 §3.2).
+pub const ECDSA_WITH_SHA256: &[u8] =
+    &[SEQUENCE, 10, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
 /// 2.5.4.3 and 2.5.4.10.
 const COMMON_NAME: &[u8] = &[0x06, 0x03, 0x55, 0x04, 0x03];
 const ORGANIZATION: &[u8] = &[0x06, 0x03, 0x55, 0x04, 0x0a];
 /// 2.5.29.x: the extensions, by their last number.
 const SUBJECT_KEY: u8 = 14;
 const KEY_USAGE: u8 = 15;
-const ALTERNATIVE_NAME: u8 = 17;
+pub(crate) const ALTERNATIVE_NAME: u8 = 17;
 const BASIC_CONSTRAINTS: u8 = 19;
-const AUTHORITY_KEY: u8 = 35;
+pub(crate) const AUTHORITY_KEY: u8 = 35;
 const EXTENDED_USAGE: u8 = 37;
 /// 1.3.6.1.5.5.7.3.1 and .2: TLS servers and clients.
 const SERVER_AUTH: &[u8] = &[0x06, 0x08, 0x2b, 6, 1, 5, 5, 7, 3, 1];
 const CLIENT_AUTH: &[u8] = &[0x06, 0x08, 0x2b, 6, 1, 5, 5, 7, 3, 2];
+/// 1.3.6.1.5.5.7.3.9: signs OCSP responses (RFC 6960 §4.2.2.2).
+const OCSP_SIGNING: &[u8] = &[0x06, 0x08, 0x2b, 6, 1, 5, 5, 7, 3, 9];
+/// 1.3.6.1.5.5.7.48.1.5: nobody need ask whether this responder is revoked (RFC 6960 §4.2.2.2.1).
+const OCSP_NO_CHECK: &[u8] = &[0x06, 0x09, 0x2b, 6, 1, 5, 5, 7, 48, 1, 5];
 /// RFC 5280 §4.1.2.5: the last year of UTCTime.
 const UTC_YEAR_MAX: i32 = 2049;
 /// RFC 5280 §4.1.2.2: bytes of a serial number, the first of them positive.
@@ -66,6 +73,8 @@ pub enum Purpose {
         /// Its alternative names.
         names: Vec<Name>,
     },
+    /// Signs OCSP responses in the authority's place.
+    Responder,
 }
 
 /// The part of a certificate that is signed.
@@ -118,7 +127,7 @@ impl ToBeSigned<'_> {
         let key_id = tlv(OCTET_STRING, &[&self.key_id]);
         all.extend(extension(SUBJECT_KEY, false, &key_id));
         if let Some(id) = &self.issuer_key_id {
-            all.extend(extension(AUTHORITY_KEY, false, &tlv(SEQUENCE, &[&tlv(0x80, &[id])])));
+            all.extend(authority_key(id));
         }
         match &self.purpose {
             Purpose::Authority { path_len } => {
@@ -134,18 +143,35 @@ impl ToBeSigned<'_> {
                 all.extend(extension(KEY_USAGE, true, &tlv(BIT_STRING, &[&[7, 0b1000_0000]])));
                 let usage = tlv(SEQUENCE, &[SERVER_AUTH, CLIENT_AUTH]);
                 all.extend(extension(EXTENDED_USAGE, false, &usage));
-                if !names.is_empty() {
-                    let names: Vec<_> = names.iter().map(general_name).collect::<Result<_, _>>()?;
-                    let names = tlv(SEQUENCE, &[&names.concat()]);
-                    all.extend(extension(ALTERNATIVE_NAME, false, &names));
-                }
+                all.extend(alternative_name(names)?);
+            }
+            Purpose::Responder => {
+                all.extend(extension(BASIC_CONSTRAINTS, true, &tlv(SEQUENCE, &[])));
+                all.extend(extension(KEY_USAGE, true, &tlv(BIT_STRING, &[&[7, 0b1000_0000]])));
+                all.extend(extension(EXTENDED_USAGE, true, &tlv(SEQUENCE, &[OCSP_SIGNING])));
+                // NULL in an OCTET STRING.
+                all.extend(tlv(SEQUENCE, &[OCSP_NO_CHECK, &[OCTET_STRING, 2, 5, 0]]));
             }
         }
         Ok(all)
     }
 }
 
-/// A whole certificate.
+/// The alternative names as an extension; nothing if there are none.
+pub(crate) fn alternative_name(names: &[Name]) -> Result<Vec<u8>, Error> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<_> = names.iter().map(general_name).collect::<Result<_, _>>()?;
+    Ok(extension(ALTERNATIVE_NAME, false, &tlv(SEQUENCE, &[&names.concat()])))
+}
+
+/// Whose key signed: the extension of certificates and of lists (RFC 5280 §4.2.1.1, §5.2.1).
+pub(crate) fn authority_key(id: &[u8]) -> Vec<u8> {
+    extension(AUTHORITY_KEY, false, &tlv(SEQUENCE, &[&tlv(0x80, &[id])]))
+}
+
+/// A whole certificate. Requests, lists and OCSP responses have the same three parts.
 #[must_use]
 pub fn certificate(to_be_signed: &[u8], algorithm: &[u8], signature: &[u8]) -> Vec<u8> {
     tlv(SEQUENCE, &[to_be_signed, algorithm, &tlv(BIT_STRING, &[&[0], signature])])
@@ -177,25 +203,36 @@ fn ia5(text: &str) -> Result<&[u8], Error> {
     if fits { Ok(text.as_bytes()) } else { Err(bad("a name is empty or not plain ASCII")) }
 }
 
-fn extension(id: u8, is_critical: bool, content: &[u8]) -> Vec<u8> {
+/// An extension below 2.5.29.
+pub(crate) fn extension(id: u8, is_critical: bool, content: &[u8]) -> Vec<u8> {
     let critical = if is_critical { tlv(BOOLEAN, &[&[0xff]]) } else { Vec::new() };
     tlv(SEQUENCE, &[&[0x06, 3, 0x55, 0x1d, id], &critical, &tlv(OCTET_STRING, &[content])])
 }
 
 /// RFC 5280 §4.1.2.5: UTCTime until 2049, GeneralizedTime from 2050.
-fn time(at: OffsetDateTime) -> Result<Vec<u8>, Error> {
+pub(crate) fn time(at: OffsetDateTime) -> Result<Vec<u8>, Error> {
+    let (year, rest) = digits(at)?;
+    if year > UTC_YEAR_MAX {
+        return generalized(at);
+    }
+    Ok(tlv(UTC_TIME, &[format!("{:02}{rest}Z", year % 100).as_bytes()]))
+}
+
+/// GeneralizedTime in whole seconds.
+pub(crate) fn generalized(at: OffsetDateTime) -> Result<Vec<u8>, Error> {
+    let (year, rest) = digits(at)?;
+    Ok(tlv(GENERALIZED_TIME, &[format!("{year:04}{rest}Z").as_bytes()]))
+}
+
+/// The year, and month to second in two digits each.
+fn digits(at: OffsetDateTime) -> Result<(i32, String), Error> {
     let at = at.to_offset(time::UtcOffset::UTC);
     let year = at.year();
     if !(1950..=9999).contains(&year) {
         return Err(bad("the time is out of range"));
     }
     let rest = [u8::from(at.month()), at.day(), at.hour(), at.minute(), at.second()];
-    let rest: String = rest.iter().map(|number| format!("{number:02}")).collect();
-    Ok(if year <= UTC_YEAR_MAX {
-        tlv(UTC_TIME, &[format!("{:02}{rest}Z", year % 100).as_bytes()])
-    } else {
-        tlv(GENERALIZED_TIME, &[format!("{year:04}{rest}Z").as_bytes()])
-    })
+    Ok((year, rest.iter().map(|number| format!("{number:02}")).collect()))
 }
 
 /// Neither negative nor with a superfluous zero: the first byte is 0x40 to 0x7f.
@@ -204,6 +241,14 @@ fn positive(mut serial: [u8; SERIAL_BYTES]) -> [u8; SERIAL_BYTES] {
         *first = *first & 0x7f | 0x40;
     }
     serial
+}
+
+/// An INTEGER that is not negative, from big-endian bytes, in its shortest form.
+pub(crate) fn unsigned(bytes: &[u8]) -> Vec<u8> {
+    let skip = bytes.iter().take_while(|byte| **byte == 0).count();
+    let rest = bytes.get(skip..).unwrap_or_default();
+    let sign: &[u8] = if rest.first().is_none_or(|first| *first >= 0x80) { &[0] } else { &[] };
+    tlv(INTEGER, &[sign, rest])
 }
 
 /// Tag, shortest length, and the parts one after the other.

@@ -147,7 +147,7 @@ pub struct RawIdentity {
     /// PKCS#8 or SEC 1 key: `file:gw.key`, `credential:gw-key` or `env:GW_KEY`.
     #[schemars(with = "String")]
     pub key: Text,
-    /// Password of an encrypted SM2 key: a reference like that of the key. One line feed at its end
+    /// Password of an encrypted key: a reference like that of the key. One line feed at its end
     /// does not count.
     #[schemars(with = "Option<String>")]
     pub password: Option<Text>,

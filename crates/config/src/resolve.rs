@@ -12,6 +12,8 @@ use serde_saphyr::Spanned;
 
 use crate::load::{Loaded, as_usize, problem};
 use crate::problem::nearest;
+use zeroize::Zeroizing;
+
 use crate::raw::{
     Raw, RawIdentity, RawLandlock, RawListener, RawNational, RawProfile, RawProtocol, RawUpstream,
     Text,
@@ -92,7 +94,16 @@ impl Resolver<'_> {
         self.problems.push(problem(&self.sources.name, code, (0, 0), message, fix));
     }
 
-    fn fetch(&mut self, reference: &Text, is_secret: bool) -> Vec<u8> {
+    fn fetch(&mut self, reference: &Text) -> Vec<u8> {
+        core::mem::take(&mut *self.fetch_bytes(reference, false))
+    }
+
+    /// The same of a secret, which is wiped when it is dropped.
+    fn fetch_secret(&mut self, reference: &Text) -> Zeroizing<Vec<u8>> {
+        self.fetch_bytes(reference, true)
+    }
+
+    fn fetch_bytes(&mut self, reference: &Text, is_secret: bool) -> Zeroizing<Vec<u8>> {
         match secret::fetch(&reference.value, &self.base, is_secret) {
             Ok(fetched) => {
                 if is_secret {
@@ -104,7 +115,7 @@ impl Resolver<'_> {
             }
             Err((code, message, fix)) => {
                 self.bad(code, reference, message, fix);
-                Vec::new()
+                Zeroizing::default()
             }
         }
     }
@@ -269,7 +280,8 @@ fn listener(r: &mut Resolver<'_>, raw: &RawListener) -> Listener {
         let message = "a listener takes exactly one group of clients";
         r.bad(&codes::BAD_VALUE, &raw.name, message, "list one under `clients`");
         let national = national(raw.tls.national);
-        let tls = Tls { identities: Vec::new(), trust_pem: Vec::new(), national };
+        let (identities, trust_pem) = (Vec::new(), Vec::new());
+        let tls = Tls { identities, is_inherited: false, trust_pem, national };
         return Listener {
             name: raw.name.value.clone(),
             connections_max: 1,
@@ -289,7 +301,8 @@ fn listener(r: &mut Resolver<'_>, raw: &RawListener) -> Listener {
         role: clients.role.value.clone(),
         tls: Tls {
             identities: identities(r, &raw.name, own),
-            trust_pem: r.fetch(&clients.trust, false),
+            is_inherited: false,
+            trust_pem: r.fetch(&clients.trust),
             national: national(raw.tls.national),
         },
     }
@@ -303,10 +316,10 @@ fn identities(r: &mut Resolver<'_>, name: &Text, raw: &[RawIdentity]) -> Vec<Ide
         return Vec::new();
     }
     let one = |identity: &RawIdentity| Identity {
-        chain_pem: r.fetch(&identity.certificate, false),
-        key_pem: r.fetch(&identity.key, true),
+        chain_pem: r.fetch(&identity.certificate),
+        key_pem: r.fetch_secret(&identity.key),
         password: identity.password.as_ref().map(|text| {
-            let mut bytes = r.fetch(text, true);
+            let mut bytes = r.fetch_secret(text);
             // As `echo` ends a file.
             bytes.pop_if(|last| *last == b'\n');
             bytes
@@ -345,7 +358,8 @@ fn upstream(r: &mut Resolver<'_>, raw: &RawUpstream, first: Option<&Tls>) -> Ups
     };
     let tls = Tls {
         identities: own,
-        trust_pem: r.fetch(&raw.tls.trust, false),
+        is_inherited: raw.tls.identity.is_none() && raw.tls.identities.is_empty(),
+        trust_pem: r.fetch(&raw.tls.trust),
         national: national(raw.tls.national),
     };
     if !raw.tls.spiffe.value.starts_with("spiffe://") {
@@ -481,11 +495,11 @@ fn policy(r: &mut Resolver<'_>) -> Vec<(String, Vec<u8>)> {
     for path in found {
         let name = path.strip_prefix(&root).unwrap_or(&path).display().to_string();
         match secret::read_bounded(&path) {
-            Ok(Read { bytes, .. }) => {
+            Ok(Read { mut bytes, .. }) => {
                 add(&mut r.digest, Part::PolicyName, name.as_bytes());
                 add(&mut r.digest, Part::Policy, &bytes);
                 r.watched.push(path);
-                files.push((name, bytes));
+                files.push((name, core::mem::take(&mut *bytes)));
             }
             Err((code, message, fix)) => r.bad(code, reference, message, fix),
         }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// A resolved configuration.
 pub struct Config {
@@ -74,9 +75,9 @@ pub struct Identity {
     /// Chain, leaf first.
     pub chain_pem: Vec<u8>,
     /// Private key.
-    pub key_pem: Vec<u8>,
+    pub key_pem: Zeroizing<Vec<u8>>,
     /// Password of an encrypted key.
-    pub password: Option<Vec<u8>>,
+    pub password: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// When national cryptography is used, as far as there is an SM2 identity.
@@ -97,6 +98,8 @@ pub enum National {
 pub struct Tls {
     /// One, or one of each kind.
     pub identities: Vec<Identity>,
+    /// Of an upstream: whether they are those of the first listener, since it names none.
+    pub is_inherited: bool,
     /// Authorities of the other side, PEM.
     pub trust_pem: Vec<u8>,
     /// When the SM2 identity is used.

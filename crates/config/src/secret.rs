@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use moat_model::Code;
 use moat_model::code::config::{BAD_VALUE, LITERAL_SECRET, TOO_LARGE, UNREADABLE};
+use zeroize::Zeroizing;
 
 /// Longest file that a reference may name, in bytes.
 pub(crate) const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What a reference gave, and the file behind it, which a reload watches.
 pub(crate) struct Fetched {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
     pub(crate) path: Option<PathBuf>,
     /// Rights of group and others to the file; 0 where there is no file.
     pub(crate) open_to: u32,
@@ -21,7 +22,7 @@ pub(crate) struct Fetched {
 
 /// What a file holds.
 pub(crate) struct Read {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
     /// See [`Fetched::open_to`].
     pub(crate) open_to: u32,
 }
@@ -56,7 +57,7 @@ pub(crate) fn fetch(reference: &str, base: &Path, secret: bool) -> Result<Fetche
             let what = format!("the environment variable {name} is not set or empty");
             (&UNREADABLE, what, String::new())
         })?;
-        return Ok(Fetched { bytes: value.into_bytes(), path: None, open_to: 0 });
+        return Ok(Fetched { bytes: Zeroizing::new(value.into_bytes()), path: None, open_to: 0 });
     }
     if secret || reference.contains("-----BEGIN") {
         let what = "this is no reference but, it seems, the secret itself".to_owned();
@@ -72,8 +73,11 @@ pub(crate) fn read_bounded(path: &Path) -> Result<Read, Failure> {
         |e: std::io::Error| (&UNREADABLE, format!("{}: {e}", path.display()), String::new());
     let file = fs::File::open(path).map_err(unreadable)?;
     // Of the file that is read, whatever the path names a moment later.
-    let open_to = file.metadata().map_err(unreadable)?.permissions().mode() & 0o077;
-    let mut bytes = Vec::new();
+    let metadata = file.metadata().map_err(unreadable)?;
+    let open_to = metadata.permissions().mode() & 0o077;
+    // Made as long as the file at once: a buffer that grows leaves what it held behind.
+    let length = usize::try_from(metadata.len().min(FILE_BYTES_MAX)).unwrap_or_default();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length + 1));
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
         let what = format!("{} is over {FILE_BYTES_MAX} bytes", path.display());

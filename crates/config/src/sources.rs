@@ -95,8 +95,9 @@ fn fail(file: &str, (code, message, fix): Failure) -> Problems {
 }
 
 fn read_text(path: &Path) -> Result<String, Failure> {
-    let bytes = read_bounded(path)?.bytes;
-    String::from_utf8(bytes).map_err(|e| (&codes::SYNTAX, e.to_string(), String::new()))
+    let mut bytes = read_bounded(path)?.bytes;
+    String::from_utf8(core::mem::take(&mut *bytes))
+        .map_err(|e| (&codes::SYNTAX, e.to_string(), String::new()))
 }
 
 /// The `*.yaml` of a folder, by name. Hidden ones are none.

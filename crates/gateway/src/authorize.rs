@@ -6,6 +6,7 @@ use moat_config::FactSource;
 use moat_model::clock::Clock;
 use moat_model::{Refusal, Stage};
 use moat_policy::{Fact, Permit, Question};
+use moat_tls::Stack;
 
 use crate::call::Call;
 use crate::decode::Decoded;
@@ -34,8 +35,9 @@ pub(crate) fn authorize(call: &Call, decoded: &Decoded) -> Result<Permit, Refusa
         issuer: peer.issuer(),
         serial: peer.serial(),
         expires_ms: peer.not_after_s().saturating_mul(1000),
-        suite: session.suite,
-        group: session.group,
+        suite: session.negotiated.suite,
+        group: session.negotiated.group,
+        national: session.negotiated.stack == Stack::National,
         method: call.method.as_str(),
         path: &call.path,
         params: &decoded.params,

@@ -8,6 +8,7 @@ use std::time::Instant;
 use http::{Method, Request};
 use moat_audit::recorder::Receipt;
 use moat_model::Code;
+use moat_tls::Negotiated;
 
 use crate::body::Upload;
 use crate::generation::RouteRules;
@@ -44,6 +45,8 @@ pub(crate) struct Call {
     pub(crate) is_gone: Cell<bool>,
     pub(crate) sent: Cell<Sent>,
     pub(crate) upstream_us: Cell<u64>,
+    /// Suite and group of the connection to the service that it was last given to.
+    pub(crate) upstream_tls: Cell<Option<Negotiated>>,
     pub(crate) bytes_in: Cell<u64>,
     pub(crate) digest_in: Cell<Option<[u8; 32]>>,
     matched: RefCell<Option<Matched>>,
@@ -91,6 +94,7 @@ impl Call {
             is_gone: Cell::new(false),
             sent: Cell::new(Sent::Nothing),
             upstream_us: Cell::new(0),
+            upstream_tls: Cell::new(None),
             bytes_in: Cell::new(0),
             digest_in: Cell::new(None),
             matched: RefCell::new(None),

@@ -300,7 +300,7 @@ pub(crate) async fn refused(
     if !worker.doors.may_record(&knock, Instant::now()) {
         return;
     }
-    let recorded = record::connection_refusal(worker, listener, remote, refusal).await;
+    let recorded = record::connection_refusal(worker, listener, remote, None, refusal).await;
     if let Err(unrecorded) = recorded {
         tracing::error!(%refusal, %unrecorded, "a refused connection was not recorded");
         // It may still become durable. Then it stands there twice; never not at all.

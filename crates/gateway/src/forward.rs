@@ -112,6 +112,7 @@ async fn send(call: &Call, pool: &Rc<Pool<OutBody>>, request: http::Request<OutB
         let Some(next) = request.take() else {
             return Err(Refusal::new(Stage::Forward, &codes::BROKEN));
         };
+        call.upstream_tls.set(Some(lease.negotiated()));
         call.sent.set(Sent::Perhaps);
         match lease.send(next).await {
             Ok(response) => return Ok((response, lease)),

@@ -11,10 +11,11 @@ use moat_config::{FactSource, FieldKind, Hot, Op, Protocol, Route};
 use moat_identity::SpiffeId;
 use moat_mask::{Pattern, Plan, Rule, Strategy};
 use moat_model::code::config::{BAD_VALUE, DANGLING};
+use moat_model::code::tls::NO_TRUST;
 use moat_model::{Class, Code};
 use moat_net::pool::Settings;
 use moat_policy::{Bundle, BundleFile, Engine};
-use moat_tls::{ALPN_H2, ALPN_HTTP1, Client, Material, National, Server};
+use moat_tls::{ALPN_H2, ALPN_HTTP1, Client, Material, National, Server, Stack};
 
 use crate::pace::Pace;
 use crate::table::{Entry, Template};
@@ -243,6 +244,9 @@ fn upstream(raw: &moat_config::Upstream, workers: usize) -> Result<Upstream, Ref
     })?;
     let tls = Client::new(&materials(&raw.tls), spiffe, alpn, national(raw.tls.national))
         .map_err(|e| Refused::new(e.code, format!("upstream {}: {}", raw.name, e.detail)))?;
+    if let Some(stack) = tls.left_out() {
+        left_out(raw, stack)?;
+    }
     let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     Ok(Upstream {
         name: raw.name.clone(),
@@ -261,11 +265,29 @@ fn upstream(raw: &moat_config::Upstream, workers: usize) -> Result<Upstream, Ref
     })
 }
 
+/// An identity of an upstream whose trust file has no authority of its stack. Where the upstream
+/// names its identities, both are meant to be used; where they are those of the listener, a service
+/// of one stack only is nothing unusual.
+fn left_out(raw: &moat_config::Upstream, stack: Stack) -> Result<(), Refused> {
+    let kind = if stack == Stack::National { "SM2" } else { "international" };
+    let detail = format!(
+        "upstream {}: its trust file has no {kind} authority, so its {kind} identity is of no use",
+        raw.name
+    );
+    if !raw.tls.is_inherited {
+        let fix = "add one, remove the identity, or set `national`";
+        return Err(Refused::new(&NO_TRUST, format!("{detail}: {fix}")));
+    }
+    tracing::warn!("{detail}; it is the listener's, and only the other is used");
+    Ok(())
+}
+
 fn materials(tls: &moat_config::Tls) -> Vec<Material<'_>> {
     let material = |identity| -> Material<'_> {
         let moat_config::Identity { chain_pem, key_pem, password }: &moat_config::Identity =
             identity;
-        Material { chain_pem, key_pem, password: password.as_deref(), trust_pem: &tls.trust_pem }
+        let password = password.as_ref().map(|password| password.as_slice());
+        Material { chain_pem, key_pem, password, trust_pem: &tls.trust_pem }
     };
     tls.identities.iter().map(material).collect()
 }

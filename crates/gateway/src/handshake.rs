@@ -29,8 +29,7 @@ pub(crate) struct Handshaken {
     /// must not lend them to a caller that other authorities vouched for.
     pub(crate) role: Arc<str>,
     pub(crate) trust_domain: String,
-    pub(crate) suite: &'static str,
-    pub(crate) group: &'static str,
+    pub(crate) negotiated: Negotiated,
     pub(crate) is_http2: bool,
 }
 
@@ -76,8 +75,7 @@ pub(crate) async fn handshake(
         listener,
         role: Arc::clone(&settings.role),
         trust_domain: generation.shared.trust_domain.clone(),
-        suite: negotiated.suite,
-        group: negotiated.group,
+        negotiated,
         is_http2,
         tls,
     })

@@ -18,8 +18,10 @@ pub(crate) async fn identify(worker: &Worker, handshaken: &Handshaken) -> Result
         Ok(peer) => Ok(Caller::Verified(peer)),
         Err(refusal) => {
             worker.counters.refused.add();
+            let negotiated = Some(handshaken.negotiated);
             let (listener, remote) = (handshaken.listener, handshaken.remote);
-            let receipt = record::connection_refusal(worker, listener, remote, &refusal).await?;
+            let receipt =
+                record::connection_refusal(worker, listener, remote, negotiated, &refusal).await?;
             Ok(Caller::Refused(refusal, receipt))
         }
     }

@@ -12,6 +12,7 @@ use moat_model::code::audit::AUDITOR_AWAY;
 use moat_model::code::http::PROTOCOL;
 use moat_model::code::upstream::STREAM_CUT;
 use moat_model::{Code, Refusal, Stage};
+use moat_tls::Negotiated;
 
 use crate::body::{Ending, sha256};
 use crate::call::{Call, Intent, Sent};
@@ -187,7 +188,8 @@ pub(crate) async fn closing(call: Rc<Call>, head: Receipt, status: u16, ending: 
     }
 }
 
-/// Records a connection that never became a session: a failed handshake.
+/// Records a connection that never became a session: a failed handshake, or one that ended well
+/// (`negotiated`) for a caller whose identity is refused.
 ///
 /// # Errors
 /// A refusal at [`Stage::Record`].
@@ -195,9 +197,13 @@ pub(crate) async fn connection_refusal(
     worker: &Worker,
     listener: usize,
     remote: std::net::SocketAddr,
+    negotiated: Option<Negotiated>,
     refusal: &Refusal,
 ) -> Result<Receipt, Refusal> {
     let mut body = connection_body(worker, listener, refusal.stage, refusal.code);
+    if let Some(negotiated) = negotiated {
+        say(&mut body, negotiated);
+    }
     body.reasons.clone_from(&refusal.reasons);
     body.note = format!("from {remote}");
     commit_body(worker, body, worker.generation().shared.audit_deadline).await
@@ -254,6 +260,7 @@ pub(crate) async fn broken_session(session: &Session, streams_refused: u64) {
         peer.subject().clone_into(&mut body.actor_subject);
         body.peer_cert_hash = Some(*peer.certificate_sha256());
     }
+    say(&mut body, session.negotiated);
     let (remote, calls) = (session.remote, session.begun());
     body.note = format!("from {remote} calls={calls} streams_refused={streams_refused}");
     let deadline = worker.generation().shared.audit_deadline;
@@ -277,6 +284,12 @@ fn connection_body(worker: &Worker, listener: usize, stage: Stage, code: &Code) 
     body
 }
 
+/// What the caller's handshake came to.
+fn say(body: &mut Body, negotiated: Negotiated) {
+    negotiated.suite.clone_into(&mut body.suite);
+    negotiated.group.clone_into(&mut body.group);
+}
+
 /// The part that every record of a call has in common.
 fn body_of(call: &Call, kind: Kind) -> Body {
     let session = &call.session;
@@ -289,8 +302,7 @@ fn body_of(call: &Call, kind: Kind) -> Body {
     body.policy_ver = call.generation.policy.to_string();
     body.method = call.method.as_str().to_owned();
     body.user_agent.clone_from(&call.user_agent);
-    session.suite.clone_into(&mut body.suite);
-    session.group.clone_into(&mut body.group);
+    say(&mut body, session.negotiated);
     if let Some(peer) = session.peer() {
         peer.spiffe().as_str().clone_into(&mut body.actor);
         peer.subject().clone_into(&mut body.actor_subject);
@@ -311,6 +323,10 @@ fn body_of(call: &Call, kind: Kind) -> Body {
     body.body_digest_in = call.digest_in.get();
     body.duration_us = micros(call.started.elapsed());
     body.upstream_us = call.upstream_us.get();
+    if let Some(tls) = call.upstream_tls.get() {
+        tls.suite.clone_into(&mut body.upstream_suite);
+        tls.group.clone_into(&mut body.upstream_group);
+    }
     body
 }
 

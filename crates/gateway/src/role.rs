@@ -19,6 +19,7 @@ use moat_model::{Code, Refusal};
 use moat_net::control::{self, Channel};
 use moat_policy::Engine;
 use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 use crate::doors::Doors;
 use crate::generation::{Generation, Refused};
@@ -70,7 +71,7 @@ pub struct Prepared {
     control: Channel,
     sockets: BTreeMap<usize, Vec<TcpListener>>,
     links: Vec<(usize, UnixStream)>,
-    generation: Option<(u64, String, Vec<u8>)>,
+    generation: Option<(u64, String, Zeroizing<Vec<u8>>)>,
 }
 
 /// Takes what the supervisor sends before `Begin`. Nothing of it comes from a caller.
@@ -344,7 +345,7 @@ fn refusal_of(number: u64, refused: &Refused) -> FromGateway {
     FromGateway::Refused { number, code, detail }
 }
 
-fn blob(descriptors: &[OwnedFd]) -> Result<Vec<u8>, Error> {
+fn blob(descriptors: &[OwnedFd]) -> Result<Zeroizing<Vec<u8>>, Error> {
     use std::os::fd::AsFd;
     let file = descriptors.first().ok_or_else(|| Error::Control("no blob".to_owned()))?;
     control::read_blob(file.as_fd(), GENERATION_BYTES_MAX).map_err(Error::Io)

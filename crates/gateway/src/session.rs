@@ -10,6 +10,7 @@ use moat_identity::VerifiedPeer;
 use moat_model::{Clock, Refusal};
 use moat_net::activity::Activity;
 use moat_net::client_io::Findings;
+use moat_tls::Negotiated;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::handshake::Handshaken;
@@ -42,8 +43,7 @@ pub(crate) struct Session {
     pub(crate) caller: Caller,
     /// Role of the authorities that vouched for the caller, as they were configured then.
     pub(crate) role: Arc<str>,
-    pub(crate) suite: &'static str,
-    pub(crate) group: &'static str,
+    pub(crate) negotiated: Negotiated,
     /// What every request to a service says of the caller.
     pub(crate) statement: Statement,
     pub(crate) activity: Rc<Activity>,
@@ -71,8 +71,7 @@ impl Session {
             remote: handshaken.remote,
             caller,
             role: Arc::clone(&handshaken.role),
-            suite: handshaken.suite,
-            group: handshaken.group,
+            negotiated: handshaken.negotiated,
             statement,
             activity: Rc::clone(activity),
             findings,

@@ -147,6 +147,8 @@ fn as_json(found: &Found) -> serde_json::Value {
         "note": body.note,
         "suite": body.suite,
         "group": body.group,
+        "upstream_suite": body.upstream_suite,
+        "upstream_group": body.upstream_group,
     })
 }
 

@@ -1,14 +1,19 @@
 //! `moat ca`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
-use moat_ca::{Authority, Kind, LeafRequest};
+use anyhow::{Context, Result};
+use moat_ca::{
+    Authority, Kind, LeafRequest, Level, NameHash, Question, Reason, Register, Request, Responder,
+    Revocation, Serial, Window,
+};
 use moat_model::Clock;
 use moat_model::clock::System;
 
-use crate::cli::CaCommand;
+use crate::cli_ca::{CaCommand, Hash, IssueArgs, Subject};
 
+const HOUR_S: i64 = 3_600;
 const DAY_S: i64 = 86_400;
 
 /// Seconds since 1970.
@@ -18,35 +23,207 @@ pub(crate) fn now_s() -> i64 {
 
 pub(crate) fn run(command: &CaCommand) -> Result<ExitCode> {
     match command {
-        CaCommand::Init { dir, name, sm2 } => {
-            let (authority, root) = if *sm2 {
-                (Authority::create_sm2(name, now_s())?, "root-sm2.pem")
-            } else {
-                (Authority::create(name, now_s())?, "root.pem")
-            };
-            moat_ca::save(&authority, dir)?;
-            eprintln!("made {} and its issuing authority", dir.join(root).display());
+        CaCommand::Init { dir, name, sm2 } => init(dir, name, *sm2)?,
+        CaCommand::Issue(args) => issue(args)?,
+        CaCommand::Request { subject, out, sm2 } => request(subject, out, kind(*sm2))?,
+        CaCommand::Revoke { certificate, reason, dir, sm2, root } => {
+            revoke(dir, certificate, *reason, kind(*sm2), level(*root))?;
         }
-        CaCommand::Issue { dir, out, spiffe, names, organization, days, stem, sm2 } => {
-            let kind = if *sm2 { Kind::Sm2 } else { Kind::P256 };
-            let authority = moat_ca::load(dir, kind)?;
-            let first = spiffe.first().map_or("", String::as_str);
-            let mut request = LeafRequest::spiffe(first, now_s());
-            request.uris.clone_from(spiffe);
-            request.names.clone_from(names);
-            request.organization.clone_from(organization);
-            request.valid_s = days.saturating_mul(DAY_S);
-            if *days < 0 {
-                // Ended that long ago, after a day of validity.
-                request.from_s += days.saturating_sub(1).saturating_mul(DAY_S);
-                request.valid_s = DAY_S;
-            }
-            let mark = if *sm2 { "-sm2" } else { "" };
-            let stem = stem.clone().unwrap_or_else(|| format!("{}{mark}", request.common_name));
-            let out = out.as_ref().unwrap_or(dir);
-            moat_ca::write_identity(&authority.issue(&request)?, out, &stem)?;
-            eprintln!("made {stem}.pem and {stem}.key in {}", out.display());
+        CaCommand::Crl { dir, out, days, sm2, root, der } => {
+            list(dir, out.as_deref(), *days, kind(*sm2), level(*root), *der)?;
+        }
+        CaCommand::Ocsp { certificates, out, dir, hours, responder, hash } => {
+            let window = Window { from_s: now_s(), length_s: hours.saturating_mul(HOUR_S) };
+            answer(dir, certificates, out, window, responder.as_deref(), *hash)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn kind(sm2: bool) -> Kind {
+    if sm2 { Kind::Sm2 } else { Kind::P256 }
+}
+
+fn level(root: bool) -> Level {
+    if root { Level::Root } else { Level::Issuing }
+}
+
+fn mark(kind: Kind) -> &'static str {
+    if kind == Kind::Sm2 { "-sm2" } else { "" }
+}
+
+fn init(dir: &Path, name: &str, sm2: bool) -> Result<()> {
+    let (authority, root) = if sm2 {
+        (Authority::create_sm2(name, now_s())?, "root-sm2.pem")
+    } else {
+        (Authority::create(name, now_s())?, "root.pem")
+    };
+    moat_ca::save(&authority, dir)?;
+    // So the root can revoke the issuing authority by its number.
+    let mut register = Register::open(dir, authority.kind(), Level::Root)?;
+    register.issued(&moat_ca::first_certificate(authority.issuing_pem().as_bytes())?)?;
+    register.save()?;
+    eprintln!("made {} and its issuing authority", dir.join(root).display());
+    Ok(())
+}
+
+/// What stands in a certificate or request, from now on for a year.
+fn wish(subject: &Subject) -> LeafRequest {
+    let first = subject.spiffe.first().map_or("ocsp-responder", String::as_str);
+    let mut wish = LeafRequest::spiffe(first, now_s());
+    wish.uris.clone_from(&subject.spiffe);
+    wish.names.clone_from(&subject.names);
+    wish.organization.clone_from(&subject.organization);
+    wish
+}
+
+fn stem(subject: &Subject, wish: &LeafRequest, kind: Kind) -> String {
+    subject.stem.clone().unwrap_or_else(|| format!("{}{}", wish.common_name, mark(kind)))
+}
+
+fn issue(args: &IssueArgs) -> Result<()> {
+    let mut granted = wish(&args.subject);
+    granted.valid_s = args.days.saturating_mul(DAY_S);
+    if args.days < 0 {
+        // Ended that long ago, after a day of validity.
+        granted.from_s += args.days.saturating_sub(1).saturating_mul(DAY_S);
+        granted.valid_s = DAY_S;
+    }
+    let requested = match &args.request {
+        Some(path) => Some(Request::read(&moat_ca::read_file(path)?)?),
+        None => None,
+    };
+    let kind = requested.as_ref().map_or(kind(args.sm2), Request::kind);
+    let authority = moat_ca::load(&args.dir, kind)?;
+    let stem = stem(&args.subject, &granted, kind);
+    let out = args.out.as_ref().unwrap_or(&args.dir);
+    let mut register = Register::open(&args.dir, kind, Level::Issuing)?;
+    // Entered before it is given out: what is not in the register could not be revoked by number.
+    let mut enter = |chain: &str| -> Result<Serial> {
+        let serial = register.issued(&moat_ca::first_certificate(chain.as_bytes())?)?;
+        register.save()?;
+        Ok(serial)
+    };
+    let (serial, files) = if let Some(requested) = &requested {
+        let chain = authority.issue_for(requested, &granted)?;
+        let serial = enter(&chain)?;
+        moat_ca::write_public(&out.join(format!("{stem}.pem")), chain.as_bytes())?;
+        (serial, format!("{stem}.pem"))
+    } else {
+        let identity = if args.ocsp_responder {
+            authority.issue_responder(&granted)?
+        } else {
+            authority.issue(&granted)?
+        };
+        let serial = enter(&identity.chain_pem)?;
+        moat_ca::write_identity(&identity, out, &stem)?;
+        (serial, format!("{stem}.pem and {stem}.key"))
+    };
+    eprintln!("made {files} in {}, serial {serial}", out.display());
+    Ok(())
+}
+
+fn request(subject: &Subject, out: &Path, kind: Kind) -> Result<()> {
+    let wish = wish(subject);
+    let requested = moat_ca::request(kind, &wish)?;
+    let stem = stem(subject, &wish, kind);
+    moat_ca::write_secret(&out.join(format!("{stem}.key")), requested.key_pem.as_bytes())?;
+    moat_ca::write_public(&out.join(format!("{stem}.csr")), requested.request_pem.as_bytes())?;
+    eprintln!("made {stem}.key, which stays here, and {stem}.csr for the authority");
+    Ok(())
+}
+
+fn revoke(dir: &Path, certificate: &str, reason: Reason, kind: Kind, level: Level) -> Result<()> {
+    let revocation = Revocation { at_s: now_s(), reason };
+    let path = Path::new(certificate);
+    let (serial, name, kind, level) = if path.exists() {
+        let der = moat_ca::first_certificate(&moat_ca::read_file(path)?)?;
+        let kind = moat_ca::signed_kind(&der)?;
+        let level = moat_ca::load(dir, kind)?.level_of(&der)?;
+        let mut register = Register::open(dir, kind, level)?;
+        // Also what was issued before there was a register: the signature is ours.
+        let serial = register.issued(&der)?;
+        let name = register.revoke(&serial, revocation)?.name.clone();
+        register.save()?;
+        (serial, name, kind, level)
+    } else {
+        let serial = Serial::from_hex(certificate)
+            .with_context(|| format!("there is no file {}", path.display()))?;
+        let mut register = Register::open(dir, kind, level)?;
+        let name = register.revoke(&serial, revocation)?.name.clone();
+        register.save()?;
+        (serial, name, kind, level)
+    };
+    let sm2 = if kind == Kind::Sm2 { " --sm2" } else { "" };
+    let root = if level == Level::Root { " --root" } else { "" };
+    eprintln!("revoked {serial} ({name}): {}; now run `moat ca crl{sm2}{root}`", reason.name());
+    Ok(())
+}
+
+fn list(
+    dir: &Path,
+    out: Option<&Path>,
+    days: i64,
+    kind: Kind,
+    level: Level,
+    der: bool,
+) -> Result<()> {
+    let authority = moat_ca::load(dir, kind)?;
+    let mut register = Register::open(dir, kind, level)?;
+    let window = Window { from_s: now_s(), length_s: days.saturating_mul(DAY_S) };
+    let list = authority.list(level, &mut register, window)?;
+    register.save()?;
+    let stem = if level == Level::Root { "root" } else { "issuing" };
+    let usual = || dir.join(format!("{stem}{}.crl", mark(kind)));
+    let out = out.map_or_else(usual, Path::to_path_buf);
+    moat_ca::write_public(&out, if der { &list.der } else { list.pem.as_bytes() })?;
+    let count = register.revoked().count();
+    eprintln!(
+        "made {}: number {}, {count} revoked, due in {days} days",
+        out.display(),
+        list.number
+    );
+    Ok(())
+}
+
+fn answer(
+    dir: &Path,
+    certificates: &[PathBuf],
+    out: &Path,
+    window: Window,
+    responder: Option<&Path>,
+    hash: Option<Hash>,
+) -> Result<()> {
+    let read = |path: &PathBuf| -> Result<_> {
+        Ok(moat_ca::first_certificate(&moat_ca::read_file(path)?)?)
+    };
+    let ders: Vec<_> = certificates.iter().map(read).collect::<Result<_>>()?;
+    let first = ders.first().context("no certificate")?;
+    let kind = moat_ca::signed_kind(first)?;
+    let authority = moat_ca::load(dir, kind)?;
+    let register = Register::open(dir, kind, Level::Issuing)?;
+    let text = |path: &Path, suffix: &str| -> Result<_> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let bytes = moat_ca::read_file(Path::new(&name))?;
+        Ok(zeroize::Zeroizing::new(core::str::from_utf8(&bytes)?.to_owned()))
+    };
+    let pair = match responder {
+        Some(path) => Some((text(path, ".pem")?, text(path, ".key")?)),
+        None => None,
+    };
+    let responder = pair.as_ref().map(|(chain_pem, key_pem)| Responder { chain_pem, key_pem });
+    let hash = match hash {
+        None => authority.usual_hash(),
+        Some(Hash::Sha1) => NameHash::Sha1,
+        Some(Hash::Sha256) => NameHash::Sha256,
+        Some(Hash::Sm3) => NameHash::Sm3,
+    };
+    let question = Question { certificates: &ders, hash, window, responder };
+    let answer = authority.answer(&register, &question)?;
+    moat_ca::write_public(out, &answer.der)?;
+    for (path, (serial, status)) in certificates.iter().zip(&answer.statuses) {
+        eprintln!("{}: {serial} {}", path.display(), status.name());
+    }
+    Ok(())
 }

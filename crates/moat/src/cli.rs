@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli_ca::CaCommand;
+
 /// Moat (护城河): a zero-trust API gateway for financial institutions.
 ///
 /// Every caller proves itself by certificate, every call is decided by policy, and no byte of an
@@ -53,8 +55,16 @@ pub(crate) enum Command {
     /// Read and verify the audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Make certificates for trying out and for development.
-    #[command(subcommand)]
+    /// Make and revoke certificates, for trying out and for development.
+    ///
+    /// A folder holds a root, an issuing authority, and a register of what was issued and revoked.
+    /// Both kinds fit into one folder: P-256, and with --sm2 SM2 with SM3 (GB/T 32918).
+    ///
+    ///   moat ca init --sm2
+    ///   moat ca issue --sm2 --spiffe spiffe://bank.test/teller
+    ///   moat ca revoke pki/teller-sm2.pem --reason keyCompromise
+    ///   moat ca crl --sm2
+    #[command(subcommand, verbatim_doc_comment)]
     Ca(CaCommand),
     /// Measure on this machine; exit 1 if a goal does not hold.
     ///
@@ -215,51 +225,6 @@ pub(crate) enum AuditCommand {
         /// `table` for people, `json` for programs.
         #[arg(short, long, default_value = "table")]
         output: Output,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum CaCommand {
-    /// Make a root and an issuing authority.
-    Init {
-        /// Folder for the four files; nothing in it is overwritten.
-        #[arg(long, default_value = "pki")]
-        dir: PathBuf,
-        /// Name that stands in the certificates.
-        #[arg(long, default_value = "Moat Development")]
-        name: String,
-        /// SM2 keys and SM2-with-SM3 signatures. The files are called root-sm2.pem and so on, so
-        /// that both authorities fit into one folder.
-        #[arg(long)]
-        sm2: bool,
-    },
-    /// Issue a certificate and key for one SPIFFE id.
-    Issue {
-        /// Folder of the authority.
-        #[arg(long, default_value = "pki")]
-        dir: PathBuf,
-        /// Folder for NAME.pem and NAME.key; default: the authority's.
-        #[arg(long)]
-        out: Option<PathBuf>,
-        /// The id, for example spiffe://bank.test/teller. Several make a certificate that Moat
-        /// refuses.
-        #[arg(long = "spiffe", required = true)]
-        spiffe: Vec<String>,
-        /// DNS name or IP address beside it, for clients that check the server's name.
-        #[arg(long = "name")]
-        names: Vec<String>,
-        /// Organisation in the subject.
-        #[arg(long)]
-        organization: Option<String>,
-        /// Days of validity; negative for a certificate that has expired so long ago.
-        #[arg(long, default_value_t = 365, allow_hyphen_values = true)]
-        days: i64,
-        /// Stem of the file names; default: the last part of the id, with --sm2 and `-sm2`.
-        #[arg(long)]
-        stem: Option<String>,
-        /// Issue by the SM2 authority, with an SM2 key.
-        #[arg(long)]
-        sm2: bool,
     },
 }
 

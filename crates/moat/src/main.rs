@@ -8,6 +8,7 @@ mod bench;
 mod ca;
 mod check;
 mod cli;
+mod cli_ca;
 mod demo;
 mod exit;
 mod explain;

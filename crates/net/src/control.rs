@@ -25,11 +25,15 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
+use zeroize::Zeroizing;
 
 /// Longest message, in bytes. Anything larger goes as a blob.
 pub const MESSAGE_BYTES_MAX: usize = 32 * 1024;
 /// Most descriptors that one message may carry.
 pub const FDS_MAX: usize = 16;
+
+/// A message and its payload, which is wiped when it is dropped.
+pub type WithBlob = (Vec<u8>, Zeroizing<Vec<u8>>);
 
 /// What a blob must be sealed against before its bytes are believed.
 const SEALS: SealFlags =
@@ -164,7 +168,7 @@ impl Channel {
     /// # Errors
     /// As [`Channel::recv`]; `InvalidData` too when there is not exactly one descriptor, or it is
     /// no sealed memory file of at most `bytes_max` bytes.
-    pub fn recv_blob(&self, bytes_max: usize) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+    pub fn recv_blob(&self, bytes_max: usize) -> io::Result<Option<WithBlob>> {
         let Some((message, fds)) = self.recv()? else { return Ok(None) };
         let [file] = fds.as_slice() else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "no single payload"));
@@ -194,12 +198,12 @@ pub fn sealed(blob: &[u8]) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// The bytes of a sealed memory file.
+/// The bytes of a sealed memory file, which may be secret: they are wiped when they are dropped.
 ///
 /// # Errors
 /// `InvalidData` when it is not sealed, so that the sender could still change it, or is longer
 /// than `bytes_max`.
-pub fn read_blob(file: BorrowedFd<'_>, bytes_max: usize) -> io::Result<Vec<u8>> {
+pub fn read_blob(file: BorrowedFd<'_>, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let unsealed = || io::Error::new(io::ErrorKind::InvalidData, "the payload is not sealed");
     let seals = rustix::fs::fcntl_get_seals(file).map_err(|_| unsealed())?;
     if !seals.contains(SEALS) {
@@ -209,7 +213,7 @@ pub fn read_blob(file: BorrowedFd<'_>, bytes_max: usize) -> io::Result<Vec<u8>> 
     if size > bytes_max {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the payload is too long"));
     }
-    let mut bytes = vec![0; size];
+    let mut bytes = Zeroizing::new(vec![0; size]);
     let mut done = 0;
     while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
         let offset = u64::try_from(done).unwrap_or(u64::MAX);
@@ -304,11 +308,11 @@ mod tests {
         let (ours, theirs) = channels();
         let blob: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
         ours.send_blob(b"bundle", &blob).unwrap();
-        assert_eq!(theirs.recv_blob(1 << 20).unwrap().unwrap(), (b"bundle".to_vec(), blob));
+        assert_eq!(theirs.recv_blob(1 << 20).unwrap().unwrap(), (b"bundle".to_vec(), blob.into()));
         ours.send_blob(b"bundle", &[1; 100]).unwrap();
         assert!(theirs.recv_blob(99).is_err());
         ours.send_blob(b"empty", b"").unwrap();
-        assert_eq!(theirs.recv_blob(99).unwrap().unwrap().1, b"");
+        assert_eq!(theirs.recv_blob(99).unwrap().unwrap().1[..], b""[..]);
 
         let open = rustix::fs::memfd_create("open", MemfdFlags::ALLOW_SEALING).unwrap();
         ours.send(b"open", &[open.as_fd()]).unwrap();

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -14,10 +13,11 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use moat_model::code::upstream as codes;
 use moat_model::{Code, Refusal, Stage};
-use moat_tls::Client;
+use moat_tls::{Attempt, Client, Negotiated, upstream_code_of};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::local::LocalExecutor;
 use crate::upstream_io::{SharedGuard, UpstreamIo};
@@ -61,6 +61,7 @@ pub struct Pool<B> {
 struct Http1<B> {
     sender: http1::SendRequest<B>,
     guard: SharedGuard,
+    negotiated: Negotiated,
     born: Instant,
     idle_since: Instant,
     /// Where it goes back to, unless a reload has replaced that pool meanwhile.
@@ -70,6 +71,7 @@ struct Http1<B> {
 
 struct Http2<B> {
     sender: http2::SendRequest<B>,
+    negotiated: Negotiated,
     born: Instant,
     /// When a request was last given to it.
     used: Instant,
@@ -100,7 +102,7 @@ pub struct Lease<B>(Kind<B>);
 
 enum Kind<B> {
     One(Http1<B>),
-    Two { sender: http2::SendRequest<B>, _slot: Rc<Slot> },
+    Two { sender: http2::SendRequest<B>, negotiated: Negotiated, _slot: Rc<Slot> },
 }
 
 /// A request that failed, and whether any byte of it may have reached the service.
@@ -160,7 +162,8 @@ where
         }
         shared.as_mut().map(|c| {
             c.used = Instant::now();
-            Lease(Kind::Two { sender: c.sender.clone(), _slot: Rc::clone(&c.slot) })
+            let negotiated = c.negotiated;
+            Lease(Kind::Two { sender: c.sender.clone(), negotiated, _slot: Rc::clone(&c.slot) })
         })
     }
 
@@ -219,15 +222,33 @@ where
             .min()
     }
 
-    async fn connect(self: &Rc<Self>, slot: Slot) -> Result<Lease<B>, Refusal> {
+    /// TCP and TLS. A service that was shown the wrong one of two identities is called once more.
+    async fn secured(&self) -> Result<(TlsStream<TcpStream>, Negotiated), Refusal> {
+        let attempt = self.settings.tls.attempt();
+        let tls = self.shake(&attempt).await?;
+        let refused = match attempt.finish(tls.get_ref().1) {
+            Ok(negotiated) => return Ok((tls, negotiated)),
+            Err(code) => Refusal::new(Stage::Forward, code),
+        };
+        let Some(again) = attempt.again(tls.get_ref().1) else { return Err(refused) };
+        drop(tls);
+        let tls = self.shake(&again).await?;
+        let negotiated = again.finish(tls.get_ref().1);
+        let negotiated = negotiated.map_err(|code| Refusal::new(Stage::Forward, code))?;
+        Ok((tls, negotiated))
+    }
+
+    async fn shake(&self, attempt: &Attempt) -> Result<TlsStream<TcpStream>, Refusal> {
         let tcp =
             TcpStream::connect(self.settings.address).await.map_err(|e| no(&codes::CONNECT, e))?;
         tcp.set_nodelay(true).map_err(|e| no(&codes::CONNECT, e))?;
-        let attempt = self.settings.tls.attempt();
         let connector = TlsConnector::from(Arc::clone(&attempt.config));
         let name = ServerName::IpAddress(self.settings.address.ip().into());
-        let tls = connector.connect(name, tcp).await.map_err(|e| no(handshake_code(&e), e))?;
-        attempt.finish(tls.get_ref().1).map_err(|code| Refusal::new(Stage::Forward, code))?;
+        connector.connect(name, tcp).await.map_err(|e| no(upstream_code_of(&e), e))
+    }
+
+    async fn connect(self: &Rc<Self>, slot: Slot) -> Result<Lease<B>, Refusal> {
+        let (tls, negotiated) = self.secured().await?;
         let born = Instant::now();
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
             let (sender, connection) = http2::Builder::new(LocalExecutor)
@@ -242,10 +263,16 @@ where
                 .map_err(|e| no(&codes::CONNECT, e))?;
             tokio::task::spawn_local(connection);
             let slot = Rc::new(slot);
-            let shared = Http2 { sender: sender.clone(), born, used: born, slot: Rc::clone(&slot) };
+            let shared = Http2 {
+                sender: sender.clone(),
+                negotiated,
+                born,
+                used: born,
+                slot: Rc::clone(&slot),
+            };
             *self.shared.borrow_mut() = Some(shared);
             self.sweep();
-            return Ok(Lease(Kind::Two { sender, _slot: slot }));
+            return Ok(Lease(Kind::Two { sender, negotiated, _slot: slot }));
         }
         let (io, guard) = UpstreamIo::http1(tls);
         let (sender, connection) = http1::Builder::new()
@@ -257,6 +284,7 @@ where
         Ok(Lease(Kind::One(Http1 {
             sender,
             guard,
+            negotiated,
             born,
             idle_since: born,
             home: Rc::downgrade(self),
@@ -275,6 +303,15 @@ where
     #[must_use]
     pub fn is_http2(&self) -> bool {
         matches!(self.0, Kind::Two { .. })
+    }
+
+    /// What the connection's handshake came to.
+    #[must_use]
+    pub fn negotiated(&self) -> Negotiated {
+        match &self.0 {
+            Kind::One(one) => one.negotiated,
+            Kind::Two { negotiated, .. } => *negotiated,
+        }
     }
 
     /// Sends a request and waits for the answer's head.
@@ -342,11 +379,6 @@ fn to_absolute_form<B>(request: &mut http::Request<B>) {
         *request.uri_mut() = uri.build().unwrap_or_default();
     }
     *request.version_mut() = http::Version::HTTP_2;
-}
-
-fn handshake_code(error: &io::Error) -> &'static Code {
-    let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-    if is_tls { &codes::HANDSHAKE } else { &codes::CONNECT }
 }
 
 fn no(code: &'static Code, why: impl core::fmt::Display) -> Refusal {

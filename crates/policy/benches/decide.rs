@@ -38,6 +38,7 @@ fn question<'a>(facts: &'a [Fact<'a>], params: &'a [(Arc<str>, String)]) -> Ques
         expires_ms: 1_800_000_000_000,
         suite: "TLS13_AES_256_GCM_SHA384",
         group: "X25519",
+        national: false,
         method: "GET",
         path: "/v1/accounts/1001",
         params,

@@ -71,6 +71,8 @@ pub struct Question<'a> {
     pub suite: &'a str,
     /// Negotiated key-agreement group.
     pub group: &'a str,
+    /// Whether the connection is of national cryptography (RFC 8998).
+    pub national: bool,
     /// HTTP method.
     pub method: &'a str,
     /// Path, normalised.
@@ -129,7 +131,7 @@ impl Question<'_> {
         say("expires_ms", &|| Value::from(self.expires_ms));
         say("suite", &|| text(self.suite));
         say("group", &|| text(self.group));
-        say("national", &|| Value::from(self.suite.contains("SM4")));
+        say("national", &|| Value::from(self.national));
         peer
     }
 

@@ -93,6 +93,7 @@ fn write(key: &mut Vec<u8>, reads: &Reads, question: &Question<'_>) {
         expires_ms,
         suite,
         group,
+        national,
         method,
         path,
         params,
@@ -110,13 +111,16 @@ fn write(key: &mut Vec<u8>, reads: &Reads, question: &Question<'_>) {
         (reads.peer("subject"), subject),
         (reads.peer("issuer"), issuer),
         (reads.peer("serial"), serial),
-        (reads.peer("suite") || reads.peer("national"), suite),
+        (reads.peer("suite"), suite),
         (reads.peer("group"), group),
         (reads.request("method"), method),
         (reads.request("path"), path),
     ];
     for (_, value) in plain.iter().filter(|(is_read, _)| *is_read) {
         text(key, value);
+    }
+    if reads.peer("national") {
+        key.push(u8::from(*national));
     }
     if reads.peer("expires_ms") {
         key.extend_from_slice(&expires_ms.to_be_bytes());

@@ -57,6 +57,7 @@ fn a_question_that_differs_in_anything_the_rules_read_is_asked_again() {
         Question { expires_ms: 7, ..base.clone() },
         Question { suite: "x", ..base.clone() },
         Question { group: "x", ..base.clone() },
+        Question { national: true, ..base.clone() },
         Question { method: "x", ..base.clone() },
         Question { path: "x", ..base.clone() },
         Question { params: &pairs, ..base.clone() },

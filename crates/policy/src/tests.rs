@@ -28,6 +28,7 @@ pub(crate) fn question<'a>(body: &'a [(String, BodyValue)], facts: &'a [Fact<'a>
         serial: "1",
         expires_ms: 2,
         suite: "TLS13_AES_128_GCM_SHA256",
+        national: false,
         group: "X25519",
         method: "POST",
         path: "/v1/accounts/1/transfer",

@@ -19,7 +19,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::preference::sides;
-use crate::stack::check_chain;
+use crate::stack::{check_chain, foreign, issuer};
 use crate::{Error, Material, National, Negotiated, Stack};
 
 /// How to reach a service: TLS 1.3 only, our own certificate shown, the service's chain verified
@@ -29,13 +29,29 @@ use crate::{Error, Material, National, Negotiated, Stack};
 /// With two identities it offers both stacks, and [`Attempt::finish`] sees to it that a connection
 /// is wholly of one.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// One identity or two, the preferred one first.
+    identities: Vec<Identity>,
+    /// Offers the stacks of all identities.
     config: Arc<ClientConfig>,
-    keys: Arc<Keys>,
+    /// Where there are two: one stack alone.
+    alone: Vec<(Stack, Arc<ClientConfig>)>,
+    /// The stack that the service negotiated last.
+    seen: AtomicU8,
+    left_out: Option<Stack>,
 }
 
-/// One identity or two, the preferred one first.
-type Keys = Vec<(Stack, Arc<CertifiedKey>)>;
+/// What we can show.
+#[derive(Debug)]
+struct Identity {
+    stack: Stack,
+    key: Arc<CertifiedKey>,
+    /// The names of those who issued the chain, in DER.
+    issuers: Vec<Vec<u8>>,
+}
 
 /// One handshake to be made.
 #[derive(Debug)]
@@ -47,68 +63,86 @@ pub struct Attempt {
 
 impl Client {
     /// A client with one or two identities. Of two, one is left out if no authority of its stack is
-    /// trusted: a service of that stack could not prove itself.
+    /// trusted: a service of that stack could not prove itself. See [`Client::left_out`].
     ///
     /// # Errors
-    /// [`OWN_KEY`] if chain and key do not fit, [`NO_TRUST`] if there is nobody to trust,
-    /// [`moat_model::code::tls::IDENTITIES`] if the identities do not fit together or `national`.
+    /// [`OWN_KEY`] if chain and key do not fit, [`NO_TRUST`] if there is nobody to trust or an
+    /// authority cannot be read, [`moat_model::code::tls::IDENTITIES`] if the identities do not fit
+    /// together or `national`.
     pub fn new(
-        identities: &[Material<'_>],
+        own: &[Material<'_>],
         expected: SpiffeId,
         alpn: &[&[u8]],
         national: National,
     ) -> Result<Client, Error> {
-        let sides = sides(identities, national)?;
+        let sides = sides(own, national)?;
         let sides_count = sides.count();
-        let mut keys = Vec::new();
-        let mut trust = Vec::new();
+        let (mut identities, mut trust, mut left_out) = (Vec::new(), Vec::new(), None);
         let both = [(Stack::National, sides.national), (Stack::International, sides.international)];
         for (stack, side) in both {
             if let Some(material) = side {
+                material.authorities()?;
                 let roots = match material.roots(stack) {
                     // The other identity may have somebody to trust.
-                    Err(e) if e.code == &NO_TRUST && sides_count > 1 => continue,
+                    Err(e) if e.code == &NO_TRUST && sides_count > 1 => {
+                        left_out = Some(stack);
+                        continue;
+                    }
                     roots => roots?,
                 };
-                let provider = stack.provider();
-                let key = CertifiedKey::from_der(material.chain()?, material.key()?, &provider);
-                keys.push((stack, Arc::new(key.map_err(|e| Error::new(&OWN_KEY, e))?)));
-                let algorithms = provider.signature_verification_algorithms;
-                trust.push(Trust { stack, roots, algorithms });
+                let key = Arc::new(material.certified(stack)?);
+                let issuers = key.cert.iter().filter_map(|der| issuer(der)).map(<[u8]>::to_vec);
+                let issuers = issuers.collect();
+                identities.push(Identity { stack, key, issuers });
+                let algorithms = stack.provider().signature_verification_algorithms;
+                trust.push(Arc::new(Trust { stack, roots, algorithms }));
             }
         }
         if national == National::Allow {
-            keys.reverse();
+            identities.reverse();
             trust.reverse();
         }
-        let provider = offer(trust.iter().map(|trust| trust.stack));
-        if keys.is_empty() {
+        if identities.is_empty() {
             return Err(Error::new(&NO_TRUST, "the trust file has no authority for any identity"));
         }
-        let keys = Arc::new(keys);
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|e| Error::new(&OWN_KEY, e))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(SpiffeVerifier { trust, expected }))
-            .with_client_cert_resolver(Arc::new(Showing::new(&keys)));
-        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        config.resumption = Resumption::disabled();
-        config.enable_sni = false;
-        Ok(Client { config: Arc::new(config), keys })
+        let alone = match trust.as_slice() {
+            several @ [_, _, ..] => several
+                .iter()
+                .map(|one| Ok((one.stack, config(vec![Arc::clone(one)], expected.clone(), alpn)?)))
+                .collect::<Result<_, Error>>()?,
+            _ => Vec::new(),
+        };
+        let config = config(trust, expected, alpn)?;
+        let seen = AtomicU8::new(NOTHING);
+        Ok(Client(Arc::new(Inner { identities, config, alone, seen, left_out })))
+    }
+
+    /// The stack of an identity that is of no use, since no authority of it is trusted.
+    #[must_use]
+    pub fn left_out(&self) -> Option<Stack> {
+        self.0.left_out
     }
 
     /// Begins a handshake.
     #[must_use]
     pub fn attempt(&self) -> Attempt {
-        let showing = Arc::new(Showing::new(&self.keys));
-        let mut config = ClientConfig::clone(&self.config);
-        config.client_auth_cert_resolver = Arc::clone(&showing) as Arc<dyn ResolvesClientCert>;
-        Attempt { config: Arc::new(config), showing }
+        Attempt::new(&self.0, &self.0.config, None)
     }
 }
 
 impl Attempt {
+    fn new(client: &Arc<Inner>, config: &ClientConfig, alone: Option<Stack>) -> Attempt {
+        let showing = Arc::new(Showing {
+            client: Arc::clone(client),
+            alone,
+            asked: AtomicU8::new(NOTHING),
+            shown: AtomicU8::new(NOTHING),
+        });
+        let mut config = ClientConfig::clone(config);
+        config.client_auth_cert_resolver = Arc::clone(&showing) as Arc<dyn ResolvesClientCert>;
+        Attempt { config: Arc::new(config), showing }
+    }
+
     /// Looks at a finished handshake, before a byte is sent over it.
     ///
     /// # Errors
@@ -119,10 +153,52 @@ impl Attempt {
         let negotiated = Negotiated::of(connection).ok_or(&MIXED)?;
         match self.showing.shown.load(Ordering::Acquire) {
             NOTHING => Err(&ONE_SIDED),
-            shown if shown == mark(negotiated.stack) => Ok(negotiated),
+            shown if shown == mark(negotiated.stack) => {
+                self.showing.client.seen.store(shown, Ordering::Relaxed);
+                Ok(negotiated)
+            }
             _ => Err(&MIXED),
         }
     }
+
+    /// Another attempt, on a new connection, if the service was in order but had to be shown the
+    /// other identity: rustls asks for our certificate before it tells what was negotiated. The
+    /// attempt offers nothing but the stack that the service chose of the two, and there is no
+    /// third.
+    #[must_use]
+    pub fn again(&self, connection: &ClientConnection) -> Option<Attempt> {
+        let client = &self.showing.client;
+        let negotiated = Negotiated::of(connection)?;
+        let own = mark(negotiated.stack);
+        let shown = self.showing.shown.load(Ordering::Acquire);
+        let could_show = self.showing.asked.load(Ordering::Acquire) & own != 0;
+        if self.showing.alone.is_some() || shown == NOTHING || shown == own || !could_show {
+            return None;
+        }
+        let (stack, config) = client.alone.iter().find(|(stack, _)| *stack == negotiated.stack)?;
+        client.seen.store(own, Ordering::Relaxed);
+        Some(Attempt::new(client, config, Some(*stack)))
+    }
+}
+
+/// A configuration for services that those authorities vouch for; it shows nothing yet.
+fn config(
+    trust: Vec<Arc<Trust>>,
+    expected: SpiffeId,
+    alpn: &[&[u8]],
+) -> Result<Arc<ClientConfig>, Error> {
+    let provider = offer(trust.iter().map(|trust| trust.stack));
+    let verifier = SpiffeVerifier { trust, expected };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| Error::new(&OWN_KEY, e))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    Ok(Arc::new(config))
 }
 
 /// The providers of these stacks, one after the other. rustls may negotiate a mixture of two, which
@@ -137,9 +213,10 @@ fn offer(stacks: impl Iterator<Item = Stack>) -> Arc<CryptoProvider> {
     joined.unwrap_or_else(|| Stack::International.provider())
 }
 
-/// Nothing was shown yet.
+/// No stack.
 const NOTHING: u8 = 0;
 
+/// One bit a stack.
 fn mark(stack: Stack) -> u8 {
     match stack {
         Stack::International => 1,
@@ -147,29 +224,48 @@ fn mark(stack: Stack) -> u8 {
     }
 }
 
-/// Shows the identity that the service's signature schemes ask for, and remembers which.
+/// Shows the identity that the service asks for, and remembers which.
 #[derive(Debug)]
 struct Showing {
-    keys: Arc<Keys>,
+    client: Arc<Inner>,
+    /// The only stack that this attempt offers, if it is one.
+    alone: Option<Stack>,
+    /// Marks of the stacks whose schemes the service asked for.
+    asked: AtomicU8,
     shown: AtomicU8,
 }
 
 impl Showing {
-    fn new(keys: &Arc<Keys>) -> Showing {
-        Showing { keys: Arc::clone(keys), shown: AtomicU8::new(NOTHING) }
+    /// Of those whose scheme is asked for: one whose issuer the service names, if it names one of
+    /// ours at all (RFC 8446 §4.2.4); then that of the stack which the service took last; then the
+    /// preferred one.
+    fn choose(&self, hints: &[&[u8]], schemes: &[SignatureScheme]) -> Option<&Identity> {
+        let asked = |one: &&Identity| {
+            self.alone.is_none_or(|stack| stack == one.stack)
+                && one.key.key.choose_scheme(schemes).is_some()
+        };
+        let mut fits: Vec<&Identity> = self.client.identities.iter().filter(asked).collect();
+        let marks = fits.iter().fold(NOTHING, |marks, one| marks | mark(one.stack));
+        self.asked.store(marks, Ordering::Release);
+        let is_named =
+            |one: &Identity| one.issuers.iter().any(|name| hints.contains(&name.as_slice()));
+        if fits.iter().any(|one| is_named(one)) {
+            fits.retain(|one| is_named(one));
+        }
+        let seen = self.client.seen.load(Ordering::Relaxed);
+        fits.iter().find(|one| mark(one.stack) == seen).or(fits.first()).copied()
     }
 }
 
 impl ResolvesClientCert for Showing {
     fn resolve(
         &self,
-        _root_hint_subjects: &[&[u8]],
+        root_hint_subjects: &[&[u8]],
         sigschemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
-        let asked = |key: &CertifiedKey| key.key.choose_scheme(sigschemes).is_some();
-        let (stack, key) = self.keys.iter().find(|(_, key)| asked(key))?;
-        self.shown.store(mark(*stack), Ordering::Release);
-        Some(Arc::clone(key))
+        let identity = self.choose(root_hint_subjects, sigschemes)?;
+        self.shown.store(mark(identity.stack), Ordering::Release);
+        Some(Arc::clone(&identity.key))
     }
 
     fn has_certs(&self) -> bool {
@@ -189,7 +285,7 @@ struct Trust {
 #[derive(Debug)]
 struct SpiffeVerifier {
     /// One or two, the preferred stack first.
-    trust: Vec<Trust>,
+    trust: Vec<Arc<Trust>>,
     expected: SpiffeId,
 }
 
@@ -198,7 +294,7 @@ impl SpiffeVerifier {
     fn trust_for(&self, leaf: &CertificateDer<'_>) -> Result<&Trust, rustls::Error> {
         let stack = Stack::of_certificate(leaf)?;
         let trust = self.trust.iter().find(|trust| trust.stack == stack);
-        trust.ok_or_else(|| CertificateError::UnknownIssuer.into())
+        trust.map(Arc::as_ref).ok_or_else(foreign)
     }
 }
 

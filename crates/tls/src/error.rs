@@ -2,11 +2,11 @@
 
 use std::io;
 
-use moat_model::code::tls;
+use moat_model::code::{tls, upstream};
 use moat_model::{Code, Refusal, Stage};
-use rustls::CertificateError as Certificate;
+use rustls::{AlertDescription as Alert, CertificateError as Certificate};
 
-use crate::stack::Foreign;
+use crate::stack::{Foreign, TooLong};
 
 /// A configuration that cannot be built, with its stable code.
 #[derive(Debug)]
@@ -52,6 +52,31 @@ pub fn code_of(error: &io::Error) -> &'static Code {
     }
 }
 
+/// The code of a handshake with a service that failed.
+#[must_use]
+pub fn upstream_code_of(error: &io::Error) -> &'static Code {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    match inner {
+        None => &upstream::CONNECT,
+        Some(rustls::Error::InvalidCertificate(Certificate::Other(other))) => {
+            if other.0.is::<Foreign>() {
+                &upstream::MIXED
+            } else if other.0.is::<TooLong>() {
+                &upstream::CHAIN
+            } else {
+                &upstream::HANDSHAKE
+            }
+        }
+        Some(
+            rustls::Error::PeerIncompatible(_)
+            | rustls::Error::AlertReceived(
+                Alert::HandshakeFailure | Alert::InsufficientSecurity | Alert::ProtocolVersion,
+            ),
+        ) => &upstream::NOTHING_IN_COMMON,
+        Some(_) => &upstream::HANDSHAKE,
+    }
+}
+
 fn code_of_certificate(error: &Certificate) -> &'static Code {
     match error {
         Certificate::Expired | Certificate::ExpiredContext { .. } => &tls::EXPIRED,
@@ -61,6 +86,7 @@ fn code_of_certificate(error: &Certificate) -> &'static Code {
         Certificate::UnsupportedSignatureAlgorithmContext { .. }
         | Certificate::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => &tls::FOREIGN,
         Certificate::Other(other) if other.0.is::<Foreign>() => &tls::FOREIGN,
+        Certificate::Other(other) if other.0.is::<TooLong>() => &tls::CHAIN,
         _ => &tls::BAD_CERTIFICATE,
     }
 }

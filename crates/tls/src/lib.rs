@@ -5,6 +5,7 @@
 //! no socket and no file: it turns PEM bytes into rustls configurations.
 
 mod client;
+mod encrypted;
 mod error;
 mod material;
 mod national;
@@ -15,7 +16,7 @@ mod stack;
 mod tests;
 
 pub use client::{Attempt, Client};
-pub use error::{Error, code_of, refusal_of};
+pub use error::{Error, code_of, refusal_of, upstream_code_of};
 pub use material::Material;
 pub use preference::National;
 pub use server::{Choice, Server};

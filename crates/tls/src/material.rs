@@ -4,10 +4,12 @@ use moat_model::code::tls::{NO_TRUST, OWN_KEY};
 use moat_sm::pem;
 use moat_sm::sm2::SecretKey;
 use rustls::RootCertStore;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
-use crate::{Error, Stack};
+use crate::{Error, Stack, encrypted};
 
 /// A certificate chain, its key, and whom to trust on the other side. All PEM.
 ///
@@ -17,7 +19,7 @@ pub struct Material<'a> {
     pub chain_pem: &'a [u8],
     /// The leaf's key, PKCS#8 or SEC1.
     pub key_pem: &'a [u8],
-    /// Password of an encrypted PKCS#8 key; those of SM2 only.
+    /// Password of an encrypted PKCS#8 key.
     pub password: Option<&'a [u8]>,
     /// Authorities that the other side's chain must end in.
     pub trust_pem: &'a [u8],
@@ -41,37 +43,70 @@ impl Material<'_> {
         Stack::of_certificate(leaf).map_err(|e| Error::new(&OWN_KEY, e))
     }
 
-    pub(crate) fn key(&self) -> Result<PrivateKeyDer<'static>, Error> {
-        // OpenSSL 3 has a label of its own for SM2 keys in SEC 1.
+    /// Chain and key, which must belong together.
+    pub(crate) fn certified(&self, stack: Stack) -> Result<CertifiedKey, Error> {
+        let key = stack.signing_key(&*self.key()?).map_err(|e| Error::new(&OWN_KEY, e))?;
+        let certified = CertifiedKey::new(self.chain()?, key);
+        certified.keys_match().map_err(|e| Error::new(&OWN_KEY, e))?;
+        Ok(certified)
+    }
+
+    /// The key's bytes, which are wiped when they are dropped.
+    fn key(&self) -> Result<Zeroizing<PrivateKeyDer<'static>>, Error> {
         let text = core::str::from_utf8(self.key_pem).unwrap_or_default();
-        if let Ok(der) = pem::decode(pem::SM2_PRIVATE_KEY, text) {
-            return Ok(PrivateKeyDer::Sec1(der.to_vec().into()));
-        }
         if let Ok(der) = pem::decode(pem::ENCRYPTED_PRIVATE_KEY, text) {
             return self.decrypted(&der);
         }
+        // OpenSSL 3 has a label of its own for SM2 keys in SEC 1.
+        for label in [pem::SM2_PRIVATE_KEY, pem::EC_PRIVATE_KEY] {
+            if let Ok(der) = pem::decode(label, text) {
+                return Ok(Zeroizing::new(PrivateKeyDer::Sec1(der.to_vec().into())));
+            }
+        }
+        if let Ok(der) = pem::decode(pem::PRIVATE_KEY, text) {
+            return Ok(Zeroizing::new(PrivateKeyDer::Pkcs8(der.to_vec().into())));
+        }
+        // Lines of other lengths, and keys of RSA: the library's buffer for the text is not wiped.
         PrivateKeyDer::from_pem_slice(self.key_pem)
+            .map(Zeroizing::new)
             .map_err(|e| Error::new(&OWN_KEY, format_args!("the key file: {e}")))
     }
 
-    /// PBES2 with PBKDF2 over HMAC-SM3 and SM4-CBC. For other schemes there are tools.
-    fn decrypted(&self, der: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
+    /// PBES2, wholly national or wholly international, whatever the kind of the key inside.
+    fn decrypted(&self, der: &[u8]) -> Result<Zeroizing<PrivateKeyDer<'static>>, Error> {
         let password = self.password.ok_or_else(|| {
             Error::new(&OWN_KEY, "the key file is encrypted, and there is no password")
         })?;
-        let key = SecretKey::from_encrypted_pkcs8_der(der, password)
-            .map_err(|why| Error::new(&OWN_KEY, format_args!("the encrypted key file: {why}")))?;
-        Ok(PrivateKeyDer::Pkcs8(key.to_pkcs8_der().to_vec().into()))
+        let no = |why: &dyn core::fmt::Display| {
+            Error::new(&OWN_KEY, format_args!("the encrypted key file: {why}"))
+        };
+        let der = match SecretKey::from_encrypted_pkcs8_der(der, password) {
+            Ok(key) => key.to_pkcs8_der().to_vec(),
+            Err(moat_sm::Error::Algorithm) => {
+                encrypted::open(der, password).map_err(|why| no(&why))?.to_vec()
+            }
+            Err(why) => return Err(no(&why)),
+        };
+        Ok(Zeroizing::new(PrivateKeyDer::Pkcs8(der.into())))
     }
 
-    /// The authorities of one stack. Those of the other are no use there, and are not named to
-    /// callers.
-    pub(crate) fn roots(&self, stack: Stack) -> Result<RootCertStore, Error> {
+    /// All authorities, whatever their keys.
+    ///
+    /// # Errors
+    /// [`NO_TRUST`] if one of them cannot be read.
+    pub(crate) fn authorities(&self) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(self.trust_pem) {
             let certificate = certificate.map_err(|e| Error::new(&NO_TRUST, e))?;
             roots.add(certificate).map_err(|e| Error::new(&NO_TRUST, e))?;
         }
+        Ok(roots)
+    }
+
+    /// The authorities of one stack. Those of the other are no use there, and are not named to
+    /// callers.
+    pub(crate) fn roots(&self, stack: Stack) -> Result<RootCertStore, Error> {
+        let mut roots = self.authorities()?;
         roots.roots.retain(|root| Stack::of_key(&root.subject_public_key_info) == stack);
         if roots.is_empty() {
             let kind = if stack == Stack::National { "SM2 " } else { "" };

@@ -104,9 +104,7 @@ impl Choice {
 
 fn side(material: &Material<'_>, stack: Stack) -> Result<Side, Error> {
     let provider = stack.provider();
-    let key = CertifiedKey::from_der(material.chain()?, material.key()?, &provider)
-        .map_err(|e| Error::new(&OWN_KEY, e))?;
-    let key = Arc::new(key);
+    let key = Arc::new(material.certified(stack)?);
     let roots = Arc::new(material.roots(stack)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
         .build()

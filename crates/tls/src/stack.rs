@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
+use rustls::sign::SigningKey;
 use rustls::{CertificateError, CipherSuite, CommonState, NamedGroup, OtherError};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::national::{self, CURVE_SM2, KEY_ALGORITHM, SIGNATURE_ALGORITHM, SM4_CCM, SM4_GCM};
 
@@ -47,12 +48,30 @@ impl Stack {
         Stack::of(group == CURVE_SM2)
     }
 
-    /// The rustls provider that has this stack and nothing else.
+    /// The rustls provider that has this stack and nothing else. Of the international groups the
+    /// post-quantum one stands first; a client's first hello has a share of it and one of X25519,
+    /// so that a service without it need not ask again.
     #[must_use]
     pub fn provider(self) -> Arc<CryptoProvider> {
         match self {
-            Stack::International => Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+            Stack::International => {
+                let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+                provider.kx_groups.sort_by_key(|group| group.name() != NamedGroup::X25519MLKEM768);
+                Arc::new(provider)
+            }
             Stack::National => national::provider(),
+        }
+    }
+
+    /// A private key that signs by this stack's schemes. The bytes are borrowed: whoever has them
+    /// wipes them.
+    pub(crate) fn signing_key(
+        self,
+        key: &PrivateKeyDer<'_>,
+    ) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        match self {
+            Stack::International => rustls::crypto::aws_lc_rs::sign::any_supported_type(key),
+            Stack::National => national::signing_key(key),
         }
     }
 }
@@ -107,18 +126,46 @@ impl core::fmt::Display for Foreign {
 
 impl core::error::Error for Foreign {}
 
-/// Key and signature of every certificate shown must be of this stack.
+/// The error for a certificate of the other stack.
+pub(crate) fn foreign() -> rustls::Error {
+    let foreign = CertificateError::Other(OtherError(Arc::new(Foreign)));
+    rustls::Error::InvalidCertificate(foreign)
+}
+
+/// Most certificates that the other side may show, its own included.
+pub(crate) const CHAIN_CERTIFICATES_MAX: usize = 8;
+/// Most bytes of them together.
+pub(crate) const CHAIN_BYTES_MAX: usize = 32 * 1024;
+
+/// A chain over one of the bounds.
+#[derive(Debug)]
+pub(crate) struct TooLong;
+
+impl core::fmt::Display for TooLong {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "over {CHAIN_CERTIFICATES_MAX} certificates or {CHAIN_BYTES_MAX} bytes")
+    }
+}
+
+impl core::error::Error for TooLong {}
+
+/// The chain must keep its bounds, and key and signature of every certificate shown must be of this
+/// stack.
 pub(crate) fn check_chain(
     stack: Stack,
     leaf: &CertificateDer<'_>,
     others: &[CertificateDer<'_>],
 ) -> Result<(), rustls::Error> {
+    let bytes = others.iter().fold(leaf.len(), |sum, one| sum.saturating_add(one.len()));
+    if others.len() >= CHAIN_CERTIFICATES_MAX || bytes > CHAIN_BYTES_MAX {
+        let too_long = CertificateError::Other(OtherError(Arc::new(TooLong)));
+        return Err(rustls::Error::InvalidCertificate(too_long));
+    }
     for certificate in std::iter::once(leaf).chain(others) {
         let fits = Stack::of_certificate(certificate)? == stack
             && signed_by(certificate).is_some_and(|by| by == stack);
         if !fits {
-            let foreign = CertificateError::Other(OtherError(Arc::new(Foreign)));
-            return Err(rustls::Error::InvalidCertificate(foreign));
+            return Err(foreign());
         }
     }
     Ok(())
@@ -133,9 +180,27 @@ fn signed_by(certificate: &[u8]) -> Option<Stack> {
     Some(Stack::of(algorithm.starts_with(SIGNATURE_ALGORITHM)))
 }
 
+/// The issuer's name in DER, with its tag (RFC 5280 §4.1).
+pub(crate) fn issuer(certificate: &[u8]) -> Option<&[u8]> {
+    let (content, _) = sequence(certificate)?;
+    let (mut rest, _) = sequence(content)?;
+    // Version, if it is there, and number.
+    if rest.first() == Some(&0xa0) {
+        rest = element(rest, 0xa0)?.1;
+    }
+    let (_, rest) = element(rest, 0x02)?;
+    let (_, name) = sequence(rest)?;
+    let (_, after) = sequence(name)?;
+    name.get(..name.len().checked_sub(after.len())?)
+}
+
 /// The content of a SEQUENCE, and what follows it. webpki has judged the whole before.
 fn sequence(der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let rest = der.strip_prefix(&[0x30])?;
+    element(der, 0x30)
+}
+
+fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (_, rest) = der.split_first().filter(|(first, _)| **first == tag)?;
     let (first, rest) = rest.split_first()?;
     let (length, rest) = match first {
         0..0x80 => (usize::from(*first), rest),

@@ -5,6 +5,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the clock and their environment")]
 #![allow(clippy::indexing_slicing, reason = "tests")]
 
+mod pki;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use moat_admin::messages::ToAdmin;
-use moat_config::{Loaded, Problem, Problems};
+use moat_config::{Hot, Loaded, Problem, Problems};
 use moat_gateway::messages::ToGateway;
 use moat_model::code::audit::PASSING;
 use moat_model::code::config::{NEEDS_RESTART, SYNTAX};
+use zeroize::Zeroizing;
 
 use super::retry::Retry;
 use super::supervisor::Supervisor;
@@ -47,7 +48,7 @@ impl core::fmt::Display for Asker {
 pub(super) struct Candidate {
     pub(super) number: u64,
     pub(super) digest: String,
-    pub(super) blob: Vec<u8>,
+    pub(super) blob: Zeroizing<Vec<u8>>,
     pub(super) watched: Vec<PathBuf>,
     pub(super) asker: Asker,
 }
@@ -165,7 +166,7 @@ impl Supervisor {
             return Err((NEEDS_RESTART.id, why));
         }
         warn_of(&warnings);
-        let blob = postcard::to_stdvec(&config.hot).map_err(|e| (SYNTAX.id, e.to_string()))?;
+        let blob = blob_of(&config.hot).map_err(|e| (SYNTAX.id, e.to_string()))?;
         let number = self.last_number + 1;
         let digest = config.digest;
         Ok(Some(Candidate { number, digest, blob, watched, asker: Asker::Watch }))
@@ -178,6 +179,15 @@ impl Supervisor {
             self.admin.offer(&ToAdmin::Reloaded { id: *id, result });
         }
     }
+}
+
+/// What the gateway is to work with, keys included: written at once into as many bytes as it takes,
+/// since a buffer that grows leaves what it held behind, and wiped when it is dropped.
+pub(super) fn blob_of(hot: &Hot) -> Result<Zeroizing<Vec<u8>>, postcard::Error> {
+    let length = postcard::experimental::serialized_size(hot)?;
+    let mut blob = Zeroizing::new(vec![0; length]);
+    postcard::to_slice(hot, &mut blob)?;
+    Ok(blob)
 }
 
 /// What is good enough to go on, and should not stay so.

@@ -16,9 +16,10 @@ use moat_model::code::system::{BIND, NO_USER};
 use moat_net::listen;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::child::Child;
-use super::reload::{Asker, Candidate, warn_of};
+use super::reload::{Asker, Candidate, blob_of, warn_of};
 use super::retry::Retry;
 use super::state::Known;
 use super::watch::Watch;
@@ -44,7 +45,7 @@ pub(crate) struct Supervisor {
     pub(super) config_path: PathBuf,
     pub(super) restart: Restart,
     /// Postcard of the active generation's hot part, for a gateway that starts again.
-    pub(super) blob: Vec<u8>,
+    pub(super) blob: Zeroizing<Vec<u8>>,
     /// One row a worker, one column a listener.
     sockets: Vec<Vec<TcpListener>>,
     probes: TcpListener,
@@ -69,7 +70,7 @@ impl Supervisor {
         let Loaded { config, watched, warnings } = loaded;
         warn_of(&warnings);
         let Config { restart, hot, digest } = config;
-        let blob = postcard::to_stdvec(&hot)?;
+        let blob = blob_of(&hot)?;
         let settings = role_settings(&restart)?;
         make_log_folder(&restart, settings.auditor.user.as_ref())?;
         let sockets = open_listeners(&restart)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use moat_audit::record::Kind;
+use moat_audit::record::{Body, Kind};
 use moat_ca::Identity;
 use moat_model::Stage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -91,6 +91,9 @@ async fn a_caller_without_one_good_identity_gets_403_and_one_record() {
         let records: Vec<_> = records.iter().filter(|body| body.code == code).collect();
         assert_eq!(records.len(), 2, "{code}");
         assert!(records.iter().all(|r| r.stage == Some(Stage::Identify) && r.actor.is_empty()));
+        // The handshake was finished, so it is known what it came to.
+        let is_told = |r: &Body| r.suite.starts_with("TLS13_") && r.group.starts_with("X25519");
+        assert!(records.iter().all(|r| is_told(r)), "{code}");
     }
     assert_eq!(service.paths(), [""; 0]);
     gateway.assert_whole();

@@ -58,6 +58,10 @@ async fn both_kinds_of_callers_reach_both_kinds_of_services_through_one_port() {
                 let record = gateway.record("the read", |body| body.object == object).await;
                 assert_eq!((record.kind, record.suite.as_str()), (Kind::Read, suite));
                 assert!(record.group.starts_with(group), "{}", record.group);
+                let of_service = of_service.stack() == Stack::National;
+                let seen = (record.upstream_suite.as_str(), record.upstream_group.as_str());
+                assert_eq!(seen.0.contains("SM4"), of_service, "{seen:?}");
+                assert_eq!(seen.1 == "curveSM2", of_service, "{seen:?}");
             }
         }
         assert_eq!(service.paths().len(), 4);
@@ -121,4 +125,47 @@ async fn nothing_is_sent_to_a_service_that_mixes_the_stacks() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(service.paths(), [""; 0]);
     gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_asks_for_both_kinds_gets_its_calls() {
+    let (pki, sm2) = (Pki::new(), Pki::sm2());
+    // International, but its request for a certificate names the schemes of both.
+    let config = pki.server_asking(&pki.identity("accounts"), &sm2);
+    let service = Service::start_with(config).await;
+    let gateway = dual(&pki, &sm2, &service, "prefer", "").await;
+    let mut client = Client::http1(&sm2, gateway.address, "teller").await;
+    assert_eq!(client.get("/pass/a").await.status, 200);
+    let record = gateway.record("the read", |body| body.object == "pass/a").await;
+    assert_eq!(record.upstream_group, "X25519MLKEM768");
+    assert_eq!(service.paths(), ["/pass/a"]);
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_of_an_upstream_that_nobody_vouches_for_is_refused_by_the_check() {
+    let (pki, sm2) = (Pki::new(), Pki::sm2());
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let gateway = dual(&pki, &sm2, &service, "prefer", "").await;
+    let folder = gateway.dir.path().join("pki");
+    std::fs::write(folder.join("p256.pem"), pki.trust_pem()).unwrap();
+    let config = gateway.dir.path().join("moat.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let (before, upstream) = text.split_once("upstreams:").unwrap();
+    let upstream = upstream.replacen("file:pki/root.pem", "file:pki/p256.pem", 1);
+    // The listener's identities: a service of one stack only is nothing unusual.
+    std::fs::write(&config, format!("{before}upstreams:{upstream}")).unwrap();
+    let path = config.display().to_string();
+    let (code, said, warned) = crate::support::moat(&["check", &path]);
+    assert_eq!(code, 0, "{said}{warned}");
+    assert!(warned.contains("no SM2 authority"), "{said}{warned}");
+    // Its own: both are meant.
+    let one =
+        |stem| format!(r#"{{ certificate: "file:pki/{stem}.pem", key: "file:pki/{stem}.key" }}"#);
+    let both = format!("identities: [{}, {}]", one("gateway"), one("gateway-sm2"));
+    let upstream = upstream.replacen("trust:", &format!("{both}, trust:"), 1);
+    std::fs::write(&config, format!("{before}upstreams:{upstream}")).unwrap();
+    let (code, said, warned) = crate::support::moat(&["check", &path]);
+    assert_eq!(code, 78, "{said}{warned}");
+    assert!(warned.contains("MOAT-T021") || said.contains("MOAT-T021"), "{said}{warned}");
 }

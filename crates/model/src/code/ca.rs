@@ -10,4 +10,22 @@ super::codes! {
     BAD_REQUEST = "MOAT-K003", 0, Operator,
         en: "The certificate asked for cannot be issued", "Give a SPIFFE id such as spiffe://bank.test/teller and a validity in days.",
         zh: "无法签发所请求的证书", "请给出形如 spiffe://bank.test/teller 的 SPIFFE ID 与有效天数。";
+    REQUEST = "MOAT-K004", 0, Operator,
+        en: "The certificate request cannot be used", "Make it anew by `moat ca request`: PKCS #10 with an SM2 or P-256 key, signed by that key.",
+        zh: "证书请求不可用", "请用 `moat ca request` 重新生成：PKCS #10，SM2 或 P-256 密钥，并以该密钥签名。";
+    NOT_GRANTED = "MOAT-K005", 0, Operator,
+        en: "The certificate request asks for a name that was not granted", "Grant it with --spiffe or --name if its sender may have it; otherwise ask for a request without it.",
+        zh: "证书请求要求了未获批准的名称", "若申请者有权使用该名称，请以 --spiffe 或 --name 批准；否则请对方去掉该名称后重新请求。";
+    REGISTER = "MOAT-K006", 0, Operator,
+        en: "The authority's register cannot be used", "End the other command that works on it, or put back a copy: the line named is not one that Moat wrote.",
+        zh: "证书机构的登记簿不可用", "请结束正在使用它的其他命令，或恢复副本：所指行并非 Moat 所写。";
+    NOT_ISSUED = "MOAT-K007", 0, Operator,
+        en: "This authority has not issued such a certificate", "Check the number and the folder; `openssl x509 -noout -serial` prints the number of a certificate.",
+        zh: "该证书机构未签发过此证书", "请检查序列号与目录；`openssl x509 -noout -serial` 可打印证书序列号。";
+    REVOKED = "MOAT-K008", 0, Operator,
+        en: "The certificate is revoked already", "Nothing is left to do; time and reason of a revocation do not change.",
+        zh: "该证书已被吊销", "无需再做任何事；吊销时间与原因不再改变。";
+    RESPONDER = "MOAT-K009", 0, Operator,
+        en: "This responder may not sign OCSP responses", "Issue it by `moat ca issue --ocsp-responder` with the same authority, valid longer than the response.",
+        zh: "该响应者无权签署 OCSP 响应", "请用同一证书机构以 `moat ca issue --ocsp-responder` 签发，且有效期长于响应。";
 }

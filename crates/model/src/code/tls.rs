@@ -40,6 +40,9 @@ super::codes! {
     KEY_SHARE = "MOAT-T013", 0, Peer,
         en: "The caller's key share is wrong", "Send a point of the group that is named with it, in its one encoding.",
         zh: "调用方的密钥共享值有误", "请发送所声明群中的点，并使用其唯一编码。";
+    CHAIN = "MOAT-T014", 0, Peer,
+        en: "The caller shows too many certificates", "Show the leaf and the authorities between it and the root: at most 8 certificates and 32 KiB.",
+        zh: "调用方出示的证书过多", "请只出示叶证书及其与根之间的机构证书：至多 8 张、32 KiB。";
     OWN_KEY = "MOAT-T020", 0, Operator,
         en: "A certificate and its key cannot be used", "Give a PEM certificate chain and the matching PKCS#8 key.",
         zh: "证书与私钥不可用", "请给出 PEM 证书链与相配的 PKCS#8 私钥。";

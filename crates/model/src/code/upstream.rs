@@ -40,4 +40,10 @@ super::codes! {
     ONE_SIDED = "MOAT-U013", 503, Upstream,
         en: "The service asks for no certificate of ours; nothing was sent", "Let the service demand a client certificate: it would take calls from anybody.",
         zh: "服务未要求我方证书；未发送任何内容", "请让服务强制要求客户端证书，否则任何人都能调用它。";
+    NOTHING_IN_COMMON = "MOAT-U014", 503, Upstream,
+        en: "The service and the gateway have no TLS algorithms in common; nothing was sent", "Let the service speak TLS 1.3 with a suite and group of a stack for which the upstream has an identity.",
+        zh: "服务与网关没有共同的 TLS 算法；未发送任何内容", "请让服务使用 TLS 1.3，并支持上游所配身份对应的套件与群。";
+    CHAIN = "MOAT-U015", 503, Upstream,
+        en: "The service shows too many certificates; nothing was sent", "Let it show the leaf and the authorities between it and the root: at most 8 certificates and 32 KiB.",
+        zh: "服务出示的证书过多；未发送任何内容", "请让服务只出示叶证书及其与根之间的机构证书：至多 8 张、32 KiB。";
 }

@@ -8,6 +8,7 @@ use rustls::crypto::KeyProvider;
 use rustls::sign::{Signer, SigningKey};
 use rustls::{Error, SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::{AlgorithmIdentifier, PrivateKeyDer, SubjectPublicKeyInfoDer};
+use zeroize::Zeroizing;
 
 use super::{BACKEND, KEY_ALGORITHM, SM2SIG_SM3, entropy};
 
@@ -22,15 +23,21 @@ impl KeyProvider for Keys {
         &self,
         key_der: PrivateKeyDer<'static>,
     ) -> Result<Arc<dyn SigningKey>, Error> {
-        let key = match &key_der {
-            PrivateKeyDer::Pkcs8(der) => SecretKey::from_pkcs8_der(der.secret_pkcs8_der()),
-            PrivateKeyDer::Sec1(der) => SecretKey::from_sec1_der(der.secret_sec1_der()),
-            _ => Err(moat_sm::Error::Algorithm),
-        };
-        let signer = key.and_then(|key| BACKEND.signer(&key.to_bytes()));
-        let signer = signer.map_err(|why| Error::General(format!("the SM2 key: {why}")))?;
-        Ok(Arc::new(Key(Arc::from(signer))))
+        let key_der = Zeroizing::new(key_der);
+        signing_key(&key_der)
     }
+}
+
+/// An SM2 key; others are refused.
+pub(crate) fn signing_key(der: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, Error> {
+    let key = match der {
+        PrivateKeyDer::Pkcs8(der) => SecretKey::from_pkcs8_der(der.secret_pkcs8_der()),
+        PrivateKeyDer::Sec1(der) => SecretKey::from_sec1_der(der.secret_sec1_der()),
+        _ => Err(moat_sm::Error::Algorithm),
+    };
+    let signer = key.and_then(|key| BACKEND.signer(&key.to_bytes()));
+    let signer = signer.map_err(|why| Error::General(format!("the SM2 key: {why}")))?;
+    Ok(Arc::new(Key(Arc::from(signer))))
 }
 
 #[derive(Debug)]

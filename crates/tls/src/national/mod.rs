@@ -15,6 +15,7 @@ use moat_sm::backend::{Backend, Native};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, SecureRandom};
 use rustls::{CipherSuite, NamedGroup, SignatureScheme};
 
+pub(crate) use key::signing_key;
 pub(crate) use verify::SUPPORTED;
 
 /// The implementation of the algorithms. A certified module takes its place here.

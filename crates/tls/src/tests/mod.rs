@@ -1,5 +1,7 @@
+mod chosen;
 mod mixed;
 mod national;
+mod revoked;
 mod wire;
 
 use std::sync::Arc;

@@ -134,6 +134,27 @@ fn an_encrypted_key_needs_its_password() {
 }
 
 #[test]
+fn an_international_key_may_be_encrypted_as_openssl_does_it() {
+    use crate::encrypted::tests::{REQUEST, WITH_AES_256};
+    let w = World::new();
+    let request = moat_ca::Request::read(REQUEST.as_bytes()).unwrap();
+    let granted = moat_ca::LeafRequest::spiffe(GATEWAY, super::now_s());
+    let chain = w.p256.issue_for(&request, &granted).unwrap();
+    let server = |password| {
+        let (chain_pem, key_pem) = (chain.as_bytes(), WITH_AES_256.as_bytes());
+        let trust_pem = w.trust.as_bytes();
+        Server::new(&[Material { chain_pem, key_pem, password, trust_pem }], National::Prefer)
+    };
+    let caller = client_config(material(&w.teller[0], &w.trust), GATEWAY);
+    shake(&server(Some(b"secret")).unwrap(), caller).assert_good();
+    for password in [None, Some(&b""[..]), Some(b"Secret")] {
+        let error = server(password).unwrap_err();
+        assert_eq!(error.code, &tls::OWN_KEY);
+        assert!(!error.detail.contains("ecret"), "{error}");
+    }
+}
+
+#[test]
 fn identities_that_do_not_fit_are_refused() {
     let w = World::new();
     let of = |kind: usize| material(&w.gateway[kind], &w.trust);

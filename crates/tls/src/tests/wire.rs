@@ -90,19 +90,23 @@ pub(super) fn finish(
     let (mut refused, mut client_error) = (None, None);
     for _ in 0..6 {
         let wire = written(&mut client);
-        if server.read_tls(&mut wire.as_slice()).is_ok()
-            && let Err(error) = server.process_new_packets()
-        {
-            refused.get_or_insert_with(|| code(&error));
+        let mut rest = wire.as_slice();
+        while !rest.is_empty() && server.read_tls(&mut rest).is_ok() {
+            if let Err(error) = server.process_new_packets() {
+                refused.get_or_insert_with(|| code(&error));
+                break;
+            }
         }
         let mut wire = Vec::new();
         while server.wants_write() {
             server.write_tls(&mut wire).unwrap();
         }
-        if client.read_tls(&mut wire.as_slice()).is_ok()
-            && let Err(error) = client.process_new_packets()
-        {
-            client_error.get_or_insert(error);
+        let mut rest = wire.as_slice();
+        while !rest.is_empty() && client.read_tls(&mut rest).is_ok() {
+            if let Err(error) = client.process_new_packets() {
+                client_error.get_or_insert(error);
+                break;
+            }
         }
     }
     Ended { refused, client_error, client, server: Some(server) }

@@ -6,10 +6,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use moat_ca::{Authority, Identity, LeafRequest};
 use moat_tls::Stack;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
 
 /// Seconds since 1970.
 pub(crate) fn now_s() -> i64 {
@@ -108,6 +113,28 @@ impl Pki {
         config
     }
 
+    /// TLS of a service that asks for certificates of its own stack and of the other's, and takes
+    /// those of its own.
+    pub(crate) fn server_asking(&self, identity: &Identity, other: &Pki) -> Arc<ServerConfig> {
+        let config = self.server_with(identity, &["http/1.1"], self.stack.provider());
+        let verifier = |of: &Pki| {
+            let roots = Arc::new(of.roots());
+            WebPkiClientVerifier::builder_with_provider(roots, of.stack.provider()).build().unwrap()
+        };
+        let asking = Asking { own: verifier(self), other: verifier(other) };
+        let mut asking = ServerConfig::builder_with_provider(self.stack.provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_client_cert_verifier(Arc::new(asking))
+            .with_cert_resolver(Arc::clone(&config.cert_resolver));
+        asking.alpn_protocols.clone_from(&config.alpn_protocols);
+        Arc::new(asking)
+    }
+
+    pub(crate) fn stack(&self) -> Stack {
+        self.stack
+    }
+
     /// TLS of a service that asks for no certificate.
     pub(crate) fn open_server(&self, identity: &Identity) -> Arc<ServerConfig> {
         let config = ServerConfig::builder_with_provider(self.stack.provider())
@@ -116,6 +143,50 @@ impl Pki {
             .with_no_client_auth()
             .with_single_cert(chain(identity), key(identity));
         Arc::new(config.unwrap())
+    }
+}
+
+/// Asks for more than it takes, and names no authority.
+#[derive(Debug)]
+struct Asking {
+    own: Arc<dyn ClientCertVerifier>,
+    other: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientCertVerifier for Asking {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.own.verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.own.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.own.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        [self.own.supported_verify_schemes(), self.other.supported_verify_schemes()].concat()
     }
 }
 
