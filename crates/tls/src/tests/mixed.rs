@@ -24,7 +24,7 @@ use super::{GATEWAY, TELLER, World, client_config, material, now_s};
 use crate::national::{CURVE_SM2, SM2SIG_SM3};
 use crate::{ALPN_H2, Client, National, Stack};
 
-fn chain(identity: &Identity) -> Vec<CertificateDer<'static>> {
+pub(super) fn chain(identity: &Identity) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(identity.chain_pem.as_bytes()).map(Result::unwrap).collect()
 }
 
@@ -152,7 +152,7 @@ impl Signer for Rogue {
 }
 
 /// A handshake of a caller with that chain and that way of signing, over national suites.
-fn call(
+pub(super) fn call(
     w: &World,
     chain: Vec<CertificateDer<'static>>,
     scheme: SignatureScheme,
@@ -165,7 +165,7 @@ fn call(
 }
 
 /// Signs as SM2 does, and lets the test change the bytes.
-fn sm2_signer(
+pub(super) fn sm2_signer(
     identity: &Identity,
     id: &'static [u8],
     change: impl Fn(&mut Vec<u8>) + Send + Sync + 'static,
@@ -402,13 +402,17 @@ fn half_an_offer_is_refused_as_such() {
     assert_eq!(ended.assert_good().stack, Stack::International);
 }
 
-/// A server that puts suite, group, own certificate and wanted certificate together at will.
-fn rogue_server(w: &World, suite: Stack, group: Stack, own: Stack, wanted: Stack) -> ServerConfig {
-    let provider = CryptoProvider {
-        cipher_suites: suite.provider().cipher_suites.clone(),
-        kx_groups: group.provider().kx_groups.clone(),
-        ..CryptoProvider::clone(&own.provider())
-    };
+/// A server with the suites and groups of `provider` that puts own certificate and wanted
+/// certificate together at will.
+pub(super) fn rogue_server(
+    w: &World,
+    provider: CryptoProvider,
+    own: Stack,
+    wanted: Stack,
+) -> ServerConfig {
+    let CryptoProvider { cipher_suites, kx_groups, .. } = provider;
+    let provider =
+        CryptoProvider { cipher_suites, kx_groups, ..CryptoProvider::clone(&own.provider()) };
     let asking = CryptoProvider::clone(&wanted.provider());
     let both = [&w.gateway[0], &w.gateway[1]];
     let identity = both[usize::from(own == Stack::National)];
@@ -425,6 +429,12 @@ fn rogue_server(w: &World, suite: Stack, group: Stack, own: Stack, wanted: Stack
     config
 }
 
+/// A provider that puts suites and groups together at will.
+fn of_two(suite: Stack, group: Stack) -> CryptoProvider {
+    let kx_groups = group.provider().kx_groups.clone();
+    CryptoProvider { kx_groups, ..CryptoProvider::clone(&suite.provider()) }
+}
+
 #[test]
 fn a_service_that_mixes_the_stacks_in_any_way_is_refused() {
     let w = World::new();
@@ -433,7 +443,7 @@ fn a_service_that_mixes_the_stacks_in_any_way_is_refused() {
         let client: Client = w.client(preference);
         for bits in 0..16_u8 {
             let [suite, group, own, wanted] = [0, 1, 2, 3].map(|n| stack(bits >> n & 1));
-            let config = rogue_server(&w, suite, group, own, wanted);
+            let config = rogue_server(&w, of_two(suite, group), own, wanted);
             let attempt = client.attempt();
             let connection = new_client(Arc::clone(&attempt.config));
             let server = ServerConnection::new(Arc::new(config)).unwrap();
@@ -455,7 +465,7 @@ fn a_client_with_one_identity_takes_nothing_of_the_other_stack() {
     let w = World::new();
     for (kind, own) in [Stack::International, Stack::National].into_iter().enumerate() {
         let other = [Stack::National, Stack::International][kind];
-        let config = rogue_server(&w, own, own, other, own);
+        let config = rogue_server(&w, of_two(own, own), other, own);
         let client = client_config(material(&w.teller[kind], &w.trust), GATEWAY);
         let server = ServerConnection::new(Arc::new(config)).unwrap();
         let ended = finish(new_client(client), server, &|_| "refused");

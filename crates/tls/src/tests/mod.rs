@@ -1,4 +1,5 @@
 mod chosen;
+mod cut;
 mod mixed;
 mod national;
 mod revoked;
