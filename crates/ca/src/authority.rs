@@ -1,14 +1,15 @@
 //! The authority itself: a root that signs one issuing authority, which signs identities.
 
 use moat_model::code::ca::BAD_REQUEST;
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
+use moat_sm::pem;
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
-use crate::Error;
+use crate::files::Level;
+use crate::leaf::LeafRequest;
+use crate::signer::{CERTIFICATE, Issuer, Key, Subject};
+use crate::x509::{self, Purpose};
+use crate::{Error, Serial};
 
 /// Years the root is valid.
 pub(crate) const ROOT_YEARS: i64 = 10;
@@ -24,34 +25,50 @@ pub enum Kind {
     Sm2,
 }
 
-/// A root and the issuing authority below it, with both keys.
+/// A root and the issuing authority below it. A key is there if it was just made, or loaded to sign.
 pub struct Authority {
     pub(crate) kind: Kind,
     pub(crate) root_pem: String,
-    pub(crate) root_key_pem: Zeroizing<String>,
+    pub(crate) root_key_pem: Option<Zeroizing<String>>,
     pub(crate) issuing_pem: String,
-    pub(crate) issuing_key_pem: Zeroizing<String>,
+    pub(crate) issuing_key_pem: Option<Zeroizing<String>>,
 }
 
 impl Authority {
-    /// Makes a new authority called `name`, valid from `now_s` (seconds since 1970).
+    /// Makes a new authority called `name`, valid from `now_s` (seconds since 1970): P-256 keys,
+    /// certificates signed by ECDSA with SHA-256.
     ///
     /// # Errors
     /// [`BAD_REQUEST`] if the name or the time cannot stand in a certificate.
     pub fn create(name: &str, now_s: i64) -> Result<Authority, Error> {
-        let root_key = KeyPair::generate().map_err(bad)?;
-        let root = authority_params(&format!("{name} Root"), now_s, ROOT_YEARS, None)?;
-        let root_certificate = root.self_signed(&root_key).map_err(bad)?;
-        let issuing_key = KeyPair::generate().map_err(bad)?;
-        let issuing = authority_params(&format!("{name} Issuing"), now_s, ISSUING_YEARS, Some(0))?;
-        let issuing_certificate =
-            issuing.signed_by(&issuing_key, &Issuer::from_params(&root, &root_key)).map_err(bad)?;
+        Authority::create_kind(Kind::P256, name, now_s)
+    }
+
+    /// Makes a new national authority: SM2 keys, certificates signed by SM2 with SM3. It is called
+    /// `name` and SM2.
+    ///
+    /// # Errors
+    /// As [`Authority::create`].
+    pub fn create_sm2(name: &str, now_s: i64) -> Result<Authority, Error> {
+        Authority::create_kind(Kind::Sm2, &format!("{name} SM2"), now_s)
+    }
+
+    fn create_kind(kind: Kind, name: &str, now_s: i64) -> Result<Authority, Error> {
+        let days = |years: i64| validity(now_s, Duration::days(365 * years));
+        let root = Issuer::fresh(kind, x509::name(&format!("{name} Root"), None))?;
+        let purpose = Purpose::Authority { path_len: None };
+        let subject = &root.subject;
+        let root_der = root.issue(&subject.spki, &subject.name, days(ROOT_YEARS)?, purpose)?;
+        let key = Key::generate(kind)?;
+        let name = x509::name(&format!("{name} Issuing"), None);
+        let purpose = Purpose::Authority { path_len: Some(0) };
+        let issuing_der = root.issue(&key.spki(), &name, days(ISSUING_YEARS)?, purpose)?;
         Ok(Authority {
-            kind: Kind::P256,
-            root_pem: root_certificate.pem(),
-            root_key_pem: Zeroizing::new(root_key.serialize_pem()),
-            issuing_pem: issuing_certificate.pem(),
-            issuing_key_pem: Zeroizing::new(issuing_key.serialize_pem()),
+            kind,
+            root_pem: pem::encode(CERTIFICATE, &root_der).to_string(),
+            root_key_pem: Some(root.key.to_pem()?),
+            issuing_pem: pem::encode(CERTIFICATE, &issuing_der).to_string(),
+            issuing_key_pem: Some(key.to_pem()?),
         })
     }
 
@@ -73,27 +90,54 @@ impl Authority {
         &self.issuing_pem
     }
 
-    pub(crate) fn issuer(&self) -> Result<Issuer<'static, KeyPair>, Error> {
-        let key = KeyPair::from_pem(&self.issuing_key_pem).map_err(bad)?;
-        Issuer::from_ca_cert_pem(&self.issuing_pem, key).map_err(bad)
+    /// The number of the issuing authority's certificate, which the root has issued.
+    ///
+    /// # Errors
+    /// [`BAD_REQUEST`] if it is no certificate.
+    pub fn issuing_serial(&self) -> Result<Serial, Error> {
+        Ok(self.subject(Level::Issuing)?.serial)
     }
-}
 
-fn authority_params(
-    name: &str,
-    now_s: i64,
-    years: i64,
-    path_len: Option<u8>,
-) -> Result<CertificateParams, Error> {
-    let mut params = CertificateParams::new(Vec::new()).map_err(bad)?;
-    let mut subject = DistinguishedName::new();
-    subject.push(DnType::CommonName, name);
-    params.distinguished_name = subject;
-    params.is_ca =
-        IsCa::Ca(path_len.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    (params.not_before, params.not_after) = validity(now_s, Duration::days(365 * years))?;
-    Ok(params)
+    /// A leaf for the owner of `spki` and the issuing authority, in PEM.
+    pub(crate) fn chain_for(&self, spki: &[u8], request: &LeafRequest) -> Result<String, Error> {
+        let purpose = Purpose::Identity { names: request.alternative_names() };
+        self.chain_of(spki, request, purpose)
+    }
+
+    pub(crate) fn chain_of(
+        &self,
+        spki: &[u8],
+        request: &LeafRequest,
+        purpose: Purpose,
+    ) -> Result<String, Error> {
+        let subject = x509::name(&request.common_name, request.organization.as_deref());
+        let validity = validity(request.from_s, Duration::seconds(request.valid_s))?;
+        let issuer = self.issuer(Level::Issuing)?;
+        let leaf = issuer.issue(spki, &subject, validity, purpose)?;
+        Ok(format!("{}{}", *pem::encode(CERTIFICATE, &leaf), self.issuing_pem))
+    }
+
+    /// That level's certificate.
+    pub(crate) fn subject(&self, level: Level) -> Result<Subject, Error> {
+        Subject::read(self.certificate_pem(level))
+    }
+
+    pub(crate) fn certificate_pem(&self, level: Level) -> &str {
+        match level {
+            Level::Issuing => &self.issuing_pem,
+            Level::Root => &self.root_pem,
+        }
+    }
+
+    /// That level, ready to sign.
+    pub(crate) fn issuer(&self, level: Level) -> Result<Issuer, Error> {
+        let key = match level {
+            Level::Issuing => &self.issuing_key_pem,
+            Level::Root => &self.root_key_pem,
+        };
+        let key = key.as_ref().ok_or_else(|| bad("the key that signs was not loaded"))?;
+        Issuer::read(self.kind, self.certificate_pem(level), key)
+    }
 }
 
 /// From five minutes before `from_s`, so that clocks that run a little behind agree, for `length`.

@@ -8,18 +8,27 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use moat_model::code::ca::{EXISTS, UNREADABLE};
+use moat_model::code::ca::{BAD_REQUEST, EXISTS, ISSUER_REVOKED, REGISTER, UNREADABLE};
 use zeroize::Zeroizing;
 
-use crate::{Authority, Error, Identity, Kind};
+use crate::book::REGISTER_BYTES_MAX;
+use crate::register::is_absent;
+use crate::{
+    Answer, Authority, Error, Identity, Kind, List, Register, Requested, Window, first_certificate,
+};
 
 /// Rights of a file that holds a secret, and of one that does not.
 pub(crate) const SECRET: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
+/// Names of an authority's files: stems, and what stands behind the dot.
+const STEMS: [&str; 4] = ["root", "root-sm2", "issuing", "issuing-sm2"];
+const SUFFIXES: [&str; 5] = ["key", "pem", "register", "register.lock", "crl"];
 /// Longest certificate, request or key file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Spare room behind a file, in bytes, so that its end is seen without a larger buffer.
+const READ_AHEAD_BYTES: usize = 64;
 
 /// Which of the two levels signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,17 +48,158 @@ impl Level {
     }
 }
 
-/// Writes a new authority into `dir`, which is made if missing. Nothing is ever overwritten.
+/// Writes a new authority and its registers into `dir`, which is made if missing. Nothing is ever
+/// overwritten.
 ///
 /// # Errors
-/// [`EXISTS`] if one of the files is there already, [`UNREADABLE`] if the folder cannot be written.
+/// [`EXISTS`] if one of the files is there already, [`UNREADABLE`] if the folder cannot be written,
+/// [`BAD_REQUEST`] if the authority has no keys.
 pub fn save(authority: &Authority, dir: &Path) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(|e| unreadable(dir, &e))?;
     let path = |level, suffix| dir.join(file(authority.kind, level, suffix));
-    write_new(&path(Level::Root, "key"), authority.root_key_pem.as_bytes(), SECRET)?;
-    write_new(&path(Level::Issuing, "key"), authority.issuing_key_pem.as_bytes(), SECRET)?;
+    // Also a register or list alone: it is of an authority that somebody may put back.
+    for level in [Level::Root, Level::Issuing] {
+        for path in SUFFIXES.map(|suffix| path(level, suffix)) {
+            if !is_absent(&path)? {
+                return Err(Error::new(&EXISTS, path.display()));
+            }
+        }
+    }
+    let keys = authority.root_key_pem.as_ref().zip(authority.issuing_key_pem.as_ref());
+    let (root, issuing) = keys.ok_or_else(|| Error::new(&BAD_REQUEST, "it has no keys"))?;
+    write_new(&path(Level::Root, "key"), root.as_bytes(), SECRET)?;
+    write_new(&path(Level::Issuing, "key"), issuing.as_bytes(), SECRET)?;
     write_new(&path(Level::Root, "pem"), authority.root_pem.as_bytes(), PUBLIC)?;
-    write_new(&path(Level::Issuing, "pem"), authority.issuing_pem.as_bytes(), PUBLIC)
+    write_new(&path(Level::Issuing, "pem"), authority.issuing_pem.as_bytes(), PUBLIC)?;
+    open_issuing(dir, authority).map(drop)
+}
+
+/// Opens the register of that level of an authority, and holds it against the list that lies beside
+/// it: a register that has less than the list is an old copy.
+///
+/// # Errors
+/// [`REGISTER`] if it is damaged, lost, older than the list, or another process keeps it;
+/// [`EXISTS`] if what has the name of the list is something else;
+/// [`UNREADABLE`] if the folder cannot be read or written.
+pub fn open(dir: &Path, authority: &Authority, level: Level) -> Result<Register, Error> {
+    let mut register = Register::open(dir, authority.kind, level)?;
+    if level == Level::Root && register.is_new() {
+        // So the root can revoke the issuing authority by its number.
+        register.issued(&first_certificate(authority.issuing_pem.as_bytes())?)?;
+        register.save()?;
+    }
+    follows(&dir.join(file(authority.kind, level, "crl")), authority, level, &register)?;
+    Ok(register)
+}
+
+/// Opens the register of the issuing authority, to issue or to answer.
+///
+/// # Errors
+/// [`ISSUER_REVOKED`] if the root has revoked the issuing authority,
+/// [`REGISTER`] also if the root's register does not know it; otherwise as [`open`].
+pub fn open_issuing(dir: &Path, authority: &Authority) -> Result<Register, Error> {
+    let roots = open(dir, authority, Level::Root)?;
+    let serial = authority.issuing_serial()?;
+    match roots.find(&serial) {
+        Some(entry) if entry.revoked.is_none() => open(dir, authority, Level::Issuing),
+        Some(_) => Err(Error::new(&ISSUER_REVOKED, serial)),
+        None => Err(Error::new(
+            &REGISTER,
+            format_args!("the root's does not have the issuing authority, {serial}"),
+        )),
+    }
+}
+
+/// Whether a list may be written there.
+fn follows(
+    path: &Path,
+    authority: &Authority,
+    level: Level,
+    register: &Register,
+) -> Result<(), Error> {
+    if is_absent(path)? {
+        return Ok(());
+    }
+    let most = u64::try_from(REGISTER_BYTES_MAX).unwrap_or(u64::MAX);
+    let old = read_bounded(path, most)?;
+    authority.may_follow(level, register, &old).map_err(|e| e.at(path))
+}
+
+/// Signs a list of that level and writes it to `out`, or to its usual place in `dir`; gives also the
+/// path. The register is saved before the list is written: so no number is used twice.
+///
+/// # Errors
+/// [`EXISTS`] if `out` is anything but an earlier list of that level, [`REGISTER`] if that list has
+/// more than the register; otherwise as [`Authority::list`].
+pub fn write_list(
+    authority: &Authority,
+    level: Level,
+    register: &mut Register,
+    window: Window,
+    (dir, out): (&Path, Option<&Path>),
+    is_der: bool,
+) -> Result<(List, PathBuf), Error> {
+    let own = file(authority.kind, level, "crl");
+    let out = out.map_or_else(|| dir.join(&own), Path::to_path_buf);
+    if out.file_name() != Some(own.as_ref()) {
+        not_reserved(&out)?;
+    }
+    follows(&out, authority, level, register)?;
+    let list = authority.list(level, register, window)?;
+    register.save()?;
+    replace(&out, if is_der { &list.der } else { list.pem.as_bytes() }, PUBLIC)?;
+    Ok((list, out))
+}
+
+/// Writes an OCSP response. It may take the place of an earlier one, or of an empty file.
+///
+/// # Errors
+/// [`EXISTS`] if anything else is there, or `out` has the name of a file of an authority;
+/// [`UNREADABLE`] if it cannot be written.
+pub fn write_answer(out: &Path, answer: &Answer) -> Result<(), Error> {
+    not_reserved(out)?;
+    if !is_absent(out)? {
+        let old = read_file(out)?;
+        if !old.is_empty() && !is_response(&old) {
+            return Err(Error::new(&EXISTS, "it is no OCSP response").at(out));
+        }
+    }
+    replace(out, &answer.der, PUBLIC)
+}
+
+/// OCSPResponse begins with its status, an ENUMERATED (RFC 6960 §4.2.1). Nothing else that is
+/// written here does.
+fn is_response(der: &[u8]) -> bool {
+    let skip = match der {
+        [0x30, 0..0x80, ..] => 2,
+        [0x30, length, ..] => 2 + usize::from(*length & 0x7f),
+        _ => return false,
+    };
+    der.get(skip..).is_some_and(|rest| rest.starts_with(&[0x0a, 1]))
+}
+
+/// Whether files may be called `stem.pem`, `stem.key`, `stem.csr`: a plain name, and not that of an
+/// authority, in whatever folder, letter case or not.
+///
+/// # Errors
+/// [`EXISTS`] if it is an authority's, [`BAD_REQUEST`] if it is no plain name.
+pub fn check_stem(stem: &str) -> Result<(), Error> {
+    if stem.is_empty() || stem.starts_with('.') || stem.contains(['/', '\\', '\0']) {
+        let why = format_args!("`{}` cannot be a file's name", stem.escape_debug());
+        return Err(Error::new(&BAD_REQUEST, why));
+    }
+    if STEMS.iter().any(|own| own.eq_ignore_ascii_case(stem)) {
+        let why = format_args!("the authority's own files are called {stem}");
+        return Err(Error::new(&EXISTS, why));
+    }
+    Ok(())
+}
+
+fn not_reserved(path: &Path) -> Result<(), Error> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (stem, suffix) = name.split_once('.').unwrap_or((&name, ""));
+    let is_one = SUFFIXES.iter().any(|own| own.eq_ignore_ascii_case(suffix));
+    if is_one { check_stem(stem).map_err(|e| e.at(path)) } else { Ok(()) }
 }
 
 /// Name of a file of an authority.
@@ -58,22 +208,23 @@ pub(crate) fn file(kind: Kind, level: Level, suffix: &str) -> String {
     format!("{}{mark}.{suffix}", level.stem())
 }
 
-/// Reads the authority of that kind that [`save`] wrote.
+/// Reads the authority of that kind that [`save`] wrote, and the key of the level that shall sign.
+/// Both certificates must be there, other keys need not.
 ///
 /// # Errors
 /// [`UNREADABLE`] if a file is missing or unreadable.
-pub fn load(dir: &Path, kind: Kind) -> Result<Authority, Error> {
-    let read = |level, suffix: &str| {
-        let path = dir.join(file(kind, level, suffix));
-        let text = String::from_utf8(read_file(&path)?.to_vec());
-        text.map_err(|_| Error::new(&UNREADABLE, format_args!("{}: no text", path.display())))
+pub fn load(dir: &Path, kind: Kind, signs: Option<Level>) -> Result<Authority, Error> {
+    let read = |level, suffix: &str| read_text(&dir.join(file(kind, level, suffix)));
+    let key = |level| match signs {
+        Some(signer) if signer == level => read(level, "key").map(Some),
+        _ => Ok(None),
     };
     Ok(Authority {
         kind,
-        root_pem: read(Level::Root, "pem")?,
-        root_key_pem: Zeroizing::new(read(Level::Root, "key")?),
-        issuing_pem: read(Level::Issuing, "pem")?,
-        issuing_key_pem: Zeroizing::new(read(Level::Issuing, "key")?),
+        root_pem: read(Level::Root, "pem")?.to_string(),
+        root_key_pem: key(Level::Root)?,
+        issuing_pem: read(Level::Issuing, "pem")?.to_string(),
+        issuing_key_pem: key(Level::Issuing)?,
     })
 }
 
@@ -85,12 +236,37 @@ pub fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     read_bounded(path, FILE_BYTES_MAX)
 }
 
+/// The same, as a text.
+///
+/// # Errors
+/// [`UNREADABLE`] also if it is no text.
+pub fn read_text(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let mut bytes = read_file(path)?;
+    // Taken out, not copied: there is one place to wipe.
+    match String::from_utf8(core::mem::take(&mut *bytes)) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => {
+            drop(Zeroizing::new(error.into_bytes()));
+            Err(Error::new(&UNREADABLE, format_args!("{}: no text", path.display())))
+        }
+    }
+}
+
+/// Room for all of it is made at once: a buffer that grows leaves copies that nobody wipes.
 pub(crate) fn read_bounded(path: &Path, most: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let file = fs::File::open(path).map_err(|e| unreadable(path, &e))?;
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(most + 1).read_to_end(&mut bytes).map_err(|e| unreadable(path, &e))?;
+    let no = |e: std::io::Error| unreadable(path, &e);
+    let long = || Error::new(&UNREADABLE, format_args!("{}: over {most} bytes", path.display()));
+    let file = fs::File::open(path).map_err(no)?;
+    let length = file.metadata().map_err(no)?.len();
+    if length > most {
+        return Err(long());
+    }
+    // A pipe has no length, and no secrets come by one.
+    let room = usize::try_from(length).map_err(|_| long())?.saturating_add(READ_AHEAD_BYTES);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    file.take(most + 1).read_to_end(&mut bytes).map_err(no)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > most {
-        return Err(Error::new(&UNREADABLE, format_args!("{}: over {most} bytes", path.display())));
+        return Err(long());
     }
     Ok(bytes)
 }
@@ -99,28 +275,35 @@ pub(crate) fn read_bounded(path: &Path, most: u64) -> Result<Zeroizing<Vec<u8>>,
 /// file is renamed into place whole, the key first, so that a reader never sees half a file.
 ///
 /// # Errors
-/// [`UNREADABLE`] if the folder cannot be written.
+/// As [`check_stem`], or [`UNREADABLE`] if the folder cannot be written.
 pub fn write_identity(identity: &Identity, dir: &Path, stem: &str) -> Result<(), Error> {
-    write_secret(&dir.join(format!("{stem}.key")), identity.key_pem.as_bytes())?;
-    write_public(&dir.join(format!("{stem}.pem")), identity.chain_pem.as_bytes())
+    check_stem(stem)?;
+    replace(&dir.join(format!("{stem}.key")), identity.key_pem.as_bytes(), SECRET)?;
+    write_chain(&identity.chain_pem, dir, stem)
 }
 
-/// Writes what everybody may read (0644), whole or not at all. Its folder is made if missing.
+/// Writes `<stem>.pem` (0644) into `dir`, whole or not at all, replacing an older one.
 ///
 /// # Errors
-/// [`UNREADABLE`] if it cannot be written.
-pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    replace(path, bytes, PUBLIC)
+/// As [`write_identity`].
+pub fn write_chain(chain_pem: &str, dir: &Path, stem: &str) -> Result<(), Error> {
+    check_stem(stem)?;
+    replace(&dir.join(format!("{stem}.pem")), chain_pem.as_bytes(), PUBLIC)
 }
 
-/// Writes what only its owner may read (0600), whole or not at all. Its folder is made if missing.
+/// Writes `<stem>.key` (0600), which must not be there, and `<stem>.csr` (0644) into `dir`, which is
+/// made if missing.
 ///
 /// # Errors
-/// [`UNREADABLE`] if it cannot be written.
-pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    replace(path, bytes, SECRET)
+/// [`EXISTS`] if there is such a key; otherwise as [`write_identity`].
+pub fn write_request(requested: &Requested, dir: &Path, stem: &str) -> Result<(), Error> {
+    check_stem(stem)?;
+    fs::create_dir_all(dir).map_err(|e| unreadable(dir, &e))?;
+    write_new(&dir.join(format!("{stem}.key")), requested.key_pem.as_bytes(), SECRET)?;
+    replace(&dir.join(format!("{stem}.csr")), requested.request_pem.as_bytes(), PUBLIC)
 }
 
+/// Writes a file whole or not at all. Its folder is made if missing.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(dir).map_err(|e| unreadable(dir, &e))?;

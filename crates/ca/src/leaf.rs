@@ -2,17 +2,16 @@
 
 use std::net::IpAddr;
 
-use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType,
-};
-use time::Duration;
 use zeroize::Zeroizing;
 
-use crate::authority::{Authority, bad, validity};
+use crate::Error;
+use crate::authority::Authority;
 use crate::signer::Key;
 use crate::x509::{Name, Purpose};
-use crate::{Error, Kind};
+
+/// Longest validity of a certificate that may sign OCSP responses, in seconds: 30 days. It cannot
+/// usefully be revoked (RFC 6960 §4.2.2.2.1), so its life is short.
+pub const RESPONDER_VALID_MAX_S: i64 = 30 * 86_400;
 
 /// What shall stand in a certificate.
 #[derive(Clone, Debug)]
@@ -72,47 +71,21 @@ impl Authority {
     /// # Errors
     /// [`moat_model::code::ca::BAD_REQUEST`] if a name or a time cannot stand in a certificate.
     pub fn issue(&self, request: &LeafRequest) -> Result<Identity, Error> {
-        match self.kind {
-            Kind::P256 => self.issue_p256(request),
-            Kind::Sm2 => self.issue_sm2(request),
-        }
+        let key = Key::generate(self.kind)?;
+        Ok(Identity { chain_pem: self.chain_for(&key.spki(), request)?, key_pem: key.to_pem()? })
     }
 
     /// Issues a certificate with a fresh key that may sign OCSP responses in the authority's place,
-    /// and nothing else (RFC 6960 §4.2.2.2). Names of the request are not used.
+    /// and nothing else (RFC 6960 §4.2.2.2). Names of the request are not used. It is valid for at
+    /// most [`RESPONDER_VALID_MAX_S`]; a longer wish is cut.
     ///
     /// # Errors
     /// [`moat_model::code::ca::BAD_REQUEST`] if a time cannot stand in a certificate.
     pub fn issue_responder(&self, request: &LeafRequest) -> Result<Identity, Error> {
         let key = Key::generate(self.kind)?;
-        let chain_pem = self.chain_of(&key.spki(), request, Purpose::Responder)?;
+        let mut request = request.clone();
+        request.valid_s = request.valid_s.min(RESPONDER_VALID_MAX_S);
+        let chain_pem = self.chain_of(&key.spki(), &request, Purpose::Responder)?;
         Ok(Identity { chain_pem, key_pem: key.to_pem()? })
-    }
-
-    fn issue_p256(&self, request: &LeafRequest) -> Result<Identity, Error> {
-        let key = KeyPair::generate().map_err(bad)?;
-        let mut params = CertificateParams::new(request.names.clone()).map_err(bad)?;
-        for uri in &request.uris {
-            let uri = uri.as_str().try_into().map_err(bad)?;
-            params.subject_alt_names.push(SanType::URI(uri));
-        }
-        let mut subject = DistinguishedName::new();
-        if let Some(organization) = &request.organization {
-            subject.push(DnType::OrganizationName, organization.as_str());
-        }
-        subject.push(DnType::CommonName, request.common_name.as_str());
-        params.distinguished_name = subject;
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let length = Duration::seconds(request.valid_s);
-        (params.not_before, params.not_after) = validity(request.from_s, length)?;
-        let leaf = params.signed_by(&key, &self.issuer()?).map_err(bad)?;
-        Ok(Identity {
-            chain_pem: format!("{}{}", leaf.pem(), self.issuing_pem),
-            key_pem: Zeroizing::new(key.serialize_pem()),
-        })
     }
 }

@@ -6,27 +6,35 @@
 //! It never listens and never reads the clock: the time is an argument.
 
 mod authority;
+mod book;
 mod files;
+#[cfg(test)]
+mod files_tests;
 mod leaf;
-mod national;
 mod ocsp;
 mod register;
 mod request;
 mod revocation;
 #[cfg(test)]
 mod revocation_tests;
+mod serial;
 mod signer;
 #[cfg(test)]
 mod tests;
 pub mod x509;
 
 pub use authority::{Authority, Kind};
-pub use files::{Level, load, read_file, save, write_identity, write_public, write_secret};
-pub use leaf::{Identity, LeafRequest};
+pub use book::{Book, Entry, Reason, Revocation};
+pub use files::{
+    Level, check_stem, load, open, open_issuing, read_file, read_text, save, write_answer,
+    write_chain, write_identity, write_list, write_request,
+};
+pub use leaf::{Identity, LeafRequest, RESPONDER_VALID_MAX_S};
 pub use ocsp::{Answer, CERTIFICATES_MAX, NameHash, Question, Responder, Status};
-pub use register::{Entry, Reason, Register, Revocation, Serial};
-pub use request::{REQUEST_BYTES_MAX, Request, Requested, request};
+pub use register::Register;
+pub use request::{REQUEST_BYTES_MAX, Request, Requested, request, wished};
 pub use revocation::{List, Window, first_certificate, signed_kind};
+pub use serial::Serial;
 
 use moat_model::Code;
 
@@ -42,6 +50,11 @@ pub struct Error {
 impl Error {
     fn new(code: &'static Code, detail: impl core::fmt::Display) -> Error {
         Error { code, detail: detail.to_string() }
+    }
+
+    /// The same, with the file that it is about.
+    fn at(self, path: &std::path::Path) -> Error {
+        Error { detail: format!("{}: {}", path.display(), self.detail), ..self }
     }
 }
 

@@ -9,12 +9,13 @@ use rustls_pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::authority::{Authority, bad};
+use crate::book::{Reason, Revocation};
 use crate::files::Level;
-use crate::register::{Reason, Register, Revocation, Serial};
+use crate::register::Register;
 use crate::revocation::{Window, enumerated, is_issued_by, octets};
-use crate::signer::{Issuer, Key};
+use crate::signer::{Key, Subject};
 use crate::x509::{BIT_STRING, SEQUENCE, generalized, tlv};
-use crate::{Error, Kind};
+use crate::{Error, Kind, Serial};
 
 /// 1.3.6.1.5.5.7.48.1.1, id-pkix-ocsp-basic.
 const BASIC: &[u8] = &[0x06, 9, 0x2b, 6, 1, 5, 5, 7, 48, 1, 1];
@@ -91,7 +92,8 @@ pub struct Question<'a> {
     pub certificates: &'a [CertificateDer<'a>],
     /// How they are named.
     pub hash: NameHash,
-    /// How long the answer holds.
+    /// How long the answer holds: at most, since it never outlives the certificate that it speaks
+    /// of, nor those that sign it.
     pub window: Window,
     /// Who signs; the issuing authority itself if nobody else.
     pub responder: Option<Responder<'a>>,
@@ -117,28 +119,31 @@ impl Authority {
     ///
     /// # Errors
     /// [`NOT_ISSUED`] if another authority issued one of them, [`RESPONDER`] if the responder may
-    /// not sign, [`moat_model::code::ca::BAD_REQUEST`] for none or too many certificates, or a time
-    /// that cannot stand in a response.
+    /// not sign, [`moat_model::code::ca::BAD_REQUEST`] for none or too many certificates, one that is
+    /// not valid now, or a time that cannot stand in a response.
     pub fn answer(&self, register: &Register, question: &Question<'_>) -> Result<Answer, Error> {
         if !(1..=CERTIFICATES_MAX).contains(&question.certificates.len()) {
             return Err(bad(format_args!("one to {CERTIFICATES_MAX} certificates")));
         }
-        let issuer = self.issuing()?;
-        let (from, to) = question.window.times()?;
-        let (from, to) = (generalized(from)?, generalized(to)?);
+        let issuer = self.subject(Level::Issuing)?;
+        let window = question.window.within(issuer.validity_s)?;
+        let (signer, window) = match &question.responder {
+            None => {
+                let key = self.issuer(Level::Issuing)?.key;
+                (Signer { key, name: issuer.name.clone(), certificate: None }, window)
+            }
+            Some(responder) => self.delegated(register, responder, window)?,
+        };
+        let from = generalized(window.times()?.0)?;
         let (mut singles, mut statuses) = (Vec::new(), Vec::new());
         for certificate in question.certificates {
-            let (serial, status) = self.status_of(register, certificate)?;
+            let (serial, status, window) = self.status_of(register, certificate, window)?;
             let id = certificate_id(&issuer, question.hash, &serial);
             let status_der = status_der(status)?;
-            let next = tlv(0xa0, &[&to]);
+            let next = tlv(0xa0, &[&generalized(window.times()?.1)?]);
             singles.extend(tlv(SEQUENCE, &[&id, &status_der, &from, &next]));
             statuses.push((serial, status));
         }
-        let signer = match &question.responder {
-            None => Signer { key: issuer.key, name: issuer.name, certificate: None },
-            Some(responder) => self.delegated(register, responder, question.window)?,
-        };
         let by_name = tlv(0xa1, &[&signer.name]);
         let data = tlv(SEQUENCE, &[&by_name, &from, &tlv(SEQUENCE, &[&singles])]);
         let certificates = signer.certificate.as_ref().map(|der| tlv(SEQUENCE, &[der]));
@@ -150,7 +155,13 @@ impl Authority {
         Ok(Answer { der: tlv(SEQUENCE, &[SUCCESSFUL, &bytes]), statuses })
     }
 
-    fn status_of(&self, register: &Register, der: &[u8]) -> Result<(Serial, Status), Error> {
+    /// Number and status of a certificate, and how long that holds: not past its own end.
+    fn status_of(
+        &self,
+        register: &Register,
+        der: &[u8],
+        window: Window,
+    ) -> Result<(Serial, Status, Window), Error> {
         if self.level_of(der)? != Level::Issuing {
             return Err(Error::new(
                 &NOT_ISSUED,
@@ -163,17 +174,17 @@ impl Authority {
             None => Status::Unknown,
             Some(entry) => entry.revoked.map_or(Status::Good, Status::Revoked),
         };
-        Ok((serial, status))
+        Ok((serial, status, window.within(validity_s(&certificate))?))
     }
 
-    /// RFC 6960 §4.2.2.2: issued by the very authority, for signing responses. Also not revoked,
-    /// and valid as long as the answer.
+    /// RFC 6960 §4.2.2.2: issued by the very authority, for signing responses. Also valid and not
+    /// revoked. The answer holds no longer than it.
     fn delegated(
         &self,
         register: &Register,
         responder: &Responder<'_>,
         window: Window,
-    ) -> Result<Signer, Error> {
+    ) -> Result<(Signer, Window), Error> {
         let no = |why: &str| Error::new(&RESPONDER, why);
         let der = CertificateDer::from_pem_slice(responder.chain_pem.as_bytes());
         let der = der.map_err(|e| Error::new(&RESPONDER, e))?;
@@ -186,12 +197,8 @@ impl Authority {
         if !usage.is_some_and(|usage| usage.value.ocsp_signing) {
             return Err(no("its certificate is not for signing responses"));
         }
-        let (from, to) = window.times()?;
-        let validity = certificate.validity();
-        let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-        if from.unix_timestamp() < begin || to.unix_timestamp() > end {
-            return Err(no("its certificate is not valid as long as the answer would be"));
-        }
+        let window = window.within(validity_s(&certificate));
+        let window = window.map_err(|e| Error::new(&RESPONDER, e.detail))?;
         let serial = Serial::new(certificate.raw_serial())?;
         if register.find(&serial).is_none_or(|entry| entry.revoked.is_some()) {
             return Err(no("its certificate was revoked, or is not in the register"));
@@ -201,7 +208,7 @@ impl Authority {
             return Err(no("its key is not that of its certificate"));
         }
         let name = certificate.subject().as_raw().to_vec();
-        Ok(Signer { key, name, certificate: Some(der.clone()) })
+        Ok((Signer { key, name, certificate: Some(der.clone()) }, window))
     }
 
     /// The hash that fits the authority's kind.
@@ -214,9 +221,15 @@ impl Authority {
     }
 }
 
+/// In seconds since 1970.
+fn validity_s(certificate: &X509Certificate<'_>) -> (i64, i64) {
+    let validity = certificate.validity();
+    (validity.not_before.timestamp(), validity.not_after.timestamp())
+}
+
 /// CertID: hash of the issuer's name, hash of its key, number.
-fn certificate_id(issuer: &Issuer, hash: NameHash, serial: &Serial) -> Vec<u8> {
-    let spki = issuer.key.spki();
+fn certificate_id(issuer: &Subject, hash: NameHash, serial: &Serial) -> Vec<u8> {
+    let spki = &issuer.spki;
     // Without tag, length and unused bits: the point alone, which is 65 bytes in both kinds.
     let point = spki.last_chunk::<65>().map(<[u8; 65]>::as_slice).unwrap_or_default();
     let (name, key) = (octets(&hash.of(&issuer.name)), octets(&hash.of(point)));

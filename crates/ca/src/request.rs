@@ -4,13 +4,14 @@
 //! A request shows who holds a key: its signature is checked. Who somebody is, the authority says.
 //! So of a request's wishes only alternative names count, and only to refuse those not granted.
 
+use std::collections::BTreeSet;
+
 use moat_model::code::ca::{NOT_GRANTED, REQUEST};
 use moat_sm::pem;
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::cri_attributes::ParsedCriAttribute;
-use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Version};
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Extension, X509Version};
 use zeroize::Zeroizing;
 
 use crate::authority::Authority;
@@ -26,7 +27,8 @@ pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Most alternative names of a request.
 const NAMES_MAX: usize = 64;
 /// 1.2.840.113549.1.9.14, extensionRequest (RFC 2985 §5.4.2).
-const EXTENSION_REQUEST: &[u8] = &[0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
+pub(crate) const EXTENSION_REQUEST: &[u8] =
+    &[0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
 
 /// A key and the request that shows who holds it.
 pub struct Requested {
@@ -112,7 +114,7 @@ impl Request {
         if !signer::verifies(spki, info.raw, &signature.data) {
             return Err(no(&"it is not signed by the key that it shows"));
         }
-        let names = wished(&read)?;
+        let names = wished(info.raw)?;
         Ok(Request { kind, spki: spki.to_vec(), names, subject: info.subject.to_string() })
     }
 
@@ -158,23 +160,67 @@ impl Authority {
     }
 }
 
-/// The alternative names of a request. What cannot be read is refused, not left out.
-fn wished(read: &X509CertificationRequest<'_>) -> Result<Vec<String>, Error> {
-    let mut names = Vec::new();
-    let attributes = read.certification_request_info.iter_attributes();
-    let extensions = attributes.filter_map(|attribute| match attribute.parsed_attribute() {
-        ParsedCriAttribute::ExtensionRequest(wish) => Some(wish.extensions.iter()),
-        _ => None,
-    });
-    for extension in extensions.flatten() {
+/// The alternative names that a CertificationRequestInfo (RFC 2986 §4.1) in DER wishes, as texts.
+/// What cannot be read is refused, not left out; so is what stands there twice, of which another
+/// reader could take the other. Its signature is not looked at.
+///
+/// # Errors
+/// [`REQUEST`] if it is malformed, has more than one extensionRequest, one with not exactly one
+/// value (RFC 2985 §5.4.2), an extension twice (RFC 5280 §4.2), or too many names.
+pub fn wished(info: &[u8]) -> Result<Vec<String>, Error> {
+    let malformed = || no(&"an attribute is malformed");
+    let mut wishes = Vec::new();
+    let mut rest = attributes(info).ok_or_else(malformed)?;
+    while !rest.is_empty() {
+        let attribute;
+        (attribute, rest) = element(rest, SEQUENCE).ok_or_else(malformed)?;
+        let Some(values) = attribute.strip_prefix(EXTENSION_REQUEST) else { continue };
+        let (values, nothing) = element(values, SET).ok_or_else(malformed)?;
+        let (extensions, others) = element(values, SEQUENCE).ok_or_else(malformed)?;
+        if !nothing.is_empty() || !others.is_empty() {
+            return Err(no(&"its extensionRequest has not exactly one value"));
+        }
+        wishes.push(extensions);
+    }
+    match wishes.as_slice() {
+        [] => Ok(Vec::new()),
+        [extensions] => names_of(extensions),
+        _ => Err(no(&"it has more than one extensionRequest")),
+    }
+}
+
+/// Content of the attributes of a CertificationRequestInfo.
+fn attributes(info: &[u8]) -> Option<&[u8]> {
+    let (content, []) = element(info, SEQUENCE)? else { return None };
+    let (_version, rest) = element(content, INTEGER)?;
+    let (_subject, rest) = element(rest, SEQUENCE)?;
+    let (_key, rest) = element(rest, SEQUENCE)?;
+    let (attributes, []) = element(rest, 0xa0)? else { return None };
+    Some(attributes)
+}
+
+fn names_of(extensions: &[u8]) -> Result<Vec<String>, Error> {
+    let malformed = || no(&"an extension is malformed");
+    let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
+    let mut rest = extensions;
+    while !rest.is_empty() {
+        let (_, after) = element(rest, SEQUENCE).ok_or_else(malformed)?;
+        let length = rest.len().saturating_sub(after.len());
+        let one = rest.get(..length).ok_or_else(malformed)?;
+        rest = after;
+        let (nothing, extension) = X509Extension::from_der(one).map_err(|_| malformed())?;
+        if !nothing.is_empty() {
+            return Err(malformed());
+        }
+        if !seen.insert(extension.oid.as_bytes().to_vec()) {
+            return Err(no(&"it has an extension twice"));
+        }
         match extension.parsed_extension() {
             ParsedExtension::SubjectAlternativeName(wish) => {
-                for name in &wish.general_names {
-                    names
-                        .push(name_text(name).ok_or_else(|| no(&"it has a name of another kind"))?);
-                }
+                let texts = wish.general_names.iter().map(name_text).collect::<Option<Vec<_>>>();
+                names = texts.ok_or_else(|| no(&"it has a name of another kind"))?;
             }
-            ParsedExtension::ParseError { .. } => return Err(no(&"an extension is malformed")),
+            ParsedExtension::ParseError { .. } => return Err(malformed()),
             _ => {}
         }
     }
@@ -182,6 +228,21 @@ fn wished(read: &X509CertificationRequest<'_>) -> Result<Vec<String>, Error> {
         return Err(no(&format_args!("it has more than {NAMES_MAX} names")));
     }
     Ok(names)
+}
+
+/// Content of the element of that tag at the beginning, and what follows it. Lengths are DER's
+/// (X.690 §10.1): definite, and as short as can be.
+fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let rest = bytes.strip_prefix(&[tag])?;
+    let (length, rest) = match rest {
+        [short @ 0..=0x7f, rest @ ..] => (usize::from(*short), rest),
+        [0x81, one @ 0x80..=0xff, rest @ ..] => (usize::from(*one), rest),
+        [0x82, high @ 1..=0xff, low, rest @ ..] => {
+            (usize::from(u16::from_be_bytes([*high, *low])), rest)
+        }
+        _ => return None,
+    };
+    rest.split_at_checked(length)
 }
 
 fn name_text(name: &GeneralName<'_>) -> Option<String> {

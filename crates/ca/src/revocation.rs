@@ -1,18 +1,19 @@
 //! Lists of revoked certificates (CRL, RFC 5280 §5), signed by the authority that issued them.
 
-use moat_model::code::ca::NOT_ISSUED;
+use moat_model::code::ca::{EXISTS, NOT_ISSUED, REGISTER};
 use moat_sm::pem;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use time::{Duration, OffsetDateTime};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use crate::authority::{Authority, bad};
+use crate::book::Reason;
 use crate::files::Level;
-use crate::register::{Reason, Register};
-use crate::signer::{self, Issuer};
+use crate::register::Register;
+use crate::signer;
 use crate::x509::{self, INTEGER, OCTET_STRING, SEQUENCE, tlv};
-use crate::{Error, Kind};
+use crate::{Error, Kind, Serial};
 
 /// Label of a list in PEM (RFC 7468 §6).
 const LIST: &str = "X509 CRL";
@@ -31,6 +32,15 @@ pub struct Window {
 }
 
 impl Window {
+    /// The same, cut at the end of a validity (both in seconds since 1970).
+    pub(crate) fn within(self, (begin_s, end_s): (i64, i64)) -> Result<Window, Error> {
+        if self.from_s < begin_s || self.from_s >= end_s {
+            return Err(bad("a certificate that it takes has expired, or is not valid yet"));
+        }
+        let most = end_s.saturating_sub(self.from_s);
+        Ok(Window { length_s: self.length_s.min(most), ..self })
+    }
+
     pub(crate) fn times(self) -> Result<(OffsetDateTime, OffsetDateTime), Error> {
         let from = OffsetDateTime::from_unix_timestamp(self.from_s).map_err(bad)?;
         let to = from.checked_add(Duration::seconds(self.length_s)).filter(|to| *to > from);
@@ -50,7 +60,8 @@ pub struct List {
 
 impl Authority {
     /// Signs a list of everything that stands revoked in the register of that level. The caller
-    /// must save the register before the list is given out: so no number is used twice.
+    /// must save the register before the list is given out: so no number is used twice. The list
+    /// holds no longer than the certificate of who signs it.
     ///
     /// # Errors
     /// [`moat_model::code::ca::BAD_REQUEST`] if a time cannot stand in a list, or the key does not
@@ -61,8 +72,10 @@ impl Authority {
         register: &mut Register,
         window: Window,
     ) -> Result<List, Error> {
-        let issuer = self.issuer_of(level)?;
-        let (from, to) = window.times()?;
+        let issuer = self.issuer(level)?;
+        // Judged whole before it is cut: no time that cannot be is taken for a long one.
+        window.times()?;
+        let (from, to) = window.within(issuer.subject.validity_s)?.times()?;
         let mut revoked = Vec::new();
         for (serial, revocation) in register.revoked() {
             let at = OffsetDateTime::from_unix_timestamp(revocation.at_s).map_err(bad)?;
@@ -71,10 +84,10 @@ impl Authority {
         }
         // An empty list is left out (RFC 5280 §5.1.2.6).
         let revoked = if revoked.is_empty() { Vec::new() } else { tlv(SEQUENCE, &[&revoked]) };
-        let number = register.next_list_number();
+        let number = register.next_list_number()?;
         let list_number =
             x509::extension(LIST_NUMBER, false, &x509::unsigned(&number.to_be_bytes()));
-        let key = x509::authority_key(&issuer.key_id);
+        let key = x509::authority_key(&issuer.subject.key_id);
         let extensions = tlv(0xa0, &[&tlv(SEQUENCE, &[&key, &list_number])]);
         let to_be_signed = tlv(
             SEQUENCE,
@@ -82,7 +95,7 @@ impl Authority {
                 // Version 2.
                 &[INTEGER, 1, 1],
                 issuer.key.algorithm(),
-                &issuer.name,
+                &issuer.subject.name,
                 &x509::time(from)?,
                 &x509::time(to)?,
                 &revoked,
@@ -94,11 +107,39 @@ impl Authority {
         Ok(List { der, pem, number })
     }
 
-    pub(crate) fn issuer_of(&self, level: Level) -> Result<Issuer, Error> {
-        match level {
-            Level::Issuing => self.issuing(),
-            Level::Root => Issuer::read(self.kind, &self.root_pem, &self.root_key_pem),
+    /// Whether a new list may take the place of `old` (PEM or DER): that must be an earlier one of
+    /// the same level, and all that it holds must still be revoked.
+    ///
+    /// # Errors
+    /// [`EXISTS`] if it is anything but a list of that level,
+    /// [`REGISTER`] if its number is not lower than the next one or the register lacks a revocation
+    /// that it has: an old copy of the register was put back.
+    pub fn may_follow(&self, level: Level, register: &Register, old: &[u8]) -> Result<(), Error> {
+        let other = || Error::new(&EXISTS, "what is there is no list of this authority");
+        let subject = self.subject(level)?;
+        let der = if old.first() == Some(&SEQUENCE) {
+            CertificateRevocationListDer::from(old)
+        } else {
+            CertificateRevocationListDer::from_pem_slice(old).map_err(|_| other())?
+        };
+        let (rest, list) = CertificateRevocationList::from_der(&der).map_err(|_| other())?;
+        let (signed, signature) = (list.tbs_cert_list.as_ref(), &list.signature_value.data);
+        let is_own = rest.is_empty()
+            && list.issuer().as_raw() == subject.name
+            && signer::verifies(&subject.spki, signed, signature);
+        let number = list.crl_number().filter(|_| is_own).ok_or_else(other)?;
+        if *number > register.list_number().into() {
+            let why = format_args!("the list that is there has number {number}, which is higher");
+            return Err(Error::new(&REGISTER, why));
         }
+        for entry in list.iter_revoked_certificates() {
+            let serial = Serial::new(entry.raw_serial())?;
+            if register.find(&serial).is_none_or(|entry| entry.revoked.is_none()) {
+                let why = format_args!("the list that is there has {serial} as revoked");
+                return Err(Error::new(&REGISTER, why));
+            }
+        }
+        Ok(())
     }
 
     /// Which level issued a certificate: by its signature, not by its names alone.
@@ -107,9 +148,9 @@ impl Authority {
     /// [`NOT_ISSUED`] if neither did, [`moat_model::code::ca::BAD_REQUEST`] if it is no
     /// certificate.
     pub fn level_of(&self, certificate: &[u8]) -> Result<Level, Error> {
-        let levels = [(Level::Issuing, &self.issuing_pem), (Level::Root, &self.root_pem)];
-        for (level, pem) in levels {
-            let issuer = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(bad)?;
+        for level in [Level::Issuing, Level::Root] {
+            let pem = self.certificate_pem(level).as_bytes();
+            let issuer = CertificateDer::from_pem_slice(pem).map_err(bad)?;
             if is_issued_by(certificate, &issuer)? {
                 return Ok(level);
             }

@@ -184,6 +184,71 @@ fn a_request_signed_by_another_key_or_under_another_identity_is_refused() {
     assert_code(Request::from_der(&der), &codes::REQUEST);
 }
 
+/// A request with those attributes, signed by its own key.
+fn with_attributes(kind: Kind, attributes: &[u8]) -> Vec<u8> {
+    use crate::x509::{INTEGER, SEQUENCE, name, tlv};
+    let key = crate::signer::Key::generate(kind).unwrap();
+    let parts = [&[INTEGER, 1, 0], &*name("teller", None), &key.spki(), &tlv(0xa0, &[attributes])];
+    key.signed(&tlv(SEQUENCE, &parts)).unwrap()
+}
+
+#[test]
+fn a_request_that_wishes_names_in_two_places_is_refused() {
+    use crate::request::EXTENSION_REQUEST;
+    use crate::x509::{Name, SEQUENCE, SET, alternative_name, extension, tlv};
+    let names = |name: &str| alternative_name(&[Name::Dns(name.to_owned())]).unwrap();
+    let list = |extensions: &[&[u8]]| tlv(SEQUENCE, extensions);
+    let attribute = |values: &[&[u8]]| tlv(SEQUENCE, &[EXTENSION_REQUEST, &tlv(SET, values)]);
+    let (a, b) = (names("a.test"), names("b.test"));
+    for kind in KINDS {
+        let read = |attributes: &[u8]| Request::from_der(&with_attributes(kind, attributes));
+        let one = attribute(&[&list(&[&a])]);
+        assert_eq!(read(&one).unwrap().names(), ["a.test"]);
+        assert_eq!(read(&[]).unwrap().names(), [""; 0]);
+        // Another attribute beside it: 1.2.840.113549.1.9.7, challengePassword.
+        let word = [0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 7];
+        let word = tlv(SEQUENCE, &[&word, &tlv(SET, &[&[0x0c, 1, b'x']])]);
+        assert_eq!(read(&[word, one.clone()].concat()).unwrap().names(), ["a.test"]);
+        for (why, attributes) in [
+            ("two values", attribute(&[&list(&[&a]), &list(&[&b])])),
+            ("no value", attribute(&[])),
+            ("two attributes", [one.clone(), attribute(&[&list(&[&b])])].concat()),
+            ("the same twice", [one.clone(), one.clone()].concat()),
+            ("two SANs", attribute(&[&list(&[&a, &b])])),
+            ("one SAN twice", attribute(&[&list(&[&a, &a])])),
+            ("another extension twice", {
+                let other = extension(19, true, &[0x30, 0]);
+                attribute(&[&list(&[&other, &other])])
+            }),
+            ("bytes behind the set", tlv(SEQUENCE, &[EXTENSION_REQUEST, &one[13..], &[5, 0]])),
+        ] {
+            match read(&attributes) {
+                Ok(read) => panic!("{why}: {:?}", read.names()),
+                Err(error) => assert_eq!(error.code.id, codes::REQUEST.id, "{why}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn wishes_that_are_cut_or_changed_are_read_or_refused_but_never_stop_the_program() {
+    use x509_parser::prelude::X509CertificationRequest;
+    let der = der_of(&request(Kind::P256, &teller()).unwrap().request_pem);
+    let (_, read) = X509CertificationRequest::from_der(&der).unwrap();
+    let info = read.certification_request_info.raw;
+    assert_eq!(crate::wished(info).unwrap().len(), 4);
+    for length in 0..info.len() {
+        assert_code(crate::wished(&info[..length]), &codes::REQUEST);
+    }
+    for at in 0..info.len() {
+        for mask in 1..=255 {
+            let mut changed = info.to_vec();
+            changed[at] ^= mask;
+            let _ = crate::wished(&changed);
+        }
+    }
+}
+
 #[test]
 fn openssl_checks_requests_and_its_own_requests_are_taken() {
     let dir = tempfile::tempdir().unwrap();
@@ -322,38 +387,6 @@ fn numbers_and_revocations_outlive_the_process() {
 }
 
 #[test]
-fn a_register_that_is_damaged_stops_all_work_with_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let authority = authority(Kind::P256);
-    let whole = {
-        let register = register(dir.path(), Kind::P256, &leaf(&authority), &leaf(&authority));
-        register.save().unwrap();
-        std::fs::read_to_string(dir.path().join("issuing.register")).unwrap()
-    };
-    let open = |text: &str| {
-        std::fs::write(dir.path().join("issuing.register"), text).unwrap();
-        Register::open(dir.path(), Kind::P256, Level::Issuing)
-    };
-    assert!(open(&whole).is_ok());
-    // Cut inside a line. A whole line less cannot be seen: the register is no evidence.
-    for length in (0..whole.len()).filter(|at| *at == 0 || whole.as_bytes()[at - 1] != b'\n') {
-        assert!(open(whole.get(..length).unwrap()).is_err(), "{length}");
-    }
-    let doubled = format!("{whole}{}\n", whole.lines().last().unwrap());
-    for wrong in [
-        "moat register 2\ncrl 1\n",
-        "moat register 1\nissued 00 1 x\n",
-        "moat register 1\nissued zz 1 x\n",
-        "moat register 1\nrevoked 01 1 x 1 because\n",
-        "moat register 1\nissued 01 1 x y\n",
-        "moat register 1\n\n",
-        doubled.as_str(),
-    ] {
-        assert_code(open(wrong), &codes::REGISTER);
-    }
-}
-
-#[test]
 fn serial_numbers_are_read_as_people_write_them() {
     for (text, shown) in [("01", "01"), ("1", "01"), ("00ff", "ff"), ("4A:6f:00", "4a6f00")] {
         assert_eq!(Serial::from_hex(text).unwrap().to_string(), shown);
@@ -464,13 +497,61 @@ fn a_responder_of_the_authority_may_sign_and_nobody_else() {
         no(&unknown.chain_pem, &unknown.key_pem);
         no(&identity.chain_pem, &unknown.key_pem);
         no("", "");
-        let long = Window { length_s: 366 * 86_400, ..WEEK };
-        let late = ask(&register, &identity.chain_pem, &identity.key_pem, long);
+        let late = Window { from_s: NOW_S + 31 * 86_400, ..WEEK };
+        let late = ask(&register, &identity.chain_pem, &identity.key_pem, late);
         assert_code(late, &codes::RESPONDER);
         let revocation = Revocation { at_s: NOW_S, reason: Reason::Superseded };
         register.revoke(&serial, revocation).unwrap();
         let revoked = ask(&register, &identity.chain_pem, &identity.key_pem, WEEK);
         assert_code(revoked, &codes::RESPONDER);
+    }
+}
+
+fn next_update_s(answer: &[u8], spki: &[u8]) -> i64 {
+    let basic = taken_apart(answer, spki);
+    let next = basic.tbs_response_data.responses[0].next_update.as_ref().unwrap();
+    i64::try_from(next.0.to_unix_duration().as_secs()).unwrap()
+}
+
+#[test]
+fn an_answer_or_list_ends_with_the_first_certificate_that_it_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in KINDS {
+        let authority = authority(kind);
+        let issuing = first_certificate(authority.issuing_pem().as_bytes()).unwrap();
+        let issuing_spki = spki(&issuing);
+        let mut wish = teller();
+        wish.valid_s = 3_600;
+        let short = authority.issue(&wish).unwrap().chain_pem;
+        let short = [first_certificate(short.as_bytes()).unwrap()];
+        wish.valid_s = 20 * 365 * 86_400;
+        let long = authority.issue(&wish).unwrap().chain_pem;
+        let long = [first_certificate(long.as_bytes()).unwrap()];
+        let mut register = register(dir.path(), kind, &short[0], &long[0]);
+        let responder = authority.issue_responder(&wish).unwrap();
+        let own = first_certificate(responder.chain_pem.as_bytes()).unwrap();
+        register.issued(&own).unwrap();
+        let always = Window { from_s: NOW_S, length_s: 10 * 365 * 86_400 };
+        let ask = |certificates: &[CertificateDer<'_>], window, is_delegated: bool| {
+            let pair = Responder { chain_pem: &responder.chain_pem, key_pem: &responder.key_pem };
+            let responder = is_delegated.then_some(pair);
+            let hash = NameHash::Sha1;
+            let question = Question { certificates, hash, window, responder };
+            authority.answer(&register, &question)
+        };
+        let end = |certificates: &[CertificateDer<'_>], is_delegated| {
+            let answer = ask(certificates, always, is_delegated).unwrap();
+            let spki = if is_delegated { spki(&own) } else { issuing_spki.clone() };
+            next_update_s(&answer.der, &spki)
+        };
+        assert_eq!(end(&short, false), NOW_S + 3_600, "the leaf");
+        assert_eq!(end(&long, false), NOW_S + 3 * 365 * 86_400, "the issuing authority");
+        assert_eq!(end(&long, true), NOW_S + 30 * 86_400, "the responder");
+        let late = Window { from_s: NOW_S + 3_600, length_s: 60 };
+        assert_code(ask(&short, late, false), &codes::BAD_REQUEST);
+        let list = authority.list(Level::Issuing, &mut register, always).unwrap();
+        let (_, list) = CertificateRevocationList::from_der(&list.der).unwrap();
+        assert_eq!(list.next_update().unwrap().timestamp(), NOW_S + 3 * 365 * 86_400);
     }
 }
 

@@ -7,8 +7,8 @@ use aws_lc_rs::signature::{
 use moat_sm::pem;
 use moat_sm::sm2::{DEFAULT_ID, ENTROPY_BYTES, PublicKey, SecretKey, Signature};
 use moat_sm::sm3::Sm3;
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
@@ -17,7 +17,7 @@ use crate::authority::bad;
 use crate::x509::{
     self, ECDSA_WITH_SHA256, KEY_ID_BYTES, Purpose, SERIAL_BYTES, SM2_WITH_SM3, ToBeSigned,
 };
-use crate::{Error, Kind};
+use crate::{Error, Kind, Serial};
 
 /// Label of a certificate in PEM.
 pub(crate) const CERTIFICATE: &str = "CERTIFICATE";
@@ -51,8 +51,7 @@ impl Key {
     pub(crate) fn from_pem(kind: Kind, text: &str) -> Result<Key, Error> {
         Ok(match kind {
             Kind::P256 => {
-                let der = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).map_err(bad)?;
-                let der = Zeroizing::new(der.secret_pkcs8_der().to_vec());
+                let der = pem::decode(pem::PRIVATE_KEY, text).map_err(bad)?;
                 let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &der);
                 Key::P256(Box::new(key.map_err(bad)?))
             }
@@ -67,6 +66,7 @@ impl Key {
     pub(crate) fn to_pem(&self) -> Result<Zeroizing<String>, Error> {
         match self {
             Key::P256(key) => {
+                // Wipes itself.
                 let der = key.to_pkcs8v1().map_err(|_| bad("the P-256 key cannot be written"))?;
                 Ok(pem::encode(pem::PRIVATE_KEY, der.as_ref()))
             }
@@ -153,33 +153,66 @@ pub(crate) fn key_id(spki: &[u8]) -> [u8; KEY_ID_BYTES] {
     }
 }
 
-/// A key and the name under which it issues.
+/// An authority as its own certificate shows it, without its key.
+pub(crate) struct Subject {
+    /// DER of its name.
+    pub(crate) name: Vec<u8>,
+    /// SubjectPublicKeyInfo.
+    pub(crate) spki: Vec<u8>,
+    /// What its certificate calls its key.
+    pub(crate) key_id: [u8; KEY_ID_BYTES],
+    pub(crate) serial: Serial,
+    /// Begin and end of validity, in seconds since 1970.
+    pub(crate) validity_s: (i64, i64),
+}
+
+impl Subject {
+    /// From its certificate in PEM. A certificate that is not an authority's is refused (RFC 5280
+    /// §4.2.1.9).
+    pub(crate) fn read(pem: &str) -> Result<Subject, Error> {
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(bad)?;
+        let (rest, certificate) = X509Certificate::from_der(&der).map_err(bad)?;
+        let constraints = certificate.basic_constraints().map_err(bad)?;
+        if !rest.is_empty() || !constraints.is_some_and(|constraints| constraints.value.ca) {
+            return Err(bad("the issuer's certificate is not one of an authority"));
+        }
+        let spki = certificate.public_key().raw;
+        let validity = certificate.validity();
+        Ok(Subject {
+            name: certificate.subject().as_raw().to_vec(),
+            spki: spki.to_vec(),
+            key_id: subject_key(&certificate).unwrap_or_else(|| key_id(spki)),
+            serial: Serial::new(certificate.raw_serial())?,
+            validity_s: (validity.not_before.timestamp(), validity.not_after.timestamp()),
+        })
+    }
+}
+
+/// A key and the authority that it belongs to.
 pub(crate) struct Issuer {
     pub(crate) key: Key,
-    /// DER of the subject's name.
-    pub(crate) name: Vec<u8>,
-    /// What its own certificate calls its key.
-    pub(crate) key_id: [u8; KEY_ID_BYTES],
+    pub(crate) subject: Subject,
 }
 
 impl Issuer {
     /// One that has no certificate yet.
     pub(crate) fn fresh(kind: Kind, name: Vec<u8>) -> Result<Issuer, Error> {
         let key = Key::generate(kind)?;
-        let key_id = key_id(&key.spki());
-        Ok(Issuer { key, name, key_id })
+        let spki = key.spki();
+        let key_id = key_id(&spki);
+        let subject =
+            Subject { name, spki, key_id, serial: Serial::new(&[1])?, validity_s: (0, 0) };
+        Ok(Issuer { key, subject })
     }
 
-    /// From its files: the key must be the certificate's.
+    /// From its files: the key must be the certificate's, and that an authority's.
     pub(crate) fn read(kind: Kind, certificate: &str, key: &str) -> Result<Issuer, Error> {
+        let subject = Subject::read(certificate)?;
         let key = Key::from_pem(kind, key)?;
-        let der = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(bad)?;
-        let (rest, certificate) = X509Certificate::from_der(&der).map_err(bad)?;
-        if !rest.is_empty() || certificate.public_key().raw != key.spki() {
-            return Err(bad("the issuing authority's key is not that of its certificate"));
+        if subject.spki != key.spki() {
+            return Err(bad("the authority's key is not that of its certificate"));
         }
-        let id = subject_key(&certificate).unwrap_or_else(|| key_id(&key.spki()));
-        Ok(Issuer { key, name: certificate.subject().as_raw().to_vec(), key_id: id })
+        Ok(Issuer { key, subject })
     }
 
     /// A certificate for the owner of `spki`.
@@ -190,15 +223,15 @@ impl Issuer {
         validity: (OffsetDateTime, OffsetDateTime),
         purpose: Purpose,
     ) -> Result<Vec<u8>, Error> {
-        let is_own = spki == self.key.spki();
+        let own = &self.subject;
         let to_be_signed = ToBeSigned {
             serial: entropy::<SERIAL_BYTES>()?,
-            issuer: &self.name,
+            issuer: &own.name,
             subject,
             validity,
             spki,
             key_id: key_id(spki),
-            issuer_key_id: (!is_own).then_some(self.key_id),
+            issuer_key_id: (spki != own.spki).then_some(own.key_id),
             purpose,
         };
         self.key.signed(&to_be_signed.to_der(self.key.algorithm())?)
@@ -213,7 +246,7 @@ fn subject_key(certificate: &X509Certificate<'_>) -> Option<[u8; KEY_ID_BYTES]> 
     })
 }
 
-/// From the operating system, as rcgen takes it for P-256.
+/// From the operating system.
 pub(crate) fn entropy<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| bad("the system gave no randomness"))?;

@@ -5,7 +5,7 @@ use rustls_pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
 use crate::x509::{self, Name, Purpose, ToBeSigned};
-use crate::{Authority, Kind, LeafRequest};
+use crate::{Authority, Kind, LeafRequest, Level, first_certificate};
 
 /// 2026-01-01.
 const NOW_S: i64 = 1_767_225_600;
@@ -110,7 +110,7 @@ fn both_authorities_fit_into_one_folder_and_issue_after_a_restart() {
     crate::save(&Authority::create_sm2("Test", NOW_S).unwrap(), &dir).unwrap();
     assert!(crate::save(&Authority::create_sm2("Test", NOW_S).unwrap(), &dir).is_err());
     for (kind, oid) in [(Kind::Sm2, "1.2.156.10197.1.501"), (Kind::P256, "1.2.840.10045.4.3.2")] {
-        let authority = crate::load(&dir, kind).unwrap();
+        let authority = crate::load(&dir, kind, Some(Level::Issuing)).unwrap();
         let request = LeafRequest::spiffe("spiffe://bank.test/teller", NOW_S);
         let identity = authority.issue(&request).unwrap();
         let der = CertificateDer::from_pem_slice(identity.chain_pem.as_bytes()).unwrap();
@@ -133,11 +133,75 @@ fn what_cannot_stand_in_a_certificate_is_refused() {
     assert!(authority.issue(&request).is_err());
 }
 
+fn authority(kind: Kind) -> Authority {
+    match kind {
+        Kind::P256 => Authority::create("Test", NOW_S).unwrap(),
+        Kind::Sm2 => Authority::create_sm2("Test", NOW_S).unwrap(),
+    }
+}
+
 #[test]
 fn a_key_of_another_authority_issues_nothing() {
-    let mut authority = Authority::create_sm2("Test", NOW_S).unwrap();
-    authority.issuing_key_pem = Authority::create_sm2("Test", NOW_S).unwrap().issuing_key_pem;
-    assert!(authority.issue(&LeafRequest::spiffe("spiffe://bank.test/teller", NOW_S)).is_err());
+    let wish = LeafRequest::spiffe("spiffe://bank.test/teller", NOW_S);
+    for kind in [Kind::P256, Kind::Sm2] {
+        let mut mixed = authority(kind);
+        mixed.issuing_key_pem = authority(kind).issuing_key_pem;
+        let error = mixed.issue(&wish).err().unwrap();
+        assert!(error.detail.contains("not that of its certificate"), "{kind:?}: {error}");
+        assert!(mixed.issue_responder(&wish).is_err());
+    }
+}
+
+#[test]
+fn a_certificate_that_is_no_authority_issues_nothing() {
+    let wish = LeafRequest::spiffe("spiffe://bank.test/teller", NOW_S);
+    for kind in [Kind::P256, Kind::Sm2] {
+        let mut wrong = authority(kind);
+        let leaf = wrong.issue(&wish).unwrap();
+        // Its key is right.
+        wrong.issuing_pem = leaf.chain_pem;
+        wrong.issuing_key_pem = Some(leaf.key_pem);
+        let error = wrong.issue(&wish).err().unwrap();
+        assert!(error.detail.contains("not one of an authority"), "{kind:?}: {error}");
+    }
+}
+
+#[test]
+fn both_kinds_of_chain_say_the_same() {
+    let wish = LeafRequest::spiffe("spiffe://bank.test/teller", NOW_S);
+    for kind in [Kind::P256, Kind::Sm2] {
+        let authority = authority(kind);
+        let leaf = authority.issue(&wish).unwrap();
+        let ders = [leaf.chain_pem.as_str(), authority.issuing_pem(), authority.trust_pem()]
+            .map(|pem| first_certificate(pem.as_bytes()).unwrap());
+        let [leaf, issuing, root] =
+            ders.each_ref().map(|der| X509Certificate::from_der(der).unwrap().1);
+        for (certificate, issuer) in [(&leaf, &issuing), (&issuing, &root), (&root, &root)] {
+            assert_eq!(certificate.issuer().as_raw(), issuer.subject().as_raw());
+            let spki = issuer.public_key().raw;
+            let signed = certificate.tbs_certificate.as_ref();
+            assert!(crate::signer::verifies(spki, signed, &certificate.signature_value.data));
+            assert!(certificate.signature_algorithm.parameters.is_none());
+        }
+        let mark = if kind == Kind::Sm2 { " SM2" } else { "" };
+        assert_eq!(root.subject().to_string(), format!("CN=Test{mark} Root"));
+        assert_eq!(issuing.subject().to_string(), format!("CN=Test{mark} Issuing"));
+        assert!(root.is_ca() && issuing.is_ca() && !leaf.is_ca());
+        assert!(issuing.key_usage().unwrap().unwrap().value.crl_sign());
+    }
+}
+
+#[test]
+fn a_responder_lives_for_a_month_at_most() {
+    let authority = authority(Kind::P256);
+    let mut wish = LeafRequest::spiffe("responder", NOW_S);
+    for (asked_s, got_s) in [(365 * 86_400, 30 * 86_400), (86_400, 86_400)] {
+        wish.valid_s = asked_s;
+        let made = authority.issue_responder(&wish).unwrap();
+        let der = first_certificate(made.chain_pem.as_bytes()).unwrap();
+        let (_, made) = X509Certificate::from_der(&der).unwrap();
+        assert_eq!(made.validity().not_after.timestamp(), NOW_S + got_s);
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use moat_ca::{
-    Authority, Kind, LeafRequest, Level, NameHash, Question, Reason, Register, Request, Responder,
-    Revocation, Serial, Window,
+    Authority, Kind, LeafRequest, Level, NameHash, Question, RESPONDER_VALID_MAX_S, Reason,
+    Request, Responder, Revocation, Serial, Window,
 };
 use moat_model::Clock;
 use moat_model::clock::System;
@@ -15,6 +15,9 @@ use crate::cli_ca::{CaCommand, Hash, IssueArgs, Subject};
 
 const HOUR_S: i64 = 3_600;
 const DAY_S: i64 = 86_400;
+/// Days of validity, where nobody says so.
+const IDENTITY_DAYS: i64 = 365;
+const RESPONDER_DAYS_MAX: i64 = RESPONDER_VALID_MAX_S / DAY_S;
 
 /// Seconds since 1970.
 pub(crate) fn now_s() -> i64 {
@@ -59,10 +62,6 @@ fn init(dir: &Path, name: &str, sm2: bool) -> Result<()> {
         (Authority::create(name, now_s())?, "root.pem")
     };
     moat_ca::save(&authority, dir)?;
-    // So the root can revoke the issuing authority by its number.
-    let mut register = Register::open(dir, authority.kind(), Level::Root)?;
-    register.issued(&moat_ca::first_certificate(authority.issuing_pem().as_bytes())?)?;
-    register.save()?;
     eprintln!("made {} and its issuing authority", dir.join(root).display());
     Ok(())
 }
@@ -77,37 +76,54 @@ fn wish(subject: &Subject) -> LeafRequest {
     wish
 }
 
-fn stem(subject: &Subject, wish: &LeafRequest, kind: Kind) -> String {
-    subject.stem.clone().unwrap_or_else(|| format!("{}{}", wish.common_name, mark(kind)))
+fn stem(subject: &Subject, wish: &LeafRequest, kind: Kind) -> Result<String> {
+    let usual = || format!("{}{}", wish.common_name, mark(kind));
+    let stem = subject.stem.clone().unwrap_or_else(usual);
+    // Before anything is signed or entered.
+    moat_ca::check_stem(&stem)?;
+    Ok(stem)
+}
+
+/// What a certificate shall have.
+fn granted(args: &IssueArgs) -> Result<LeafRequest> {
+    let mut granted = wish(&args.subject);
+    let usual = if args.ocsp_responder { RESPONDER_DAYS_MAX } else { IDENTITY_DAYS };
+    let days = args.days.unwrap_or(usual);
+    anyhow::ensure!(
+        !args.ocsp_responder || days <= RESPONDER_DAYS_MAX,
+        "an OCSP responder is valid for at most {RESPONDER_DAYS_MAX} days: give fewer by --days"
+    );
+    granted.valid_s = days.saturating_mul(DAY_S);
+    if days < 0 {
+        // Ended that long ago, after a day of validity.
+        let ago = days.saturating_sub(1).saturating_mul(DAY_S);
+        granted.from_s = granted.from_s.saturating_add(ago);
+        granted.valid_s = DAY_S;
+    }
+    Ok(granted)
 }
 
 fn issue(args: &IssueArgs) -> Result<()> {
-    let mut granted = wish(&args.subject);
-    granted.valid_s = args.days.saturating_mul(DAY_S);
-    if args.days < 0 {
-        // Ended that long ago, after a day of validity.
-        granted.from_s += args.days.saturating_sub(1).saturating_mul(DAY_S);
-        granted.valid_s = DAY_S;
-    }
+    let granted = granted(args)?;
     let requested = match &args.request {
         Some(path) => Some(Request::read(&moat_ca::read_file(path)?)?),
         None => None,
     };
     let kind = requested.as_ref().map_or(kind(args.sm2), Request::kind);
-    let authority = moat_ca::load(&args.dir, kind)?;
-    let stem = stem(&args.subject, &granted, kind);
+    let authority = moat_ca::load(&args.dir, kind, Some(Level::Issuing))?;
+    let stem = stem(&args.subject, &granted, kind)?;
     let out = args.out.as_ref().unwrap_or(&args.dir);
-    let mut register = Register::open(&args.dir, kind, Level::Issuing)?;
+    let mut register = moat_ca::open_issuing(&args.dir, &authority)?;
     // Entered before it is given out: what is not in the register could not be revoked by number.
     let mut enter = |chain: &str| -> Result<Serial> {
-        let serial = register.issued(&moat_ca::first_certificate(chain.as_bytes())?)?;
+        let serial = register.enter(&moat_ca::first_certificate(chain.as_bytes())?)?;
         register.save()?;
         Ok(serial)
     };
     let (serial, files) = if let Some(requested) = &requested {
         let chain = authority.issue_for(requested, &granted)?;
         let serial = enter(&chain)?;
-        moat_ca::write_public(&out.join(format!("{stem}.pem")), chain.as_bytes())?;
+        moat_ca::write_chain(&chain, out, &stem)?;
         (serial, format!("{stem}.pem"))
     } else {
         let identity = if args.ocsp_responder {
@@ -125,10 +141,8 @@ fn issue(args: &IssueArgs) -> Result<()> {
 
 fn request(subject: &Subject, out: &Path, kind: Kind) -> Result<()> {
     let wish = wish(subject);
-    let requested = moat_ca::request(kind, &wish)?;
-    let stem = stem(subject, &wish, kind);
-    moat_ca::write_secret(&out.join(format!("{stem}.key")), requested.key_pem.as_bytes())?;
-    moat_ca::write_public(&out.join(format!("{stem}.csr")), requested.request_pem.as_bytes())?;
+    let stem = stem(subject, &wish, kind)?;
+    moat_ca::write_request(&moat_ca::request(kind, &wish)?, out, &stem)?;
     eprintln!("made {stem}.key, which stays here, and {stem}.csr for the authority");
     Ok(())
 }
@@ -139,8 +153,9 @@ fn revoke(dir: &Path, certificate: &str, reason: Reason, kind: Kind, level: Leve
     let (serial, name, kind, level) = if path.exists() {
         let der = moat_ca::first_certificate(&moat_ca::read_file(path)?)?;
         let kind = moat_ca::signed_kind(&der)?;
-        let level = moat_ca::load(dir, kind)?.level_of(&der)?;
-        let mut register = Register::open(dir, kind, level)?;
+        let authority = moat_ca::load(dir, kind, None)?;
+        let level = authority.level_of(&der)?;
+        let mut register = moat_ca::open(dir, &authority, level)?;
         // Also what was issued before there was a register: the signature is ours.
         let serial = register.issued(&der)?;
         let name = register.revoke(&serial, revocation)?.name.clone();
@@ -149,7 +164,8 @@ fn revoke(dir: &Path, certificate: &str, reason: Reason, kind: Kind, level: Leve
     } else {
         let serial = Serial::from_hex(certificate)
             .with_context(|| format!("there is no file {}", path.display()))?;
-        let mut register = Register::open(dir, kind, level)?;
+        let authority = moat_ca::load(dir, kind, None)?;
+        let mut register = moat_ca::open(dir, &authority, level)?;
         let name = register.revoke(&serial, revocation)?.name.clone();
         register.save()?;
         (serial, name, kind, level)
@@ -168,15 +184,11 @@ fn list(
     level: Level,
     der: bool,
 ) -> Result<()> {
-    let authority = moat_ca::load(dir, kind)?;
-    let mut register = Register::open(dir, kind, level)?;
+    let authority = moat_ca::load(dir, kind, Some(level))?;
+    let mut register = moat_ca::open(dir, &authority, level)?;
     let window = Window { from_s: now_s(), length_s: days.saturating_mul(DAY_S) };
-    let list = authority.list(level, &mut register, window)?;
-    register.save()?;
-    let stem = if level == Level::Root { "root" } else { "issuing" };
-    let usual = || dir.join(format!("{stem}{}.crl", mark(kind)));
-    let out = out.map_or_else(usual, Path::to_path_buf);
-    moat_ca::write_public(&out, if der { &list.der } else { list.pem.as_bytes() })?;
+    let (list, out) =
+        moat_ca::write_list(&authority, level, &mut register, window, (dir, out), der)?;
     let count = register.revoked().count();
     eprintln!(
         "made {}: number {}, {count} revoked, due in {days} days",
@@ -200,13 +212,13 @@ fn answer(
     let ders: Vec<_> = certificates.iter().map(read).collect::<Result<_>>()?;
     let first = ders.first().context("no certificate")?;
     let kind = moat_ca::signed_kind(first)?;
-    let authority = moat_ca::load(dir, kind)?;
-    let register = Register::open(dir, kind, Level::Issuing)?;
+    let signs = responder.is_none().then_some(Level::Issuing);
+    let authority = moat_ca::load(dir, kind, signs)?;
+    let register = moat_ca::open_issuing(dir, &authority)?;
     let text = |path: &Path, suffix: &str| -> Result<_> {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
-        let bytes = moat_ca::read_file(Path::new(&name))?;
-        Ok(zeroize::Zeroizing::new(core::str::from_utf8(&bytes)?.to_owned()))
+        Ok(moat_ca::read_text(Path::new(&name))?)
     };
     let pair = match responder {
         Some(path) => Some((text(path, ".pem")?, text(path, ".key")?)),
@@ -221,7 +233,7 @@ fn answer(
     };
     let question = Question { certificates: &ders, hash, window, responder };
     let answer = authority.answer(&register, &question)?;
-    moat_ca::write_public(out, &answer.der)?;
+    moat_ca::write_answer(out, &answer)?;
     for (path, (serial, status)) in certificates.iter().zip(&answer.statuses) {
         eprintln!("{}: {serial} {}", path.display(), status.name());
     }

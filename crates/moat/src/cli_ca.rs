@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args, Subcommand};
 pub(crate) enum CaCommand {
     /// Make a root and an issuing authority.
     Init {
-        /// Folder for the four files; nothing in it is overwritten.
+        /// Folder for certificates, keys and registers; nothing in it is overwritten.
         #[arg(long, default_value = "pki")]
         dir: PathBuf,
         /// Name that stands in the certificates.
@@ -26,7 +26,7 @@ pub(crate) enum CaCommand {
     Issue(IssueArgs),
     /// Make a key and a certificate request (PKCS #10), where the key shall stay.
     ///
-    /// Writes NAME.key (0600) and NAME.csr. Give NAME.csr to the authority, which runs
+    /// Writes NAME.key (0600), which must not be there already, and NAME.csr. Give NAME.csr to the authority, which runs
     /// `moat ca issue --request NAME.csr --spiffe ID`.
     #[command(group(ArgGroup::new("who").required(true).args(["spiffe"])))]
     Request {
@@ -69,7 +69,8 @@ pub(crate) enum CaCommand {
         /// Folder of the authority.
         #[arg(long, default_value = "pki")]
         dir: PathBuf,
-        /// The file; default: issuing.crl in the authority's folder, with --sm2 issuing-sm2.crl.
+        /// The file; default: issuing.crl in the authority's folder, with --sm2 issuing-sm2.crl. It
+        /// takes the place of an earlier list only.
         #[arg(long)]
         out: Option<PathBuf>,
         /// Days until the next list is due.
@@ -93,14 +94,15 @@ pub(crate) enum CaCommand {
         /// A certificate's file; may be given several times.
         #[arg(long = "cert", required = true, value_name = "FILE")]
         certificates: Vec<PathBuf>,
-        /// The file for the response, in DER.
+        /// The file for the response, in DER. It takes the place of an earlier response only.
         #[arg(long)]
         out: PathBuf,
         /// Folder of the authority.
         #[arg(long, default_value = "pki")]
         dir: PathBuf,
-        /// Hours until the next response is due.
-        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(1..=87_600))]
+        /// Hours until the next response is due, a week at most. It is due earlier where the
+        /// certificate, or one that signs the response, ends earlier.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(1..=168))]
         hours: i64,
         /// Sign by this responder's NAME.pem and NAME.key, given without ending, in place of the
         /// authority. `moat ca issue --ocsp-responder` makes one.
@@ -124,9 +126,10 @@ pub(crate) struct IssueArgs {
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) subject: Subject,
-    /// Days of validity; negative for a certificate that has expired so long ago.
-    #[arg(long, default_value_t = 365, allow_hyphen_values = true)]
-    pub(crate) days: i64,
+    /// Days of validity; negative for a certificate that has expired so long ago. Default: 365, with
+    /// --ocsp-responder 30, which is also the most then.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) days: Option<i64>,
     /// Issue by the SM2 authority, with an SM2 key. A request says so itself.
     #[arg(long, conflicts_with = "request")]
     pub(crate) sm2: bool,
@@ -134,7 +137,8 @@ pub(crate) struct IssueArgs {
     /// is given the names above and no others: a request that wishes more is refused.
     #[arg(long, value_name = "FILE")]
     pub(crate) request: Option<PathBuf>,
-    /// Not for TLS but to sign OCSP responses in the authority's place. Needs no id.
+    /// Not for TLS but to sign OCSP responses in the authority's place, for 30 days at most. Needs no
+    /// id.
     #[arg(long, conflicts_with_all = ["request", "names"])]
     pub(crate) ocsp_responder: bool,
 }

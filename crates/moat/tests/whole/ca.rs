@@ -64,11 +64,13 @@ fn a_certificate_is_asked_for_issued_revoked_and_listed() {
         let responder = format!("{pki}/ocsp-responder{mark}");
         assert!(good(&format!("{ocsp} --responder {responder}")).contains("revoked"));
         refused(&format!("{ocsp} --responder {pki}/issuing{mark}"), "MOAT-K009");
-        // The issuing authority, by the root.
+        // The issuing authority, by the root: from then on it issues and answers no more.
         good(&format!("revoke --dir {pki} {pki}/issuing{mark}.pem --reason cACompromise"));
         let said = good(&format!("crl --dir {pki} --root --der {sm2}"));
         assert!(said.contains("number 1, 1 revoked"), "{said}");
         assert_eq!(std::fs::read(format!("{pki}/root{mark}.crl")).unwrap()[0], 0x30);
+        refused(&ocsp, "MOAT-K010");
+        refused(&format!("issue --dir {pki} {teller} {sm2}"), "MOAT-K010");
 
         assert_eq!(rights(Path::new(&format!("{pki}/issuing{mark}.register"))), 0o600);
         let left: Vec<_> =
@@ -92,11 +94,67 @@ fn what_cannot_be_used_is_refused_with_a_code() {
     refused(&format!("revoke --dir {pki} nobody"), "MOAT-K007");
     refused(&format!("revoke --dir {pki} 01 --reason because"), "keyCompromise");
     refused(&format!("issue --dir {pki}"), "--spiffe");
-    std::fs::write(format!("{pki}/issuing.register"), "moat register 1\nrevoked x\n").unwrap();
+    let register = format!("{pki}/issuing.register");
+    let whole = std::fs::read(&register).unwrap();
+    std::fs::write(&register, "moat register 2\ncrl 0\n").unwrap();
     refused(&format!("crl --dir {pki}"), "MOAT-K006");
+    std::fs::remove_file(&register).unwrap();
+    for words in ["crl", "issue --spiffe spiffe://bank.test/x", "revoke 01"] {
+        refused(&format!("{words} --dir {pki}"), "MOAT-K006");
+    }
+    std::fs::write(&register, whole).unwrap();
     // An authority of another folder.
     let other = dir.path().join("other").display().to_string();
     good(&format!("init --dir {other}"));
     good(&format!("issue --dir {other} --spiffe spiffe://bank.test/x"));
     refused(&format!("revoke --dir {pki} {other}/x.pem"), "MOAT-K007");
+}
+
+#[test]
+fn nobodys_files_are_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = dir.path().join("pki").display().to_string();
+    good(&format!("init --dir {pki}"));
+    good(&format!("issue --dir {pki} --spiffe spiffe://bank.test/teller"));
+    let read = |name: &str| std::fs::read(format!("{pki}/{name}")).unwrap();
+    let names = ["issuing.key", "issuing.pem", "teller.key", "root.key", "issuing.register"];
+    let before = names.map(read);
+    for words in ["issue --dir", "request --out"] {
+        for id in ["issuing", "root", "issuing-sm2"] {
+            refused(&format!("{words} {pki} --spiffe spiffe://bank.test/{id}"), "MOAT-K001");
+        }
+        let id = "--spiffe spiffe://bank.test/x";
+        refused(&format!("{words} {pki} {id} --stem ../pki/issuing"), "MOAT-K003");
+    }
+    refused(&format!("request --out {pki} --spiffe spiffe://bank.test/teller"), "MOAT-K001");
+    for name in names {
+        let out = format!("{pki}/{name}");
+        refused(&format!("crl --dir {pki} --out {out}"), "MOAT-K001");
+        refused(&format!("ocsp --dir {pki} --cert {pki}/teller.pem --out {out}"), "MOAT-K001");
+    }
+    assert!(before == names.map(read));
+    refused(&format!("init --dir {pki}"), "MOAT-K001");
+}
+
+#[test]
+fn the_root_may_be_offline_and_responders_live_shortly() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = dir.path().join("pki").display().to_string();
+    good(&format!("init --dir {pki}"));
+    std::fs::remove_file(format!("{pki}/root.key")).unwrap();
+    good(&format!("issue --dir {pki} --spiffe spiffe://bank.test/teller"));
+    let ocsp = format!("ocsp --dir {pki} --cert {pki}/teller.pem --out {pki}/teller.ocsp");
+    good(&ocsp);
+    refused(&format!("{ocsp} --hours 169"), "168");
+    refused(&format!("issue --dir {pki} --ocsp-responder --days 31"), "30 days");
+    good(&format!("issue --dir {pki} --ocsp-responder"));
+    good(&format!("revoke --dir {pki} {pki}/teller.pem"));
+    good(&format!("crl --dir {pki}"));
+    refused(&format!("crl --dir {pki} --root"), "MOAT-K002");
+    // Neither to revoke nor to answer by a responder the authority's own key is needed.
+    std::fs::remove_file(format!("{pki}/issuing.key")).unwrap();
+    good(&format!("{ocsp} --responder {pki}/ocsp-responder"));
+    good(&format!("revoke --dir {pki} {pki}/ocsp-responder.pem"));
+    refused(&format!("{ocsp} --responder {pki}/ocsp-responder"), "MOAT-K009");
+    refused(&ocsp, "MOAT-K002");
 }
