@@ -20,9 +20,7 @@ impl Bank {
             std::env::var_os("MOAT_OPENSSL").expect("MOAT_OPENSSL, by cargo xtask interop");
         let mut command = Command::new(program);
         command.args(words.split_whitespace()).current_dir(self.dir.path());
-        let output = command.env("OPENSSL_CONF", "empty.cnf").output().unwrap();
-        let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
-        (output.status.success(), text.concat())
+        super::run(command.env("OPENSSL_CONF", "empty.cnf"))
     }
 
     #[track_caller]
