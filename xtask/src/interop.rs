@@ -12,8 +12,8 @@ use crate::{libraries, progress, shell, tongsuopy};
 /// Builds OpenSSL and Tongsuo from the crates openssl-src and tongsuo-src at the versions and
 /// hashes written in xtask/src/libraries.rs, once, into $XDG_CACHE_HOME/moat or ~/.cache/moat: one
 /// to three minutes each on two cores. Installs PyPI's tongsuopy there too. Then runs those tests of
-/// moat-tls that need them, once for each; OpenSSL 4 also judges requests, lists and responses of
-/// `moat ca`. A peer that cannot be had, or without a test, is a failure. Needs perl, make, a C
+/// moat-tls that need them, once for each; the former two also judge requests, lists and responses
+/// of `moat ca`. A peer that cannot be had, or without a test, is a failure. Needs perl, make, a C
 /// compiler and python3 with venv.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
@@ -30,7 +30,7 @@ struct Set<'a> {
 
 /// Handshakes by the program `openssl`.
 const HANDSHAKES: &[&str] = &["--skip", "tongsuopy::", "--skip", "pki::"];
-/// What `moat ca` signs besides certificates. Only OpenSSL 4 is asked.
+/// What `moat ca` signs besides certificates, judged by the same program.
 const PKI: &[&str] = &["pki::"];
 const TONGSUOPY: &[&str] = &["tongsuopy::"];
 
@@ -49,9 +49,7 @@ pub(crate) fn check() -> Result<String> {
         let program = library.program()?;
         let peer = format!("{} {}", library.name, library.version);
         eprintln!("{peer} in {}", program.display());
-        let choices: &[_] =
-            if library.name == "OpenSSL" { &[HANDSHAKES, PKI] } else { &[HANDSHAKES] };
-        for choice in choices {
+        for choice in [HANDSHAKES, PKI] {
             let (peer, variable) = (peer.clone(), "MOAT_OPENSSL");
             used.push(Set { peer, variable, program: &program, choice }.run()?);
         }
@@ -70,7 +68,7 @@ impl Set<'_> {
         let (count, peer) = (listed(&list), &self.peer);
         ensure!(count > 0, "no test of {peer} is chosen by `{}`", self.choice.join(" "));
         shell::run(&mut self.tests())?;
-        Ok(format!("{peer} ({count} tests)"))
+        Ok(format!("{peer}: {count}"))
     }
 
     fn tests(&self) -> Command {

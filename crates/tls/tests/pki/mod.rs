@@ -1,4 +1,4 @@
-//! What `moat ca` signs besides certificates, judged by OpenSSL 4: requests, lists, responses.
+//! What `moat ca` signs besides certificates, judged by OpenSSL 4 and Tongsuo: requests, lists, responses.
 
 use std::path::Path;
 use std::process::Command;
@@ -45,7 +45,7 @@ fn now_s() -> i64 {
 }
 
 #[test]
-#[ignore = "needs OpenSSL 4: cargo xtask interop"]
+#[ignore = "needs OpenSSL 4 or Tongsuo: cargo xtask interop"]
 fn openssl_takes_requests_lists_and_responses_of_both_kinds() {
     for authority in [Authority::create("Test", now_s()), Authority::create_sm2("Test", now_s())] {
         let bank = Bank { dir: tempfile::tempdir().unwrap() };
