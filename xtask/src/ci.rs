@@ -8,7 +8,8 @@ use crate::{deny, docs, fuzz, interop, layers, peers, progress, shell, tidy};
 ///
 /// This is what CI runs, no more and no less: formatting, lints, layers, tidiness, documentation,
 /// the peers of the benchmarks, tests, handshakes with OpenSSL and Tongsuo, the demo, a short
-/// fuzzing and the dependency rules. A cold run takes about half an hour on two cores, a warm one some minutes.
+/// fuzzing and the dependency rules. A cold run takes about half an hour on two cores, a warm one
+/// some minutes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How long each fuzz target runs, in seconds

@@ -18,9 +18,11 @@ const NGINX: [&str; 3] = ["nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx"];
 /// Bring the peers of `moat bench`: nginx must be there, the others are built.
 ///
 /// For `moat bench sm` OpenSSL 4 and Tongsuo are built as `cargo xtask interop` does, and a
-/// small program with each that measures it. oha makes the load of the other topics. It is built from crates.io with a lock file of its own, at the version
-/// written in xtask/src/peers.rs, into target/peers; about five minutes on two cores, once. Moat's
-/// own lock file does not know it. An oha of that version on the path is taken as it is.
+/// small program with each that measures it. oha makes the load of the other topics. It is built
+/// from crates.io with a lock file of its own, at the version written in xtask/src/peers.rs, into
+/// target/peers; about five minutes on two cores, once. Moat's own lock file does not know it. An
+/// oha of that version on the path is taken as it is. What cannot be had is told at the end, when
+/// the others are there.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
@@ -34,31 +36,45 @@ pub(crate) fn run(_: &Args) -> Result<()> {
 
 /// The work, also of `ci`. Returns what is there.
 pub(crate) fn check() -> Result<String> {
-    let served = nginx_and_oha()?;
-    let mut all = vec![served];
-    for library in &libraries::ALL {
+    let libraries = libraries::ALL.iter().map(|library| {
         library.bench()?;
-        all.push(format!("{} {}", library.name, library.version));
-    }
-    Ok(all.join(", "))
+        Ok(format!("{} {}", library.name, library.version))
+    });
+    summed([nginx(), oha()].into_iter().chain(libraries))
 }
 
-fn nginx_and_oha() -> Result<String> {
+/// All that is there, or all that is not.
+fn summed(peers: impl Iterator<Item = Result<String>>) -> Result<String> {
+    let (mut there, mut missing) = (Vec::new(), Vec::new());
+    for peer in peers {
+        match peer {
+            Ok(name) => there.push(name),
+            Err(error) => missing.push(format!("{error:#}")),
+        }
+    }
+    if missing.is_empty() { Ok(there.join(", ")) } else { bail!("{}", missing.join("\n")) }
+}
+
+fn nginx() -> Result<String> {
     if !NGINX.iter().any(|program| shell::is_there(program, "-v")) {
         bail!(
             "nginx is missing. On Debian or Ubuntu, as root: \
              apt-get install --yes --no-install-recommends nginx-light"
         );
     }
+    Ok("nginx".to_owned())
+}
+
+fn oha() -> Result<String> {
     let root = shell::target_dir().join("peers");
     let ours = root.join("bin").join(format!("oha{EXE_SUFFIX}"));
     for program in [ours.as_path(), Path::new("oha")] {
         if version(program).as_deref() == Some(OHA) {
-            return Ok(format!("nginx, oha {OHA}"));
+            return Ok(format!("oha {OHA}"));
         }
     }
     install(&root)?;
-    Ok(format!("nginx, oha {OHA} in {}", root.display()))
+    Ok(format!("oha {OHA} in {}", root.display()))
 }
 
 fn install(root: &PathBuf) -> Result<()> {
@@ -81,6 +97,17 @@ fn version(program: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    #[test]
+    fn what_is_missing_is_told_together_after_all_was_tried() {
+        let ok = || Ok("nginx".to_owned());
+        assert_eq!(super::summed([ok(), ok()].into_iter()).unwrap(), "nginx, nginx");
+        let mut tried = 0;
+        let peers = [Err(anyhow::anyhow!("no a")), ok(), Err(anyhow::anyhow!("no b"))];
+        let told = super::summed(peers.into_iter().inspect(|_| tried += 1));
+        assert_eq!(told.unwrap_err().to_string(), "no a\nno b");
+        assert_eq!(tried, 3);
+    }
 
     #[test]
     fn a_program_that_is_not_there_has_no_version() {

@@ -10,7 +10,7 @@ mod pki;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -112,12 +112,20 @@ impl Drop for Running {
 /// What our server made of a caller: the negotiation or a code, and how the handshake went.
 type Seen = Result<(Negotiated, HandshakeKind, String), String>;
 
+/// No read and no write waits longer than `WAIT`.
+fn bound(stream: &TcpStream) {
+    stream.set_read_timeout(Some(WAIT)).unwrap();
+    stream.set_write_timeout(Some(WAIT)).unwrap();
+}
+
 /// Serves one connection: reads a line, answers it.
 fn serve(server: &Server, mut stream: TcpStream) -> Seen {
-    stream.set_read_timeout(Some(WAIT)).unwrap();
+    bound(&stream);
     let mut acceptor = Acceptor::default();
     let accepted = loop {
-        acceptor.read_tls(&mut stream).unwrap();
+        if acceptor.read_tls(&mut stream).unwrap() == 0 {
+            return Err("it ended in its ClientHello".to_owned());
+        }
         match acceptor.accept() {
             Ok(Some(accepted)) => break accepted,
             Ok(None) => {}
@@ -168,11 +176,14 @@ fn answer(
     let stream = accept(&listener, &mut client);
     let seen = stream.map(|stream| serve(&server, stream));
     drop(stdin);
-    let told = told_by(client);
+    if seen.is_none() {
+        let _ = client.0.kill();
+    }
+    let (_, told) = told_by(client);
     (seen.unwrap_or_else(|| panic!("it never called\n{told}")), told)
 }
 
-/// The call, or none if the program ends without one.
+/// The call; none if the program ends without one, or makes none in time.
 fn accept(listener: &TcpListener, client: &mut Running) -> Option<TcpStream> {
     listener.set_nonblocking(true).unwrap();
     let until = Instant::now() + WAIT;
@@ -189,13 +200,32 @@ fn accept(listener: &TcpListener, client: &mut Running) -> Option<TcpStream> {
     None
 }
 
-/// Everything a program said, once it has ended.
-fn told_by(mut client: Running) -> String {
+/// How a program ended and everything it said. One that does not end in time is killed, which fails
+/// the test.
+fn told_by(mut program: Running) -> (ExitStatus, String) {
+    let until = Instant::now() + WAIT;
+    let ended = loop {
+        // Some kilobytes at most, so that neither pipe fills while it is waited for.
+        match program.0.try_wait().unwrap() {
+            Some(status) => break Some(status),
+            None if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
+            None => break None,
+        }
+    };
+    let _ = program.0.kill();
     let mut told = Vec::new();
-    // Some kilobytes at most, so that neither pipe fills while the other is read.
-    client.0.stdout.take().unwrap().read_to_end(&mut told).unwrap();
-    client.0.stderr.take().unwrap().read_to_end(&mut told).unwrap();
-    String::from_utf8_lossy(&told).into_owned()
+    program.0.stdout.take().unwrap().read_to_end(&mut told).unwrap();
+    program.0.stderr.take().unwrap().read_to_end(&mut told).unwrap();
+    let told = String::from_utf8_lossy(&told).into_owned();
+    (ended.unwrap_or_else(|| panic!("it does not end\n{told}")), told)
+}
+
+/// Runs a program to its end, with nothing on its standard input: whether it was content, and
+/// everything it said.
+fn run(command: &mut Command) -> (bool, String) {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (status, told) = told_by(Running(command.spawn().unwrap()));
+    (status.success(), told)
 }
 
 /// `openssl s_client` with those words calls our server.
@@ -294,7 +324,7 @@ fn we_call_openssl_in_both_suites_and_after_a_retry() {
             (National::Allow, HandshakeKind::FullWithHelloRetryRequest),
         ] {
             let mut stream = connect(&world.dir, port);
-            stream.set_read_timeout(Some(WAIT)).unwrap();
+            bound(&stream);
             let attempt = world.client(national).attempt();
             let name = ServerName::try_from("gateway.test").unwrap();
             let mut client = ClientConnection::new(Arc::clone(&attempt.config), name).unwrap();
@@ -311,4 +341,30 @@ fn we_call_openssl_in_both_suites_and_after_a_retry() {
             assert_eq!(&line, b"olleh\n");
         }
     }
+}
+
+/// A program that says something and waits on, in place of a peer.
+fn idle(script: &str) -> Running {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped());
+    Running(command.stderr(Stdio::piped()).spawn().unwrap())
+}
+
+#[test]
+fn a_program_that_ends_is_told_with_all_that_it_said() {
+    let (status, told) = told_by(idle("echo one; echo two >&2; exit 3"));
+    assert_eq!((status.code(), told.as_str()), (Some(3), "one\ntwo\n"));
+}
+
+#[test]
+fn a_caller_that_ends_before_its_hello_is_an_error_and_no_endless_wait() {
+    let world = World::new("early");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    // The first bytes of a record of a handshake, and no more.
+    (&caller).write_all(&[22, 3, 1]).unwrap();
+    drop(caller);
+    let (stream, _) = listener.accept().unwrap();
+    let seen = serve(&world.server(National::Prefer), stream);
+    assert_eq!(seen.unwrap_err(), "it ended in its ClientHello");
 }

@@ -37,7 +37,10 @@ pub(crate) fn describe_machine() {
         "machine    {processor}, {cores} cores, {memory}, Linux {}, load {load}",
         release.trim()
     );
-    eprintln!("moat       {}, {}", env!("CARGO_PKG_VERSION"), build());
+    let program = std::env::current_exe().map(|path| path.display().to_string());
+    let program = program.unwrap_or_else(|_| "?".to_owned());
+    // The folder of a build is named by its profile.
+    eprintln!("moat       {}, {} ({program})", env!("CARGO_PKG_VERSION"), build());
 }
 
 fn build() -> &'static str {

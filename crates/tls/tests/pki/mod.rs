@@ -1,4 +1,4 @@
-//! What `moat ca` signs besides certificates, judged by OpenSSL 4: requests, lists, responses.
+//! What `moat ca` signs besides certificates, judged by OpenSSL 4 and Tongsuo: requests, lists, responses.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,9 +20,7 @@ impl Bank {
             std::env::var_os("MOAT_OPENSSL").expect("MOAT_OPENSSL, by cargo xtask interop");
         let mut command = Command::new(program);
         command.args(words.split_whitespace()).current_dir(self.dir.path());
-        let output = command.env("OPENSSL_CONF", "empty.cnf").output().unwrap();
-        let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
-        (output.status.success(), text.concat())
+        super::run(command.env("OPENSSL_CONF", "empty.cnf"))
     }
 
     #[track_caller]
@@ -47,7 +45,7 @@ fn now_s() -> i64 {
 }
 
 #[test]
-#[ignore = "needs OpenSSL 4: cargo xtask interop"]
+#[ignore = "needs OpenSSL 4 or Tongsuo: cargo xtask interop"]
 fn openssl_takes_requests_lists_and_responses_of_both_kinds() {
     for authority in [Authority::create("Test", now_s()), Authority::create_sm2("Test", now_s())] {
         let bank = Bank { dir: tempfile::tempdir().unwrap() };

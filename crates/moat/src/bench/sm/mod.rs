@@ -156,6 +156,7 @@ fn describe(
 ) -> Result<()> {
     for peer in peers {
         eprintln!("peer       {} ({})", peer.kind.name, peer.path.display());
+        eprintln!("           {}", peer.compiled);
     }
     let [national, international] = sides;
     eprintln!(
@@ -170,8 +171,10 @@ fn describe(
     );
     eprintln!("handshakes mutual, in memory, both sides counted; root, issuing authority, leaf;");
     eprintln!("           no tickets; moat's side with the choice of the stack and the SPIFFE ids");
-    eprintln!("           moat: {}; {}", national.shake()?, international.shake()?);
-    eprintln!("           peers: TLS_SM4_GCM_SM3, curveSM2; TLS_AES_256_GCM_SHA384, X25519, P-256");
+    let told = |sides: &Sides| sides.shake().map(|seen| format!("{}, {}", seen.suite, seen.group));
+    eprintln!("           moat: {}; {}", told(national)?, told(international)?);
+    eprintln!("           peers: TLS_SM4_GCM_SM3, curveSM2; OpenSSL: TLS_AES_256_GCM_SHA384,");
+    eprintln!("           X25519MLKEM768; P-256 keys");
     let (rounds, round) = (settings.rounds, settings.round.as_millis());
     eprintln!(
         "rounds     {rounds} of {round} ms of each side in turn, medians, all on core {core}"

@@ -1,10 +1,14 @@
 /* What `moat bench sm` measures beside Moat: OpenSSL or Tongsuo through their public functions.
  *
- * `cargo xtask peers` compiles it with the libraries it was built for. It says who it is, then
- * reads lines `WORK SIZE SECONDS` and answers each with `RUNS NANOSECONDS`. The one argument is
- * a folder with certificates. What can be made ready before the first run is: the algorithm is
- * fetched, the context allocated, the cipher's key scheduled. */
+ * `cargo xtask peers` compiles it, once with each library. It says which it is, a tab, and how the
+ * library was compiled; then it reads lines `WORK SIZE SECONDS` and answers each with
+ * `RUNS NANOSECONDS`. The one argument is a folder with certificates.
+ *
+ * Ready before the first run: SM3 and the ciphers are fetched, their contexts allocated, keys of
+ * ciphers scheduled, contexts of TLS set up. A signature's context is set up for each message and
+ * its digest looked up by name, a handshake's SSL made for each, as programs do. */
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +38,8 @@
 #define AAD_BYTES 5
 
 static const char ID[] = "1234567812345678";
-static unsigned char text[SIZE_MAX_BYTES], out[SIZE_MAX_BYTES + 64], nonce[NONCE_BYTES], aad[AAD_BYTES];
+static unsigned char text[SIZE_MAX_BYTES], out[SIZE_MAX_BYTES + 64];
+static unsigned char nonce[NONCE_BYTES], aad[AAD_BYTES];
 
 static void need(int good, const char *what)
 {
@@ -67,6 +72,8 @@ static void hash_run(size_t size)
 /* Sealing: a new nonce each time under one key, in place. */
 
 static EVP_CIPHER_CTX *gcm, *ccm;
+/* Seals so far: the last eight bytes of the nonce. */
+static uint64_t seals;
 
 static EVP_CIPHER_CTX *cipher_of(const char *name)
 {
@@ -91,9 +98,11 @@ static void cipher_ready(void)
 
 static void seal(EVP_CIPHER_CTX *ctx, size_t size, int is_ccm)
 {
-    int done;
+    int done, i;
 
-    nonce[0]++;
+    seals++;
+    for (i = 0; i < 8; i++)
+        nonce[NONCE_BYTES - 1 - i] = (unsigned char)(seals >> 8 * i);
     need(EVP_EncryptInit_ex(ctx, NULL, NULL, NULL, nonce), "nonce");
     if (is_ccm)
         need(EVP_EncryptUpdate(ctx, NULL, &done, NULL, (int)size), "length");
@@ -188,7 +197,13 @@ struct stack {
 };
 
 static struct stack national = {"-sm2", "TLS_SM4_GCM_SM3", "curveSM2", "sm2sig_sm3", NULL, NULL};
-static struct stack international = {"", "TLS_AES_256_GCM_SHA384", "X25519",
+/* The group that Moat takes by default; Tongsuo has none with ML-KEM. */
+#ifdef TONGSUO_VERSION_TEXT
+# define INTERNATIONAL_GROUP "X25519"
+#else
+# define INTERNATIONAL_GROUP "X25519MLKEM768"
+#endif
+static struct stack international = {"", "TLS_AES_256_GCM_SHA384", INTERNATIONAL_GROUP,
                                      "ecdsa_secp256r1_sha256", NULL, NULL};
 static const char *folder;
 
@@ -304,7 +319,7 @@ int main(int count, char **words)
     agree_ready();
     shake_ready(&national);
     shake_ready(&international);
-    printf("%s\n", NAME);
+    printf("%s\t%s\n", NAME, OpenSSL_version(OPENSSL_CFLAGS));
     fflush(stdout);
     while (fgets(line, sizeof(line), stdin) != NULL) {
         const struct work *work = NULL;

@@ -2,6 +2,7 @@
 //! `cargo xtask peers` into its cache folder.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(crate) const TONGSUO: Kind = Kind { name: "Tongsuo 8.5.0", folder: "tongsuo-
 pub(crate) struct Peer {
     pub(crate) kind: Kind,
     pub(crate) path: PathBuf,
+    /// How its library was compiled.
+    pub(crate) compiled: String,
     child: Child,
     to: ChildStdin,
     from: BufReader<ChildStdout>,
@@ -38,14 +41,19 @@ impl Peer {
     pub(crate) fn start(kind: Kind, cache: Option<&Path>, pki: &Path) -> Result<Peer> {
         let path = find(kind, cache)?;
         let mut command = Command::new(&path);
-        // No configuration of the machine.
-        command.arg(pki).env("OPENSSL_CONF", "/dev/null").stdin(Stdio::piped());
-        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| shown(&path))?;
+        // No configuration of the machine, and nothing of the environment: a variable could forbid
+        // instructions. A group of its own, because an interrupt is for the bench to clear away.
+        command.arg(pki).env_clear().env("OPENSSL_CONF", "/dev/null").process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| shown(&path))?;
         let (to, from) =
             child.stdin.take().zip(child.stdout.take()).context("the peer has no pipes")?;
-        let mut peer = Peer { kind, path, child, to, from: BufReader::new(from) };
-        let name = peer.line(GRACE)?;
+        let (compiled, from) = (String::new(), BufReader::new(from));
+        let mut peer = Peer { kind, path, compiled, child, to, from };
+        let told = peer.line(GRACE)?;
+        let (name, compiled) = told.split_once('\t').unwrap_or((&told, ""));
         ensure!(name == kind.name, "{} is {name}, not {}", shown(&peer.path), kind.name);
+        compiled.clone_into(&mut peer.compiled);
         Ok(peer)
     }
 
@@ -161,5 +169,15 @@ mod tests {
             let mut peer = start(&script).unwrap();
             assert_eq!(peer.rate("sm3", 1, moment).ok(), rate, "{answer}");
         }
+    }
+
+    #[test]
+    fn it_tells_how_it_was_compiled_and_gets_nothing_of_the_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        // Every test has a HOME or a PATH; the shell's own default for PATH is not exported.
+        let script = format!("printf '%s\\tcc -O3 %s\\n' '{}' \"$HOME\"; read a", OPENSSL.name);
+        program(dir.path(), SOURCE, &script);
+        let peer = Peer::start(OPENSSL, Some(dir.path()), dir.path()).unwrap();
+        assert_eq!(peer.compiled, "cc -O3");
     }
 }

@@ -5,15 +5,23 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use moat_ca::{Authority, LeafRequest};
-use moat_tls::{ALPN_HTTP1, Client, Material, National, Server, Stack};
-use rustls::ClientConnection;
+use moat_tls::{ALPN_HTTP1, Client, Material, National, Negotiated, Server, Stack};
 use rustls::server::Acceptor;
+use rustls::{ClientConnection, HandshakeKind};
 use rustls_pki_types::ServerName;
 
 const GATEWAY: &str = "spiffe://bench.test/gateway";
 const TELLER: &str = "spiffe://bench.test/teller";
 /// Flights each way, of which a handshake with HelloRetryRequest has five.
 const FLIGHTS_MAX: usize = 8;
+
+/// Suite and group that each stack must come to: what the gateway does by default.
+fn usual(stack: Stack) -> (&'static str, &'static str) {
+    match stack {
+        Stack::National => ("TLS_SM4_GCM_SM3", "curveSM2"),
+        Stack::International => ("TLS13_AES_256_GCM_SHA384", "X25519MLKEM768"),
+    }
+}
 
 /// A server and a client of one stack. Chains: root, issuing authority, leaf.
 pub(crate) struct Sides {
@@ -49,7 +57,7 @@ impl Sides {
     }
 
     /// One handshake. Gives what was negotiated.
-    pub(crate) fn shake(&self) -> Result<String> {
+    pub(crate) fn shake(&self) -> Result<Negotiated> {
         let attempt = self.client.attempt();
         let name = ServerName::try_from("moat.test")?;
         let mut client = ClientConnection::new(Arc::clone(&attempt.config), name)?;
@@ -80,8 +88,20 @@ impl Sides {
             }
         }
         let seen = attempt.finish(&client).ok().context("the handshake mixes the stacks")?;
-        ensure!(!server.is_handshaking() && seen.stack == self.stack, "the handshake is not done");
-        Ok(format!("{}, {}", seen.suite, seen.group))
+        // Also that the client has shown a certificate, and of which stack.
+        let caller = Negotiated::of(&server).context("the handshake mixes the stacks")?;
+        let full = Some(HandshakeKind::Full);
+        let is_done = !server.is_handshaking() && server.handshake_kind() == full;
+        ensure!(is_done && client.handshake_kind() == full, "the handshake is not a full one");
+        ensure!(
+            seen == caller
+                && seen.stack == self.stack
+                && (seen.suite, seen.group) == usual(seen.stack),
+            "the handshake came to {} and {}",
+            seen.suite,
+            seen.group
+        );
+        Ok(seen)
     }
 }
 
@@ -89,17 +109,15 @@ impl Sides {
 mod tests {
     use moat_tls::Stack;
 
-    use super::Sides;
+    use super::{Sides, usual};
 
     #[test]
     fn each_stack_shakes_hands_with_itself() {
         let dir = tempfile::tempdir().unwrap();
         let now = crate::ca::now_s();
-        for (stack, suite) in
-            [(Stack::National, "TLS_SM4_GCM_SM3, curveSM2"), (Stack::International, "TLS13_AES")]
-        {
+        for stack in [Stack::National, Stack::International] {
             let seen = Sides::make(stack, dir.path(), now).unwrap().shake().unwrap();
-            assert!(seen.starts_with(suite), "{seen}");
+            assert_eq!((seen.stack, (seen.suite, seen.group)), (stack, usual(stack)));
         }
         assert!(dir.path().join("teller-sm2.key").exists() && dir.path().join("root.pem").exists());
     }

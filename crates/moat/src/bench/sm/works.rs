@@ -74,27 +74,28 @@ pub(super) fn leaves_together() -> Work<'static> {
 
 /// A new nonce each time under one key, in place.
 pub(super) fn gcm(cpu: Cpu, size: usize) -> Work<'static> {
-    let (gcm, mut text, mut nonce) = (Gcm::with_cpu(&[7; 16], cpu), vec![7; size], [0; 12]);
+    let (gcm, mut text, mut seals) = (Gcm::with_cpu(&[7; 16], cpu), vec![7; size], 0);
     Work::new(16, move || {
-        next(&mut nonce);
-        black_box(gcm.seal(&nonce, &AAD, black_box(&mut text))?);
+        black_box(gcm.seal(&next(&mut seals), &AAD, black_box(&mut text))?);
         Ok(())
     })
 }
 
 /// The same with CCM.
 pub(super) fn ccm(size: usize) -> Work<'static> {
-    let (ccm, mut text, mut nonce) = (Ccm::new(&[7; 16]), vec![7; size], [0; 12]);
+    let (ccm, mut text, mut seals) = (Ccm::new(&[7; 16]), vec![7; size], 0);
     Work::new(16, move || {
-        next(&mut nonce);
-        black_box(ccm.seal(&nonce, &AAD, black_box(&mut text))?);
+        black_box(ccm.seal(&next(&mut seals), &AAD, black_box(&mut text))?);
         Ok(())
     })
 }
 
-fn next(nonce: &mut [u8; 12]) {
-    let [first, ..] = nonce;
-    *first = first.wrapping_add(1);
+/// A nonce that was not there before: how many there were, in its last eight bytes.
+fn next(seals: &mut u64) -> [u8; 12] {
+    *seals = seals.wrapping_add(1);
+    let mut nonce = [0; 12];
+    nonce.iter_mut().rev().zip(seals.to_le_bytes()).for_each(|(to, byte)| *to = byte);
+    nonce
 }
 
 /// Fresh randomness as the TLS layer draws it, and a key of it.
@@ -151,6 +152,15 @@ mod tests {
     use std::time::Duration;
 
     use moat_sm::cpu::Cpu;
+
+    #[test]
+    fn nonces_do_not_come_again_after_256() {
+        let mut seals = 0;
+        let all: std::collections::BTreeSet<_> =
+            (0..100_000).map(|_| super::next(&mut seals)).collect();
+        assert_eq!(all.len(), 100_000);
+        assert_eq!(super::next(&mut 0x0102_0304), [0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 5]);
+    }
 
     #[test]
     fn every_work_runs() {
