@@ -101,7 +101,7 @@ fn a_register_cut_at_any_byte_or_changed_is_refused() {
     let path = dir.path().join("issuing.register");
     let whole = fs::read_to_string(&path).unwrap();
     for length in 0..whole.len() {
-        fs::write(&path, &whole[..length]).unwrap();
+        fs::write(&path, &whole.as_bytes()[..length]).unwrap();
         assert_code(open(dir.path()), &codes::REGISTER);
     }
     for at in 0..whole.len() {
