@@ -92,6 +92,11 @@ impl Batch {
         }
     }
 
+    /// The hashes of the leaves, in order.
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = Hash> {
+        self.placed.iter().map(|placed| placed.ack.leaf_hash)
+    }
+
     /// The acks of the first `count` bodies that were not the committer's own.
     pub(crate) fn acks(&self, count: usize) -> Vec<Ack> {
         self.placed.iter().skip(self.own).take(count).map(|placed| placed.ack).collect()

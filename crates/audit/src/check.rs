@@ -9,6 +9,7 @@ use std::io;
 
 use moat_model::Code;
 use moat_model::code::audit as codes;
+use moat_tlog::tile::{BUNDLE_BYTES_MAX, Bundle, WIDTH_MAX};
 
 use crate::finding::{Finding, Findings, Torn, Unpaired};
 use crate::hash::{Hash, ZERO, leaf_hash, sha256};
@@ -19,7 +20,7 @@ use crate::segment::{
     PAYLOAD_BYTES_MAX, SegmentError, decode_frame, decode_header,
 };
 use crate::sidecar::{self, HeadFile, HeadMark};
-use crate::store::{Readable, Store, Window, read_from, read_start, segment_names};
+use crate::store::{Readable, Store, Window, read_file, read_from, read_start, segment_names};
 
 /// Longest frame with its prefix, in bytes: no crash leaves more behind.
 const FRAME_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + FRAME_PREFIX_BYTES;
@@ -116,18 +117,20 @@ struct File<F> {
     has_frames: bool,
 }
 
+/// Sees each record as it is read: its seq, its leaf hash, and the tree that ends with it.
+pub(crate) type Watch<'w> = &'w mut dyn FnMut(u64, &Hash, &Frontier);
+
 /// Walks the log in `store`.
 pub(crate) fn check<S: Store>(store: &S, from: From) -> io::Result<Checked> {
+    check_with(store, from, &mut |_, _, _| {})
+}
+
+/// As [`check`], and shows each record to `watch`.
+pub(crate) fn check_with<S: Store>(store: &S, from: From, watch: Watch<'_>) -> io::Result<Checked> {
     // The sidecar is read first: in a live log it may only be behind the segments.
     let head = sidecar::read(store)?;
     let files = read_headers(store)?;
-    let mut walk = Walk {
-        out: Checked::default(),
-        chain: ZERO,
-        index: 0,
-        rewritten: BTreeMap::new(),
-        watched: None,
-    };
+    let mut walk = Walk::new(watch);
     walk.out.mark = match head {
         HeadFile::Read { mark, .. } => mark,
         HeadFile::Missing => None,
@@ -182,7 +185,44 @@ fn live<F>(files: &[File<F>]) -> Vec<&File<F>> {
     all.iter().enumerate().filter(|&entry| born(entry)).map(|(_, (file, ..))| *file).collect()
 }
 
-struct Walk {
+/// Walks the entry bundles of a tree of `size` leaves: a log as others keep it, without segments.
+pub(crate) fn check_bundles<S: Store>(
+    store: &S,
+    log_id: &str,
+    size: u64,
+    watch: Watch<'_>,
+) -> io::Result<Checked> {
+    let mut walk = Walk::new(watch);
+    while walk.out.tail.next_seq < size {
+        let next = walk.out.tail.next_seq;
+        let Some(bundle) = Bundle::in_tree(next / 256, size) else { break };
+        let name = bundle.path();
+        let place = Place { name: &name, offset: 0, log_id, first_seq: 0, sealed: false };
+        // A full bundle may stand for a partial one: it has more entries at its end.
+        let full = Bundle::new(bundle.index(), WIDTH_MAX).unwrap_or(bundle);
+        let mut entries = None;
+        for there in [bundle, full] {
+            let bytes = read_file(store, &there.path(), BUNDLE_BYTES_MAX + 1)?;
+            entries = entries.or_else(|| {
+                let entries = there.decode(bytes.as_deref()?).ok()?;
+                Some(entries.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>())
+            });
+        }
+        let Some(entries) = entries else {
+            walk.find(&place, &codes::RECORDS_MISSING, "the bundle is missing or malformed");
+            break;
+        };
+        walk.out.segments += 1;
+        for entry in entries.iter().take(usize::from(bundle.width())) {
+            walk.out.bytes += u64::try_from(entry.len()).unwrap_or(0);
+            walk.leaf(&place, entry);
+        }
+    }
+    Ok(walk.out)
+}
+
+struct Walk<'w> {
+    watch: Watch<'w>,
     out: Checked,
     /// Hash of the last frame or header.
     chain: Hash,
@@ -203,7 +243,18 @@ struct Place<'a> {
     sealed: bool,
 }
 
-impl Walk {
+impl<'w> Walk<'w> {
+    fn new(watch: Watch<'w>) -> Walk<'w> {
+        Walk {
+            watch,
+            out: Checked::default(),
+            chain: ZERO,
+            index: 0,
+            rewritten: BTreeMap::new(),
+            watched: None,
+        }
+    }
+
     fn find(&mut self, place: &Place<'_>, code: &'static Code, text: impl Into<String>) {
         let seq = Some(self.out.tail.next_seq);
         let (segment, offset) = (place.name.to_owned(), place.offset);
@@ -427,6 +478,7 @@ impl Walk {
                 self.out.tail.push(hash, last_wall_ns, &pairing);
             }
         }
+        (self.watch)(seq, &hash, &self.out.tail.frontier);
     }
 
     fn head(&mut self, place: &Place<'_>, leaf: &Leaf) {

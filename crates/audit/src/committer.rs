@@ -15,6 +15,7 @@ use crate::active::{Active, write_whole};
 use crate::batch::{Batch, Now, Origin};
 use crate::check::Tail;
 use crate::fs::{Append as _, LogFs};
+use crate::hash::Hash;
 pub use crate::link::Ack;
 use crate::record::{Body, RecordError};
 pub use crate::recovery::{OpenError, Recovery};
@@ -25,6 +26,8 @@ use crate::sidecar::{HEAD_FILE, HeadMark};
 pub const BATCH_RECORDS_MAX: usize = 4_096;
 /// Most bytes of leaves in one batch; one leaf more than that is always taken.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Most hashes kept for whoever builds the tree. Beyond that none is: the segments have them too.
+const HASHES_MAX: usize = 65_536;
 /// Most files with one first seq: each is a segment begun in vain.
 const SAME_NAME_MAX: u32 = 10_000;
 
@@ -41,6 +44,8 @@ pub struct Options {
     pub clock_err_us: u32,
     /// How often the sidecar is written, in nanoseconds.
     pub head_every_ns: u64,
+    /// Whether the hashes of new records are kept for [`Committer::take_hashes`].
+    pub keep_hashes: bool,
 }
 
 impl Options {
@@ -53,6 +58,7 @@ impl Options {
             boot_id: [0; 16],
             clock_err_us: crate::record::CLOCK_ERR_UNKNOWN,
             head_every_ns: 1_000_000_000,
+            keep_hashes: false,
         }
     }
 }
@@ -112,6 +118,8 @@ pub struct Committer<F: LogFs> {
     pub(crate) marked_ns: u64,
     pub(crate) stats: Stats,
     pending: Option<Pending>,
+    /// Leaf hashes of the last records, for [`Committer::take_hashes`].
+    hashes: Vec<Hash>,
     /// Whether the wall clock stood before the log at the last look.
     behind: bool,
     _lock: F::Lock,
@@ -143,6 +151,7 @@ impl<F: LogFs> Committer<F> {
             marked_ns: 0,
             stats: Stats::default(),
             pending: None,
+            hashes: Vec::new(),
             behind: false,
             _lock: lock,
         }
@@ -178,6 +187,13 @@ impl<F: LogFs> Committer<F> {
     #[must_use]
     pub fn tree(&self) -> &crate::merkle::Frontier {
         &self.tail.frontier
+    }
+
+    /// The leaf hashes of records made durable since the last call, and the seq of the first. When
+    /// there were very many, or none are kept, those before the first are in the segments only.
+    pub fn take_hashes(&mut self) -> (u64, Vec<Hash>) {
+        let count = u64::try_from(self.hashes.len()).unwrap_or(0);
+        (self.tail.next_seq.saturating_sub(count), std::mem::take(&mut self.hashes))
     }
 
     /// How many intents have no outcome yet.
@@ -224,14 +240,16 @@ impl<F: LogFs> Committer<F> {
         &self.options.log_id
     }
 
-    /// Ends writing cleanly: an ADMIN record, and the sidecar made durable.
+    /// Ends writing cleanly: an ADMIN record, and the sidecar made durable. Gives how many records
+    /// the log has.
     ///
     /// # Errors
     /// When the last record or the sidecar cannot be written; the log is whole all the same.
-    pub fn close(mut self) -> Result<(), CommitError> {
+    pub fn close(mut self) -> Result<u64, CommitError> {
         let body = encode_own("stop")?;
         self.commit(&[&body])?;
-        self.write_mark(true).map_err(|error| write_error(&error))
+        self.write_mark(true).map_err(|error| write_error(&error))?;
+        Ok(self.tail.next_seq)
     }
 
     /// Writes the sidecar if it is due; to be called from time to time when nothing is committed.
@@ -293,6 +311,12 @@ impl<F: LogFs> Committer<F> {
 
     fn written(&mut self, batch: &Batch) {
         batch.apply(&mut self.tail);
+        if self.options.keep_hashes {
+            if self.hashes.len() + batch.len() > HASHES_MAX {
+                self.hashes.clear();
+            }
+            self.hashes.extend(batch.hashes());
+        }
         self.stats.frames += 1;
         self.mark_if_due();
     }

@@ -49,6 +49,10 @@ impl Findings {
         }
     }
 
+    pub(crate) fn extend(&mut self, findings: Vec<Finding>) {
+        findings.into_iter().for_each(|finding| self.push(finding));
+    }
+
     /// Those that were kept, in the order of the log.
     #[must_use]
     pub fn kept(&self) -> &[Finding] {

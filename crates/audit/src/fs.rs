@@ -3,12 +3,13 @@
 //! A trait because every operation must be able to fail in a test: the simulated one stops at any
 //! operation, tears writes and loses directory entries.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 
 use crate::store::{Dir, Store};
 
@@ -83,6 +84,28 @@ pub trait Append {
     fn sync(&mut self) -> io::Result<()>;
 }
 
+/// A directory in which the tree is kept: files in folders, written once or replaced as a whole.
+///
+/// Apart from [`LogFs`], because tiles come behind the log: nothing here is synchronous by itself.
+pub trait TreeFs: Store {
+    /// Writes files at paths below the directory, making folders as needed, and answers when all
+    /// of them are durable under their names. What is there is replaced, not atomically.
+    ///
+    /// # Errors
+    /// What the system says; then any of them may be there, missing or cut off.
+    fn write_files(&self, files: &[(String, Vec<u8>)]) -> io::Result<()>;
+    /// Replaces a small file as a whole, durably.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Removes a folder with the files in it; one that is not there is no error.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove_folder(&self, path: &str) -> io::Result<()>;
+}
+
 /// A directory of the file system, held open.
 #[derive(Debug)]
 pub struct RealFs {
@@ -111,6 +134,67 @@ impl RealFs {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         Ok(rustix::fs::openat(&self.dir, name, flags, mode)?)
     }
+}
+
+impl TreeFs for RealFs {
+    fn write_files(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+        let mut open = Vec::with_capacity(files.len());
+        for (path, bytes) in files {
+            let file = self.create_below(path)?;
+            write_all(bytes, |rest, _| Ok(rustix::io::write(&file, rest)?))?;
+            open.push(file);
+        }
+        // All are written before the first is synced: one commit of the journal serves many.
+        open.iter().try_for_each(rustix::fs::fsync)?;
+        let folders: BTreeSet<&str> = files.iter().flat_map(|(path, _)| folders(path)).collect();
+        for folder in folders {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::fsync(rustix::fs::openat(&self.dir, folder, flags, Mode::empty())?)?;
+        }
+        LogFs::sync_dir(self)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        LogFs::replace(self, name, bytes)
+    }
+
+    fn remove_folder(&self, path: &str) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let folder = match rustix::fs::openat(&self.dir, path, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            folder => folder?,
+        };
+        for entry in rustix::fs::Dir::read_from(&folder)? {
+            let name = entry?.file_name().to_owned();
+            if !matches!(name.to_bytes(), b"." | b"..") {
+                rustix::fs::unlinkat(&folder, &name, AtFlags::empty())?;
+            }
+        }
+        Ok(rustix::fs::unlinkat(&self.dir, path, AtFlags::REMOVEDIR)?)
+    }
+}
+
+impl RealFs {
+    /// A new or emptied file at a path below the directory.
+    fn create_below(&self, path: &str) -> io::Result<OwnedFd> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        match self.open_at(path, flags) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        for folder in folders(path) {
+            match rustix::fs::mkdirat(&self.dir, folder, Mode::RWXU) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.open_at(path, flags)
+    }
+}
+
+/// The folders above a file, the outermost first.
+fn folders(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').filter_map(|(at, _)| path.get(..at))
 }
 
 /// A new directory is durable when its parent was synced.
@@ -152,7 +236,7 @@ impl LogFs for RealFs {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(&self.dir, name, rustix::fs::AtFlags::empty())?)
+        Ok(rustix::fs::unlinkat(&self.dir, name, AtFlags::empty())?)
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {

@@ -25,6 +25,8 @@ mod check;
 pub mod code;
 #[cfg(feature = "write")]
 pub mod committer;
+pub mod entries;
+pub mod evidence;
 #[cfg(test)]
 #[cfg(feature = "write")]
 mod fault_tests;
@@ -34,6 +36,7 @@ pub mod fs;
 pub mod hash;
 pub mod link;
 pub mod merkle;
+pub mod prove;
 pub mod record;
 #[cfg(feature = "recorder")]
 pub mod recorder;
@@ -46,7 +49,11 @@ pub mod sidecar;
 #[cfg(feature = "write")]
 mod sim;
 pub mod store;
+mod telling;
+pub mod tiles;
 mod tlv;
+#[cfg(feature = "write")]
+pub mod tree;
 mod value;
 pub mod verify;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-use crate::fs::{Append, LogFs};
+use crate::fs::{Append, LogFs, TreeFs};
 use crate::store::{Readable, Store};
 
 /// What happens to an operation.
@@ -30,6 +30,19 @@ struct Entry {
     bytes: Vec<u8>,
     /// Whether the directory entry would survive a power cut.
     is_named: bool,
+    /// Bytes that were written without a sync; what was there before, if anything.
+    unsynced: Option<Option<Vec<u8>>>,
+}
+
+/// What a power cut leaves of files that were written and not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsynced {
+    /// What was there before, or nothing.
+    Lost,
+    /// A part of it.
+    Torn,
+    /// All of it.
+    Kept,
 }
 
 #[derive(Debug, Default)]
@@ -78,8 +91,35 @@ impl SimFs {
         files.retain(|_, entry| entry.is_named || keep_unsynced_names);
         for entry in files.values_mut() {
             entry.is_named = true;
+            entry.unsynced = None;
         }
         SimFs(Rc::new(RefCell::new(State { files, ..State::default() })))
+    }
+
+    /// As [`reboot`](SimFs::reboot), with a fate for what was written and not synced.
+    pub(crate) fn reboot_with(&self, fate: Unsynced) -> SimFs {
+        let after = self.reboot(fate != Unsynced::Lost);
+        let before = self.0.borrow();
+        for (name, entry) in &before.files {
+            let Some(old) = &entry.unsynced else { continue };
+            let mut state = after.0.borrow_mut();
+            match (fate, old) {
+                (Unsynced::Kept, _) => {}
+                (Unsynced::Lost, None) => drop(state.files.remove(name)),
+                (Unsynced::Lost, Some(old)) => {
+                    let bytes = old.clone();
+                    let entry = Entry { bytes, is_named: true, unsynced: None };
+                    state.files.insert(name.clone(), entry);
+                }
+                (Unsynced::Torn, _) => {
+                    if let Some(entry) = state.files.get_mut(name) {
+                        entry.bytes.truncate(entry.bytes.len() / 2);
+                    }
+                }
+            }
+        }
+        drop(before);
+        after
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
@@ -91,7 +131,10 @@ impl SimFs {
     }
 
     pub(crate) fn put(&self, name: &str, bytes: Vec<u8>) {
-        self.0.borrow_mut().files.insert(name.to_owned(), Entry { bytes, is_named: true });
+        self.0
+            .borrow_mut()
+            .files
+            .insert(name.to_owned(), Entry { bytes, is_named: true, unsynced: None });
     }
 
     pub(crate) fn take(&self, name: &str) -> Vec<u8> {
@@ -207,6 +250,48 @@ impl Append for SimFile {
 
     fn sync(&mut self) -> io::Result<()> {
         self.0.plain_op()
+    }
+}
+
+impl TreeFs for SimFs {
+    fn write_files(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+        for (path, bytes) in files {
+            let fault = self.op()?;
+            let keep = match fault {
+                None | Some(Fault::EioButStored) => bytes.len(),
+                Some(Fault::Short(len) | Fault::Power(len)) => len.min(bytes.len()),
+                Some(Fault::Enospc) => bytes.len() / 2,
+                Some(Fault::Eio | Fault::Eintr) => 0,
+            };
+            let mut state = self.0.borrow_mut();
+            let old = state.files.get(path).cloned();
+            let is_named = old.as_ref().is_some_and(|old| old.is_named);
+            let unsynced = Some(old.map(|old| old.unsynced.flatten().unwrap_or(old.bytes)));
+            let bytes = bytes[..keep].to_vec();
+            state.files.insert(path.clone(), Entry { bytes, is_named, unsynced });
+            drop(state);
+            if let Some(fault) = fault {
+                return Err(error_of(fault));
+            }
+        }
+        for (path, _) in files {
+            self.plain_op()?;
+            if let Some(entry) = self.0.borrow_mut().files.get_mut(path) {
+                entry.unsynced = None;
+            }
+        }
+        self.sync_dir()
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        LogFs::replace(self, name, bytes)
+    }
+
+    fn remove_folder(&self, path: &str) -> io::Result<()> {
+        self.plain_op()?;
+        let below = format!("{path}/");
+        self.0.borrow_mut().files.retain(|name, _| !name.starts_with(&below));
+        Ok(())
     }
 }
 

@@ -102,6 +102,23 @@ pub fn read_start(file: &impl Readable, bytes_max: usize) -> io::Result<Vec<u8>>
     read_from(file, 0, bytes_max)
 }
 
+/// A whole file that should be small, at most `bytes_max` bytes of it; `None` if there is none.
+///
+/// # Errors
+/// What the system says.
+pub fn read_file(store: &impl Store, path: &str, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
+    match store.open(path) {
+        Ok(file) => read_start(&file, bytes_max).map(Some),
+        // A file where a folder is asked for: the path is not there either.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// `len` bytes from `offset`, or fewer when the file ends before.
 pub(crate) fn read_from(file: &impl Readable, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     let mut window = Window { ahead_bytes: 0, ..Window::default() };

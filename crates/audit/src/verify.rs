@@ -8,7 +8,7 @@ use std::path::Path;
 
 use moat_model::Code;
 
-use crate::check::{From, check};
+use crate::check::{Checked, From, check};
 pub use crate::finding::{FINDINGS_MAX, Finding, Findings, Torn, Unpaired};
 use crate::hash::Hash;
 use crate::store::{Dir, Store};
@@ -65,9 +65,13 @@ pub fn verify(dir: &Path) -> io::Result<Report> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_in(store: &impl Store) -> io::Result<Report> {
-    let checked = check(store, From::Start)?;
+    check(store, From::Start).map(report)
+}
+
+/// What a walk found, for people.
+pub(crate) fn report(checked: Checked) -> Report {
     let unpaired = checked.tail.unpaired();
-    Ok(Report {
+    Report {
         log_id: checked.last.map(|last| last.header.log_id),
         records: checked.tail.next_seq,
         segments: checked.segments,
@@ -78,5 +82,5 @@ pub fn verify_in(store: &impl Store) -> io::Result<Report> {
         findings: checked.findings,
         unpaired,
         torn: checked.torn,
-    })
+    }
 }

@@ -1,4 +1,4 @@
-//! The anchor key: made once, kept beside the log, never in it.
+//! The keys of the log, kept beside it, never in it: the anchor key, and those it is signed with.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -6,7 +6,135 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::Path;
 
 use moat_audit::anchor::AnchorKey;
+use moat_audit::committer::{CommitError, Committer};
+use moat_audit::fs::{LogFs, RealFs};
+use moat_audit::record::Body;
+use moat_audit::recovery::OpenError;
+use moat_audit::store::read_file;
+use moat_tlog::key::{Algorithm, KeyName, VerifierKey};
+use moat_tlog::secret::TEXT_BYTES_MAX;
+use moat_tlog::sign::{Ed25519Signer, Signer as _};
 use zeroize::Zeroizing;
+
+/// Name of the file with the verifier keys that sign the log now, one a line. Not secret.
+pub const VKEY_FILE: &str = "log.vkey";
+/// Name of the key that is made when none is named, in the folder `keys` of the log.
+const MADE_KEY: &str = "log-ed25519.key";
+/// Longest file of verifier keys, in bytes.
+const VKEY_FILE_BYTES_MAX: usize = 64 * 1024;
+
+/// What the checkpoints are signed with.
+#[derive(Clone)]
+pub enum LogKeys {
+    /// These private keys, in the text form of signed notes.
+    Given(Vec<Zeroizing<String>>),
+    /// A key of the auditor's own in the folder of the log, made if it is not there.
+    Make,
+    /// None can be used, and why. Records are made all the same.
+    Unusable(String),
+}
+
+/// The keys as signers.
+///
+/// # Errors
+/// Why there is none, for people.
+pub(crate) fn signers(
+    keys: &LogKeys,
+    dir: &Path,
+    origin: &str,
+) -> Result<Vec<Ed25519Signer>, String> {
+    let texts = match keys {
+        LogKeys::Given(texts) => texts.clone(),
+        LogKeys::Make => vec![own_key(dir, origin).map_err(|error| error.to_string())?],
+        LogKeys::Unusable(why) => return Err(why.clone()),
+    };
+    let signers = texts.iter().map(|text| {
+        let signer = Ed25519Signer::from_text(text).map_err(|error| error.to_string())?;
+        let key = signer.key();
+        // tlog-policy knows a log by the name of its key.
+        if key.name().as_str() != origin {
+            return Err(format!("the key is of the log {}, not of {origin}", key.name()));
+        }
+        if key.algorithm() != Algorithm::Ed25519 {
+            return Err("the key is one of a witness".to_owned());
+        }
+        Ok(signer)
+    });
+    let signers: Vec<Ed25519Signer> = signers.collect::<Result<_, String>>()?;
+    if signers.is_empty() { Err("there is no key".to_owned()) } else { Ok(signers) }
+}
+
+/// The key in the log's own folder, made now if there is none.
+fn own_key(dir: &Path, origin: &str) -> io::Result<Zeroizing<String>> {
+    let path = dir.join("keys").join(MADE_KEY);
+    match make_log_key(&path, origin) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let invalid = |text| io::Error::new(io::ErrorKind::InvalidData, text);
+    let file = File::open(path)?;
+    if file.metadata()?.mode() & 0o077 != 0 {
+        return Err(invalid("the key of the log may be read by others than its owner"));
+    }
+    let mut text = Zeroizing::new(String::new());
+    let bytes_max = u64::try_from(TEXT_BYTES_MAX).unwrap_or(u64::MAX);
+    file.take(bytes_max).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Makes an Ed25519 key for the log `origin` in a new file, mode 0600, and gives the public half.
+///
+/// # Errors
+/// When the origin is no name of a key, the file is there already (it is never overwritten), or
+/// the system fails.
+pub fn make_log_key(path: &Path, origin: &str) -> io::Result<VerifierKey> {
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+    let name = KeyName::new(origin).map_err(invalid)?;
+    let mut seed = Zeroizing::new([0; 32]);
+    fill_random(seed.as_mut_slice())?;
+    let text = Ed25519Signer::text_of(name, Algorithm::Ed25519, seed).map_err(invalid)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n"));
+    if let Err(error) = written.and_then(|()| file.sync_all()) {
+        // A part of a key would stand in the way of the next try.
+        let _: io::Result<()> = std::fs::remove_file(path);
+        return Err(error);
+    }
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(Ed25519Signer::from_text(&text).map_err(invalid)?.key().clone())
+}
+
+/// Puts a change of the signing keys on record before anything is signed by a new one, and notes
+/// which they are.
+pub(crate) fn record(
+    committer: &mut Committer<RealFs>,
+    fs: &RealFs,
+    signers: &[Ed25519Signer],
+) -> Result<(), OpenError> {
+    let now: Vec<String> = signers.iter().map(|signer| signer.key().to_string()).collect();
+    let stored = read_file(fs, VKEY_FILE, VKEY_FILE_BYTES_MAX)?.unwrap_or_default();
+    let stored = String::from_utf8_lossy(&stored).into_owned();
+    let before: Vec<&str> = stored.lines().collect();
+    if before == now {
+        return Ok(());
+    }
+    let mut note = String::from("log keys changed:");
+    for vkey in before.iter().filter(|vkey| !now.iter().any(|now| now == *vkey)) {
+        let id =
+            VerifierKey::parse(vkey).map_or_else(|_| "?".to_owned(), |key| key.id().to_string());
+        note.push_str(&format!(" {id} ends;"));
+    }
+    for vkey in now.iter().filter(|now| !before.contains(&now.as_str())) {
+        note.push_str(&format!(" {vkey} begins;"));
+    }
+    let body = Body::admin(note.trim_end_matches(';')).encode();
+    let body = body.map_err(|source| CommitError::Body { index: 0, source })?;
+    committer.commit(&[&body])?;
+    LogFs::replace(fs, VKEY_FILE, format!("{}\n", now.join("\n")).as_bytes())?;
+    Ok(())
+}
 
 /// The latest anchor key of the log in `dir`, made now if there is none.
 ///
@@ -87,6 +215,26 @@ fn fill_random(mut bytes: &mut [u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_log_key_is_made_once_and_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.key");
+        let key = make_log_key(&path, "bank.test/audit/1").unwrap();
+        assert_eq!(key.name().as_str(), "bank.test/audit/1");
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("PRIVATE+KEY+bank.test/audit/1+"));
+        let again = make_log_key(&path, "bank.test/audit/1").unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert!(make_log_key(&dir.path().join("other"), "two words").is_err());
+        let given = LogKeys::Given(vec![Zeroizing::new(text)]);
+        let signers_of = |origin| signers(&given, dir.path(), origin);
+        assert_eq!(signers_of("bank.test/audit/1").unwrap()[0].key(), &key);
+        assert!(signers_of("bank.test/audit/2").unwrap_err().contains("not of"));
+        let none = LogKeys::Given(Vec::new());
+        assert!(signers(&none, dir.path(), "bank.test/audit/1").is_err());
+    }
 
     #[test]
     fn a_key_is_made_once_and_kept_from_others() {

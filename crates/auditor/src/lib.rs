@@ -1,6 +1,6 @@
 //! The auditor role: takes record bodies from the gateway's workers, makes them durable, says so.
 //!
-//! One thread, one log, no network. It sees no clear value of class C2, C3 or PAN: masking and
+//! One thread for the records of one log, another that signs behind it, no network. It sees no clear value of class C2, C3 or PAN: masking and
 //! anchoring happened before. It waits in `poll` for its links and for the supervisor, commits
 //! whatever is there as one frame, and never acknowledges what is not on the disk.
 #![cfg_attr(
@@ -17,10 +17,11 @@
 pub mod bench;
 mod keys;
 mod link;
+mod notary;
 mod serve;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use moat_audit::committer::{CommitError, Committer, Options};
@@ -29,9 +30,12 @@ use moat_audit::recovery::OpenError;
 use moat_model::code::audit as codes;
 use moat_model::{Clock, Code};
 use moat_net::control::Channel;
+use moat_tlog::sign::Ed25519Signer;
 
-pub use keys::anchor_key;
+pub use keys::{LogKeys, VKEY_FILE, anchor_key, make_log_key};
 pub use serve::Linger;
+
+use notary::{Notary, Work};
 
 /// What the auditor needs to know.
 #[derive(Clone)]
@@ -50,6 +54,10 @@ pub struct AuditorOptions {
     pub boot_id: Option<[u8; 16]>,
     /// How wrong the wall clock may be, in microseconds; `u32::MAX` when unknown.
     pub clock_err_us: u32,
+    /// What the checkpoints are signed with.
+    pub log_keys: LogKeys,
+    /// How often a checkpoint is signed at most, in milliseconds, unless there are many records.
+    pub checkpoint_every_ms: u64,
 }
 
 impl AuditorOptions {
@@ -65,6 +73,8 @@ impl AuditorOptions {
             clock: Arc::new(moat_model::clock::System::new()),
             boot_id: None,
             clock_err_us: defaults.clock_err_us,
+            log_keys: LogKeys::Make,
+            checkpoint_every_ms: 1_000,
         }
     }
 
@@ -73,6 +83,7 @@ impl AuditorOptions {
             segment_bytes: self.segment_bytes,
             boot_id: self.boot_id.or_else(boot_id).unwrap_or_default(),
             clock_err_us: self.clock_err_us,
+            keep_hashes: true,
             ..Options::new(self.log_id.clone())
         }
     }
@@ -114,11 +125,37 @@ impl AuditorError {
 /// # Errors
 /// When the log cannot be opened, or was not closed cleanly.
 pub fn run(options: &AuditorOptions, control: &Channel) -> Result<(), AuditorError> {
-    let fs = RealFs::open(&options.dir).map_err(OpenError::Io)?;
+    let open = |dir: &Path| RealFs::open(dir).map_err(OpenError::Io);
     let clock = Arc::clone(&options.clock);
-    let (committer, recovery) = Committer::open(fs, clock, options.for_committer())?;
+    let (mut committer, recovery) =
+        Committer::open(open(&options.dir)?, clock, options.for_committer())?;
     let key = anchor_key(&options.dir, options.clock.wall_ns()).map_err(AuditorError::Keys)?;
-    serve::serve(committer, &recovery, &key, control, options)
+    let notary = match keys::signers(&options.log_keys, &options.dir, &options.log_id) {
+        Ok(signers) => {
+            keys::record(&mut committer, &open(&options.dir)?, &signers)?;
+            notary(options, signers, &mut committer).map_err(AuditorError::Keys)?
+        }
+        Err(why) => Notary::without_key(why, Arc::clone(&options.clock)),
+    };
+    serve::serve(committer, notary, &recovery, &key, control, options)
+}
+
+fn notary(
+    options: &AuditorOptions,
+    signers: Vec<Ed25519Signer>,
+    committer: &mut Committer<RealFs>,
+) -> io::Result<Notary> {
+    let dir = options.dir.clone();
+    let work = Work {
+        fs: Box::new(move || RealFs::open(&dir)),
+        origin: options.log_id.clone(),
+        signers,
+        every_ns: options.checkpoint_every_ms.saturating_mul(1_000_000),
+        clock: Arc::clone(&options.clock),
+    };
+    // What was written so far is read from the segments.
+    committer.take_hashes();
+    Notary::start(work, committer.next_seq())
 }
 
 /// The kernel's id of this boot.

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Value, json};
 
 use crate::link::Link;
+use crate::notary::Notary;
 use crate::{AuditorError, AuditorOptions};
 
 /// How long an idle auditor sleeps while the sidecar is behind, in nanoseconds.
@@ -49,6 +50,7 @@ pub enum Linger {
 
 struct Server<'a> {
     committer: Committer<RealFs>,
+    notary: Notary,
     key: &'a AnchorKey,
     control: &'a Channel,
     clock: &'a dyn Clock,
@@ -69,6 +71,7 @@ struct Server<'a> {
 /// Serves until the supervisor says stop or goes away.
 pub(crate) fn serve(
     committer: Committer<RealFs>,
+    notary: Notary,
     recovery: &Recovery,
     key: &AnchorKey,
     control: &Channel,
@@ -76,6 +79,7 @@ pub(crate) fn serve(
 ) -> Result<(), AuditorError> {
     let mut server = Server {
         committer,
+        notary,
         key,
         control,
         clock: options.clock.as_ref(),
@@ -115,7 +119,14 @@ impl Server<'_> {
         }
         self.commit_ended();
         self.say_unknown();
+        self.hand_over();
         Ok(())
+    }
+
+    /// Tells the tree what became durable in this turn, now that everybody has their acks.
+    fn hand_over(&mut self) {
+        let (first, hashes) = self.committer.take_hashes();
+        self.notary.offer(first, &hashes);
     }
 
     /// Drops the links that `keep` gives up.
@@ -364,6 +375,7 @@ impl Server<'_> {
             "segments": stats.segments,
             "failures": stats.failures,
             "last_sync_us": stats.last_sync_ns / 1_000,
+            "signed": self.notary.status(),
         }})
     }
 
@@ -384,7 +396,10 @@ impl Server<'_> {
             self.links.retain_mut(|link| link.flush().is_ok());
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        self.committer.close().map_err(AuditorError::Close)
+        self.hand_over();
+        let closed = self.committer.close();
+        self.notary.stop(closed.as_ref().ok().copied());
+        closed.map(drop).map_err(AuditorError::Close)
     }
 }
 

@@ -20,8 +20,15 @@ use std::time::{Duration, Instant};
 use moat_audit::hash::Hash;
 use moat_audit::link::{self, Message};
 use moat_audit::record::{Body, Kind, Outcome};
+use moat_audit::store::Dir;
+use moat_audit::tiles::Stored;
 use moat_auditor::{AuditorOptions, run};
 use moat_net::control::Channel;
+use moat_tlog::key::VerifierKey;
+use moat_tlog::proof::verify_consistency;
+use moat_tlog::sign::AwsLc;
+use moat_tlog::tree::Tree;
+use moat_tlog::{Head, Sha256};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Not a test of its own: the auditor process that the tests below start and kill.
@@ -30,8 +37,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 fn child() {
     let Some(dir) = std::env::var_os("MOAT_CHILD_DIR") else { return };
     let control = Channel::from_fd(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
-    let options =
-        AuditorOptions { segment_bytes: 512 * 1024, ..AuditorOptions::new(dir, "kill.test/1") };
+    // A checkpoint as often as it can be, so that kills meet every moment of its making.
+    let options = AuditorOptions {
+        segment_bytes: 512 * 1024,
+        checkpoint_every_ms: 1,
+        ..AuditorOptions::new(dir, "kill.test/1")
+    };
     run(&options, &control).unwrap();
 }
 
@@ -149,12 +160,22 @@ fn assert_kept(dir: &Path, acked: &BTreeMap<u64, Hash>) {
     }
 }
 
+/// The checkpoint on the disk, signed by the log's key.
+fn checkpoint(dir: &Path) -> Option<Head> {
+    let signed = moat_audit::tiles::checkpoint(&Dir::new(dir)).unwrap()?.unwrap();
+    let vkeys = std::fs::read_to_string(dir.join("log.vkey")).unwrap();
+    let key = VerifierKey::parse(vkeys.trim_end()).unwrap();
+    assert_eq!(signed.note().verify(&[key], &AwsLc).unwrap().len(), 1);
+    Some(*signed.checkpoint().head())
+}
+
 #[test]
 fn killed_at_any_moment_it_loses_nothing_acknowledged() {
     let kills = std::env::var_os("MOAT_KILLS")
         .map_or(50, |text| text.to_str().unwrap().parse::<u32>().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let mut driver = Driver { random: 42, ..Driver::default() };
+    let mut signed = Vec::new();
     for round in 0..kills {
         let mut auditor = start(dir.path());
         // Every other one may die before it has begun.
@@ -169,6 +190,7 @@ fn killed_at_any_moment_it_loses_nothing_acknowledged() {
         // Acks that were sent before the kill count.
         driver.drive(&mut auditor.link, 0, None);
         driver.intents.clear();
+        signed.extend(checkpoint(dir.path()));
         if round % 10 == 9 {
             assert_kept(dir.path(), &driver.acked);
         }
@@ -184,5 +206,17 @@ fn killed_at_any_moment_it_loses_nothing_acknowledged() {
     let report = moat_audit::verify::verify(dir.path()).unwrap();
     assert!(report.unpaired.is_empty(), "{} unpaired", report.unpaired.len());
     assert!(report.torn.is_none() && driver.nacks == 0);
+    // Every checkpoint that a kill left behind is one of the log as it is now, and the last covers
+    // all of it, with tiles from which each of the others is proven.
+    let last = checkpoint(dir.path()).unwrap();
+    assert_eq!(last, Head { size: report.records, root: report.root });
+    let store = Dir::new(dir.path());
+    let mut tree = Tree::<Sha256, _>::new(last.size, Stored::new(&store, last.size)).unwrap();
+    assert_eq!(tree.root().unwrap(), last.root);
+    assert!(signed.len() > usize::try_from(kills).unwrap() / 3, "{} checkpoints", signed.len());
+    for before in signed {
+        let proof = tree.consistency(before.size).unwrap();
+        verify_consistency::<Sha256>(&before, &last, &proof).unwrap();
+    }
     assert!(driver.acked.len() > 1_000, "only {} records", driver.acked.len());
 }

@@ -17,9 +17,12 @@ use std::time::Duration;
 use moat_audit::link::{self, Message, Nack};
 use moat_audit::record::{Body, Kind, Outcome};
 use moat_audit::recorder::Recorder;
-use moat_auditor::{AuditorError, AuditorOptions, run};
+use moat_auditor::{AuditorError, AuditorOptions, LogKeys, make_log_key, run};
 use moat_model::code::audit as codes;
 use moat_net::control::Channel;
+use moat_tlog::checkpoint::SignedCheckpoint;
+use moat_tlog::key::VerifierKey;
+use moat_tlog::sign::AwsLc;
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_secs(10);
@@ -74,7 +77,7 @@ fn read_until(stream: &mut UnixStream, mut seen: impl FnMut(Message<'_>) -> bool
 fn a_recorder_and_the_auditor_understand_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let role = start(dir.path());
-    assert_eq!(role.hear()["ready"]["seq"], 1);
+    assert_eq!(role.hear()["ready"]["seq"], 2);
     let stream = role.link(0);
     stream.set_nonblocking(true).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -91,12 +94,12 @@ fn a_recorder_and_the_auditor_understand_each_other() {
         let outcome = recorder.commit(&outcome, LONG).await.unwrap();
         [intent, outcome]
     });
-    assert_eq!(receipts.map(|receipt| receipt.seq()), [1, 2]);
+    assert_eq!(receipts.map(|receipt| receipt.seq()), [2, 3]);
     role.stop();
     let report = moat_audit::verify::verify(dir.path()).unwrap();
     assert!(report.is_whole() && report.unpaired.is_empty());
-    assert_eq!(report.records, 4, "start, intent, outcome, stop");
-    let found = moat_audit::search::leaves(dir.path()).unwrap().starting_at(2).next();
+    assert_eq!(report.records, 5, "start, the log's key, intent, outcome, stop");
+    let found = moat_audit::search::leaves(dir.path()).unwrap().starting_at(3).next();
     let found = found.unwrap().unwrap();
     assert_eq!(&found.leaf_hash, receipts[1].leaf_hash());
     assert_ne!(found.leaf.head.boot_id, [0; 16]);
@@ -188,7 +191,7 @@ fn committed_when(end: impl FnOnce(&Role, UnixStream)) -> u64 {
     role.stop();
     let report = moat_audit::verify::verify(dir.path()).unwrap();
     assert!(report.is_whole());
-    report.records - 2
+    report.records - 3
 }
 
 #[test]
@@ -207,7 +210,7 @@ fn an_outcome_that_came_before_its_link_ended_is_the_outcome() {
     let dir = tempfile::tempdir().unwrap();
     let role = start(dir.path());
     let ready = role.hear();
-    assert_eq!(ready["ready"]["seq"], 1);
+    assert_eq!(ready["ready"]["seq"], 2);
     for round in 0..50 {
         let mut link = role.link(0);
         let mut out = Vec::new();
@@ -260,4 +263,131 @@ fn a_second_auditor_is_refused_and_so_is_a_directory_that_cannot_be_written() {
     role.stop();
     let error = start(Path::new("/proc/self")).thread.join().unwrap().unwrap_err();
     assert_eq!(error.code(), &codes::WRITE_FAILED);
+}
+
+/// The checkpoint of a log, which its own key signed.
+fn checkpoint(dir: &Path) -> SignedCheckpoint {
+    let signed = SignedCheckpoint::parse(&std::fs::read(dir.join("checkpoint")).unwrap()).unwrap();
+    let vkeys = std::fs::read_to_string(dir.join("log.vkey")).unwrap();
+    let keys: Vec<_> = vkeys.lines().map(|vkey| VerifierKey::parse(vkey).unwrap()).collect();
+    let by = signed.note().verify(&keys, &AwsLc).unwrap();
+    assert_eq!(by.len(), keys.len(), "{vkeys}");
+    signed
+}
+
+fn start_with(dir: &Path, change: impl FnOnce(&mut AuditorOptions)) -> Role {
+    let (control, theirs) = Channel::pair().unwrap();
+    let mut options = AuditorOptions::new(dir, "role.test/1");
+    change(&mut options);
+    let thread = std::thread::spawn(move || run(&options, &Channel::from_fd(theirs)));
+    Role { control, thread }
+}
+
+impl Role {
+    /// Asks until signing stands as wanted.
+    fn wait_signed(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let until = std::time::Instant::now() + LONG;
+        loop {
+            self.control.send(br#"{"status":{}}"#, &[]).unwrap();
+            let signed = loop {
+                let message = self.hear();
+                if message["status"].is_object() {
+                    break message["status"]["signed"].clone();
+                }
+            };
+            if wanted(&signed) {
+                return signed;
+            }
+            assert!(std::time::Instant::now() < until, "{signed}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn records_are_signed_soon_and_the_last_one_when_it_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let role = start_with(dir.path(), |options| options.checkpoint_every_ms = 20);
+    role.wait_signed(|signed| signed["state"] == "signing" && signed["size"] == 2);
+    let mut link = role.link(0);
+    let mut out = Vec::new();
+    let body = Body::new(Kind::Admin, [1; 16]).encode().unwrap();
+    for req_id in 0..1_000 {
+        link::push_commit(&mut out, req_id, &body);
+    }
+    link.write_all(&out).unwrap();
+    role.wait_signed(|signed| signed["size"] == 1_002 && signed["unsigned"] == 0);
+    assert_eq!(checkpoint(dir.path()).checkpoint().size(), 1_002);
+    role.stop();
+    let report = moat_audit::verify::verify(dir.path()).unwrap();
+    let last = checkpoint(dir.path());
+    assert_eq!((last.checkpoint().size(), last.checkpoint().root()), (1_003, &report.root));
+    assert_eq!(last.checkpoint().origin(), "role.test/1");
+    assert!(dir.path().join("tile/0/002").exists() && !dir.path().join("tile/0/002.p").exists());
+}
+
+#[test]
+fn a_change_of_keys_is_on_record_and_keys_that_overlap_sign_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = tempfile::tempdir().unwrap();
+    let make = |name: &str| {
+        let path = keys.path().join(name);
+        let key = make_log_key(&path, "role.test/1").unwrap();
+        (key, zeroize::Zeroizing::new(std::fs::read_to_string(path).unwrap()))
+    };
+    let ((one, one_text), (two, two_text)) = (make("one"), make("two"));
+    for given in [vec![&one_text], vec![&one_text, &two_text], vec![&two_text], vec![&two_text]] {
+        let given = LogKeys::Given(given.into_iter().cloned().collect());
+        let role = start_with(dir.path(), |options| options.log_keys = given);
+        role.wait_signed(|signed| signed["state"] == "signing" && signed["size"] != 0);
+        role.stop();
+        checkpoint(dir.path());
+    }
+    let notes: Vec<String> = moat_audit::search::leaves(dir.path())
+        .unwrap()
+        .map(|found| found.unwrap().leaf.body.note)
+        .filter(|note| note.starts_with("log keys"))
+        .collect();
+    assert_eq!(
+        notes,
+        [
+            format!("log keys changed: {one} begins"),
+            format!("log keys changed: {two} begins"),
+            format!("log keys changed: {} ends", one.id()),
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_signed_is_recorded_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let role = start_with(dir.path(), |options| {
+        options.log_keys = LogKeys::Unusable("the token is gone".to_owned());
+    });
+    let signed = role.wait_signed(|_| true);
+    assert_eq!(signed["state"], "cannot_sign", "{signed}");
+    assert_eq!(signed["code"], codes::CANNOT_SIGN.id);
+    role.stop();
+    assert!(!dir.path().join("checkpoint").exists());
+    // Signed now, and then put back to what it was before: the records are gone, not the signature.
+    let role = start(dir.path());
+    role.wait_signed(|signed| signed["state"] == "signing" && signed["size"] != 0);
+    role.stop();
+    let later = checkpoint(dir.path());
+    let back = tempfile::tempdir().unwrap();
+    let role = start(back.path());
+    role.stop();
+    for name in ["checkpoint", "signed"] {
+        std::fs::copy(dir.path().join(name), back.path().join(name)).unwrap();
+    }
+    let role = start(back.path());
+    let signed = role.wait_signed(|signed| signed["state"] == "refused");
+    assert_eq!(signed["code"], codes::NOT_SIGNED_AGAIN.id, "{signed}");
+    role.stop();
+    assert_eq!(checkpoint_bytes(back.path()), later.to_string());
+    assert!(moat_audit::verify::verify(back.path()).unwrap().is_whole());
+}
+
+fn checkpoint_bytes(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("checkpoint")).unwrap()
 }

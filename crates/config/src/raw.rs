@@ -400,6 +400,16 @@ pub struct RawAudit {
     /// Size of a segment in MiB; default 64, from 1 to 256.
     #[schemars(with = "Option<u64>")]
     pub segment_mib: Option<Spanned<u64>>,
+    /// Private keys that sign the log's checkpoints, each as `file:`, made by `moat audit keygen`;
+    /// most: 4. Several sign at once, for the time of a change. Without any, `profile: dev` makes
+    /// one in the log's folder and `prod` refuses to start.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub keys: Vec<Text>,
+    /// How often a checkpoint is signed at most; default 1000, from 10 to 60000. After 10,000
+    /// records one is signed all the same.
+    #[schemars(with = "Option<u64>")]
+    pub checkpoint_every_ms: Option<Spanned<u64>>,
 }
 
 /// Admin socket and probes.

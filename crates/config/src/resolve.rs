@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use aws_lc_rs::digest::{Context, SHA256};
 use moat_model::Code;
 use moat_model::code::config as codes;
+use moat_tlog::secret::SecretKey;
 use serde_saphyr::Spanned;
+use zeroize::Zeroizing;
 
 use crate::load::{Loaded, as_usize, problem};
 use crate::problem::nearest;
@@ -32,6 +34,8 @@ const CONNECTIONS_MAX: u32 = 1_000_000;
 const HANDSHAKES_PER_SOURCE: u32 = 64;
 /// Most identities of one side: an international and an SM2 one.
 const IDENTITIES_MAX: usize = 2;
+/// Most keys that sign the log at once.
+const LOG_KEYS_MAX: usize = 4;
 /// Most worker threads.
 const WORKERS_MAX: u16 = 64;
 /// Longest wait that may be configured anywhere, in milliseconds.
@@ -436,7 +440,17 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
         profile: if r.prod { Profile::Prod } else { Profile::Dev },
         binds,
         workers,
-        audit: AuditSettings { dir, origin, segment_bytes: mib * 1024 * 1024 },
+        audit: AuditSettings {
+            dir,
+            segment_bytes: mib * 1024 * 1024,
+            keys: log_keys(r, &origin),
+            checkpoint_every_ms: r.bounded(
+                raw.audit.checkpoint_every_ms.as_ref(),
+                1_000,
+                10..=60_000,
+            ),
+            origin,
+        },
         admin: AdminSettings { socket, probes },
         users: Users {
             gateway: user(&raw.users.gateway, "moat-app"),
@@ -445,6 +459,49 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
         },
         is_partial_landlock_enough: raw.sandbox.landlock == RawLandlock::Partial,
     }
+}
+
+/// The files of the keys that sign the log. They are read here to see that they will do, and read
+/// again by the auditor: no other role is ever given one.
+fn log_keys(r: &mut Resolver<'_>, origin: &str) -> Vec<PathBuf> {
+    let keys = &r.raw.audit.keys;
+    if keys.is_empty() && r.prod {
+        let what = "audit.keys is missing: the log would not be signed";
+        r.bad_whole(&codes::PROD_ONLY, what);
+    }
+    if let Some(key) = keys.get(LOG_KEYS_MAX) {
+        let fix = format!("name at most {LOG_KEYS_MAX} keys");
+        r.bad(&codes::BAD_VALUE, key, "there are too many keys", fix);
+    }
+    keys.iter().take(LOG_KEYS_MAX).filter_map(|key| log_key(r, key, origin)).collect()
+}
+
+fn log_key(r: &mut Resolver<'_>, key: &Text, origin: &str) -> Option<PathBuf> {
+    if !key.value.starts_with("file:") {
+        let fix = "write `file:` and the name of a file that `moat audit keygen` made";
+        r.bad(&codes::BAD_VALUE, key, "the log's key is no file", fix);
+        return None;
+    }
+    let fetched = match secret::fetch(&key.value, &r.base, true) {
+        Ok(fetched) => fetched,
+        Err((code, message, fix)) => {
+            r.bad(code, key, message, fix);
+            return None;
+        }
+    };
+    r.check_rights(key, &fetched);
+    let text = Zeroizing::new(fetched.bytes);
+    let parsed = std::str::from_utf8(&text).ok().and_then(|text| SecretKey::parse(text).ok());
+    let fix = format!("make one with `moat audit keygen --origin {origin}`");
+    match parsed {
+        None => r.bad(&codes::BAD_VALUE, key, "the file is no private key of a log", fix),
+        Some(parsed) if parsed.name().as_str() != origin => {
+            let what = format!("the key is of the log {}, this one is {origin}", parsed.name());
+            r.bad(&codes::CONFLICT, key, what, fix);
+        }
+        Some(_) => {}
+    }
+    fetched.path
 }
 
 fn cores() -> u16 {

@@ -315,6 +315,10 @@ pub struct AuditSettings {
     pub origin: String,
     /// Size of a segment in bytes.
     pub segment_bytes: u64,
+    /// Files of the keys that sign it. What is in them is for the auditor only.
+    pub keys: Vec<PathBuf>,
+    /// How often a checkpoint is signed at most, in milliseconds.
+    pub checkpoint_every_ms: u64,
 }
 
 /// Admin socket and probes.

@@ -3,6 +3,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use moat_model::code::config as codes;
+use moat_tlog::key::{Algorithm, KeyId, KeyName};
+use moat_tlog::secret::SecretKey;
+use zeroize::Zeroizing;
 
 use crate::{National, Op, Problem, load};
 
@@ -37,10 +40,28 @@ fn folder(text: &str) -> tempfile::TempDir {
         fs::write(dir.path().join(name), name).unwrap();
     }
     rights(&dir, 0o600);
+    let log = dir.path().join("log.key");
+    fs::write(&log, log_key("bank.test/audit/1")).unwrap();
+    fs::set_permissions(log, fs::Permissions::from_mode(0o600)).unwrap();
     fs::create_dir(dir.path().join("policy")).unwrap();
     fs::write(dir.path().join("policy/authz.rego"), "package authz").unwrap();
     fs::write(dir.path().join("moat.yaml"), text).unwrap();
     dir
+}
+
+/// The text as it must be for production: with a key that signs the log.
+fn for_prod(text: &str) -> String {
+    text.replace("kind: Gateway", "kind: Gateway\nprofile: prod").replace(
+        "audit: { dir: log }",
+        "audit: { dir: log, origin: bank.test/audit/1, keys: [\"file:log.key\"] }",
+    )
+}
+
+/// A private key in the name of a log. What it signs is not looked at here.
+fn log_key(origin: &str) -> String {
+    let (name, seed) = (KeyName::new(origin).unwrap(), Zeroizing::new([7; 32]));
+    let key = SecretKey::new(name, KeyId([1; 4]), Algorithm::Ed25519, seed);
+    format!("{}\n", key.encode().as_str())
 }
 
 /// Sets the rights of the key.
@@ -153,8 +174,11 @@ fn all_mistakes_are_told_at_once() {
 
 #[test]
 fn prod_refuses_what_is_only_for_trying_out() {
-    let text = GOOD.replace("kind: Gateway", "kind: Gateway\nprofile: prod");
+    let text = for_prod(GOOD);
     assert!(problems(&text).is_empty());
+    let unsigned = text.replace(", keys: [\"file:log.key\"]", "");
+    assert_eq!(problems(&unsigned)[0].code, &codes::PROD_ONLY);
+    assert!(problems(&unsigned)[0].message.contains("audit.keys"));
     let text = text.replace("    policy: authz", "    policy: authz\n    deadline_ms: 9000");
     assert_eq!(problems(&text)[0].code, &codes::PROD_ONLY);
 }
@@ -163,7 +187,7 @@ fn prod_refuses_what_is_only_for_trying_out() {
 fn a_key_that_others_may_read_or_write_is_refused_in_prod_and_told_elsewhere() {
     let dir = folder(GOOD);
     let path = dir.path().join("moat.yaml");
-    let prod = GOOD.replace("kind: Gateway", "kind: Gateway\nprofile: prod");
+    let prod = for_prod(GOOD);
     for (mode, is_fine) in [
         (0o600, true),
         (0o400, true),
@@ -184,6 +208,32 @@ fn a_key_that_others_may_read_or_write_is_refused_in_prod_and_told_elsewhere() {
             assert!(problem.fix.starts_with("chmod 600 "), "{}", problem.fix);
         }
     }
+}
+
+#[test]
+fn a_key_of_the_log_must_be_one_of_this_log_and_its_owners_alone() {
+    let dir = folder(&for_prod(GOOD));
+    let (path, key) = (dir.path().join("moat.yaml"), dir.path().join("log.key"));
+    let loaded = load(&path).unwrap_or_else(|e| panic!("{e}"));
+    let audit = loaded.config.restart.audit;
+    assert_eq!((audit.keys, audit.checkpoint_every_ms), (vec![key.clone()], 1_000));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(load(&path).err().unwrap().list[0].code, &codes::KEY_EXPOSED);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    for (text, code) in
+        [(log_key("bank.test/audit/2"), &codes::CONFLICT), ("no key".to_owned(), &codes::BAD_VALUE)]
+    {
+        fs::write(&key, text).unwrap();
+        let problem = &load(&path).err().unwrap().list[0];
+        assert_eq!(problem.code, code, "{problem:?}");
+        assert!(problem.fix.contains("moat audit keygen --origin bank.test/audit/1"));
+    }
+    fs::remove_file(&key).unwrap();
+    assert_eq!(load(&path).err().unwrap().list[0].code, &codes::UNREADABLE);
+    let many = GOOD.replace("dir: log", "dir: log, keys: [a, b, c, d, e], checkpoint_every_ms: 1");
+    let found = problems(&many);
+    assert!(found.iter().all(|problem| problem.code == &codes::BAD_VALUE), "{found:?}");
+    assert_eq!(found.len(), 6, "too many, four that are no files, and a number: {found:?}");
 }
 
 #[test]

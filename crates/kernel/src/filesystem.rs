@@ -45,5 +45,6 @@ fn writing() -> landlock::BitFlags<AccessFs> {
         | AccessFs::MakeReg
         | AccessFs::MakeDir
         | AccessFs::RemoveFile
+        | AccessFs::RemoveDir
         | AccessFs::Refer
 }

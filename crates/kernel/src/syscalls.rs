@@ -47,19 +47,23 @@ const COMMON: &[i64] = &[
     libc::SYS_writev,
 ];
 
-/// Threads and an event loop.
-const RUNTIME: &[i64] = &[
+/// Threads.
+const THREADS: &[i64] = &[
     libc::SYS_clone3,
-    libc::SYS_epoll_create1,
-    libc::SYS_epoll_ctl,
-    libc::SYS_epoll_pwait,
-    libc::SYS_eventfd2,
     libc::SYS_membarrier,
     libc::SYS_prctl,
     libc::SYS_prlimit64,
     libc::SYS_rseq,
     libc::SYS_sched_getaffinity,
     libc::SYS_set_robust_list,
+];
+
+/// An event loop.
+const RUNTIME: &[i64] = &[
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
     libc::SYS_socketpair,
 ];
 
@@ -151,9 +155,9 @@ pub(crate) fn filters(role: Role) -> Result<[BpfProgram; 2], seccompiler::Error>
 
 fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
     let groups: &[&[i64]] = match role {
-        Role::Gateway => &[COMMON, RUNTIME, SOCKETS, GENERATIONS, CONNECTING],
-        Role::Auditor => &[COMMON, FILES, LINKS],
-        Role::Admin => &[COMMON, RUNTIME, SOCKETS],
+        Role::Gateway => &[COMMON, THREADS, RUNTIME, SOCKETS, GENERATIONS, CONNECTING],
+        Role::Auditor => &[COMMON, THREADS, FILES, LINKS],
+        Role::Admin => &[COMMON, THREADS, RUNTIME, SOCKETS],
     };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         groups.iter().flat_map(|group| group.iter()).map(|number| (*number, vec![])).collect();

@@ -5,13 +5,17 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use moat_audit::code;
+use moat_audit::evidence::{Against, verify_evidence};
 use moat_audit::record::{Body, Kind, Leaf};
 use moat_audit::search::{Found, leaves};
-use moat_audit::verify::verify;
+use moat_audit::store::Dir;
 use moat_model::clock::rfc3339_ms;
+use moat_tlog::policy::Policy;
+use moat_tlog::sign::AwsLc;
 use serde_json::json;
 
 use crate::cli::{AuditCommand, Output};
+use crate::evidence;
 use crate::exit::TAMPERED;
 
 pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
@@ -36,7 +40,16 @@ pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
             };
             print_all(dir, 0, *limit, *output, fits)
         }
-        AuditCommand::Verify { dir, output } => verify_dir(dir, *output),
+        AuditCommand::Verify { dir, keys, policy, output } => {
+            let policy = evidence::policy(policy.as_deref(), keys)?;
+            verify_dir(dir, policy.as_ref(), *output)
+        }
+        AuditCommand::Prove { seq, dir, out, entry } => {
+            evidence::write_proof(dir, *seq, out.as_deref(), entry.as_deref())
+        }
+        AuditCommand::Export { dir, out } => evidence::export(dir, out),
+        AuditCommand::Keygen { origin, out } => evidence::keygen(origin, out),
+        AuditCommand::Vkey { dir, key } => evidence::vkey(dir, key.as_deref()),
     }
 }
 
@@ -152,55 +165,16 @@ fn as_json(found: &Found) -> serde_json::Value {
     })
 }
 
-fn verify_dir(dir: &Path, output: Output) -> Result<ExitCode> {
+fn verify_dir(dir: &Path, policy: Option<&Policy>, output: Output) -> Result<ExitCode> {
     if !dir.is_dir() {
         bail!("{} is no folder; name the log with --dir", dir.display());
     }
-    let report = verify(dir).with_context(|| format!("{} cannot be read", dir.display()))?;
-    if output == Output::Json {
-        let findings: Vec<_> = report
-            .findings
-            .kept()
-            .iter()
-            .map(|f| {
-                json!({ "code": f.code.id, "segment": f.segment, "offset": f.offset,
-                        "seq": f.seq, "text": f.text })
-            })
-            .collect();
-        println!(
-            "{}",
-            json!({
-                "log": report.log_id, "records": report.records, "segments": report.segments,
-                "bytes": report.bytes, "root_sha256": moat_audit::hash::hex(&report.root),
-                "whole": report.is_whole(), "findings": findings,
-                "more_findings": report.findings.dropped(),
-                "unpaired": report.unpaired.iter().map(|u| u.seq).collect::<Vec<_>>(),
-                "torn": report.torn.as_ref().map(|t| json!({ "segment": t.segment,
-                    "offset": t.offset, "bytes": t.bytes })),
-            })
-        );
-    } else {
-        println!("log          {}", report.log_id.as_deref().unwrap_or("(empty)"));
-        println!("records      {} in {} segments", report.records, report.segments);
-        println!("root         sha256:{}", moat_audit::hash::hex(&report.root));
-        for finding in report.findings.kept() {
-            println!("FOUND        {finding}");
-        }
-        if report.findings.dropped() > 0 {
-            println!("FOUND        {} more", report.findings.dropped());
-        }
-        if let Some(torn) = &report.torn {
-            println!(
-                "torn tail    {} bytes at {} of {}: never acknowledged",
-                torn.bytes, torn.offset, torn.segment
-            );
-        }
-        let integrity = if report.is_whole() { "whole" } else { "TAMPERED or damaged" };
-        println!("integrity    {integrity}");
-        match report.unpaired.len() {
-            0 => println!("completeness every intent has its outcome"),
-            open => println!("completeness {open} intents have no outcome yet"),
-        }
+    let against = Against { policy, ..Against::default() };
+    let evidence = verify_evidence(&Dir::new(dir), &against, &AwsLc)
+        .with_context(|| format!("{} cannot be read", dir.display()))?;
+    match output {
+        Output::Json => println!("{}", evidence.json()),
+        Output::Table => print!("{}", evidence.text()),
     }
-    Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
+    Ok(if evidence.report.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
 }

@@ -217,14 +217,68 @@ pub(crate) enum AuditCommand {
     /// Verify the whole log from its bytes; exit 0 or 3.
     ///
     /// Integrity (nothing was changed) and completeness (every intent has its outcome) are reported
-    /// apart. Each finding names segment, offset and record.
+    /// apart. Each finding names segment, offset and record. Where there are tiles and a checkpoint,
+    /// the records are held against them; who signed is looked at with --key or --policy.
     Verify {
         /// The log's folder.
         #[arg(long, default_value = "/var/lib/moat/audit")]
         dir: PathBuf,
+        /// Verifier key that must have signed the checkpoint, as `moat audit vkey` prints it; of
+        /// several, one must have.
+        #[arg(long = "key", value_name = "VKEY", conflicts_with = "policy")]
+        keys: Vec<String>,
+        /// Policy file (c2sp.org/tlog-policy): keys of logs, witnesses, and how many of them.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
         /// `table` for people, `json` for programs.
         #[arg(short, long, default_value = "table")]
         output: Output,
+    },
+    /// Write the proof that a record is in the signed log (c2sp.org/tlog-proof).
+    ///
+    /// Whoever has the record's bytes, the proof and the log's verifier key needs nothing else:
+    /// `moat-verify proof` checks it offline.
+    Prove {
+        /// Number of the record, as `x-moat-record` and `moat audit show` have it.
+        seq: u64,
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// File for the proof; default: record-SEQ.tlog-proof. `-` is stdout.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// File for the record's bytes, which the proof is of.
+        #[arg(long, value_name = "FILE")]
+        entry: Option<PathBuf>,
+    },
+    /// Write the signed part of the log as others read it: checkpoint, tiles and entry bundles.
+    ///
+    /// The layout is that of c2sp.org/tlog-tiles; any program that knows it can verify the copy.
+    Export {
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// A new folder for the copy.
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
+    /// Make an Ed25519 key that signs a log, and print its public half.
+    Keygen {
+        /// Origin of the log: `audit.origin` of the configuration.
+        #[arg(long)]
+        origin: String,
+        /// File for the key; nothing is overwritten.
+        #[arg(long, value_name = "FILE", default_value = "log-ed25519.key")]
+        out: PathBuf,
+    },
+    /// Print the verifier keys of a log: what to give to whoever verifies.
+    Vkey {
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// A private key, in place of those that sign the log now.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
     },
 }
 

@@ -10,6 +10,7 @@ mod check;
 mod cli;
 mod cli_ca;
 mod demo;
+mod evidence;
 mod exit;
 mod explain;
 mod policy;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use moat_auditor::AuditorOptions;
+use moat_auditor::{AuditorOptions, LogKeys};
 use moat_kernel::{Jail, Report, Role, User, enter};
 use moat_net::control::Channel;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,10 @@ pub(crate) struct Settings {
     pub(crate) origin: String,
     /// Size of a segment in bytes.
     pub(crate) segment_bytes: u64,
+    /// Files of the keys that sign the log, for the auditor; none lets it make one.
+    pub(crate) log_keys: Vec<PathBuf>,
+    /// How often a checkpoint is signed at most, in milliseconds.
+    pub(crate) checkpoint_every_ms: u64,
 }
 
 /// The first message of every role to the supervisor: what is in force.
@@ -64,10 +68,12 @@ pub(crate) fn run(args: &RoleArgs) -> Result<ExitCode> {
             moat_admin::run(prepared)?;
         }
         "auditor" => {
+            // Read before the user and the folder change: this role alone ever holds them.
+            let log_keys = log_keys(&settings);
             // Entered before the user changes: the folders above may be closed to that user.
             std::env::set_current_dir(&settings.dir)
                 .with_context(|| settings.dir.display().to_string())?;
-            let options = auditor_options(&settings);
+            let options = AuditorOptions { log_keys, ..auditor_options(&settings) };
             jail(&settings, Role::Auditor, &control)?;
             moat_auditor::run(&options, &control).with_context(|| "the auditor cannot go on")?;
         }
@@ -80,12 +86,26 @@ pub(crate) fn run(args: &RoleArgs) -> Result<ExitCode> {
 fn auditor_options(settings: &Settings) -> AuditorOptions {
     let mut options = AuditorOptions::new(LOG, &settings.origin);
     options.segment_bytes = settings.segment_bytes;
+    options.checkpoint_every_ms = settings.checkpoint_every_ms;
     options.boot_id =
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().and_then(|text| {
             let digits = text.trim().replace('-', "");
             data_encoding::HEXLOWER.decode(digits.as_bytes()).ok()?.try_into().ok()
         });
     options
+}
+
+/// The keys that sign the log. One that cannot be read stops no record: the log goes unsigned, and
+/// the status says why.
+fn log_keys(settings: &Settings) -> LogKeys {
+    if settings.log_keys.is_empty() {
+        return LogKeys::Make;
+    }
+    let texts = settings.log_keys.iter().map(|path| {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(zeroize::Zeroizing::new(text))
+    });
+    texts.collect::<Result<_, String>>().map_or_else(LogKeys::Unusable, LogKeys::Given)
 }
 
 fn jail(settings: &Settings, role: Role, control: &Channel) -> Result<()> {

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`hash`], [`frontier`], [`proof`] | RFC 6962 and RFC 9162 §2.1, for any hash of 32 bytes |
 //! | [`tile`], [`growth`], [`tree`] | c2sp.org/tlog-tiles |
-//! | [`key`], [`note`], [`sign`] | c2sp.org/signed-note |
+//! | [`key`], [`secret`], [`note`], [`sign`] | c2sp.org/signed-note |
 //! | [`checkpoint`], [`cosignature`] | c2sp.org/tlog-checkpoint, c2sp.org/tlog-cosignature |
 //! | [`witness`] | c2sp.org/tlog-witness, `add-checkpoint` |
 //! | [`policy`] | c2sp.org/tlog-policy |
@@ -37,6 +37,7 @@ pub mod proof;
 mod range;
 #[cfg(test)]
 mod reference;
+pub mod secret;
 pub mod sign;
 mod text;
 pub mod tile;

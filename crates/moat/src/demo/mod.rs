@@ -33,6 +33,7 @@ async fn show(args: &DemoArgs, mut say: Say) -> Result<ExitCode> {
     say.step("calls over mutual TLS", "经双向 TLS 的调用");
     steps::calls(&mut setup, &mut say).await?;
     say.step("the log", "审计日志");
+    steps::proven(&setup, &mut say).await?;
     steps::log(&setup, &mut say)?;
     say.step("latency, measured by the caller", "时延（由调用方测得）");
     latency::table(&setup, &mut say).await?;

@@ -5,9 +5,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use moat_audit::code;
+use moat_audit::prove::{ProveError, prove};
 use moat_audit::record::{Kind, Outcome};
 use moat_audit::search::{Found, leaves};
+use moat_audit::store::Dir;
 use moat_audit::verify::verify;
+use moat_tlog::key::VerifierKey;
+use moat_tlog::logproof::LogProof;
+use moat_tlog::policy::Policy;
+use moat_tlog::sign::AwsLc;
+use moat_tlog::{Sha256, TreeHash as _};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Reply, get, post};
@@ -302,6 +309,39 @@ async fn auditor_killed(setup: &Setup, say: &mut Say) -> Result<()> {
     );
     let (en, zh) = ("the auditor killed (-9) and back", "审计进程被杀（-9）后恢复");
     say.line(restarted.is_some(), en, zh, &seen);
+    Ok(())
+}
+
+/// A record proven by inclusion in the checkpoint that the auditor signed, as a stranger would see
+/// it: the proof, the record's bytes and the log's public key.
+pub(crate) async fn proven(setup: &Setup, say: &mut Say) -> Result<()> {
+    let dir = setup.log_dir();
+    let wanted = find(setup, |found| found.leaf.body.kind == Kind::Outcome);
+    let seq = wanted.context("there is no outcome in the log")?.leaf.head.seq;
+    let begun = Instant::now();
+    let proven = loop {
+        match prove(&Dir::new(&dir), seq) {
+            Ok(proven) => break proven,
+            Err(ProveError::NotYet(_) | ProveError::NotSigned) if begun.elapsed() < WAIT => {}
+            Err(error) => return Err(error).context("the record cannot be proven"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let vkey = fs::read_to_string(dir.join(moat_auditor::VKEY_FILE))?;
+    let key = VerifierKey::parse(vkey.trim_end())?;
+    let policy = Policy::k_of_n(std::slice::from_ref(&key), &[], 0)?;
+    let proof = LogProof::parse(proven.proof.to_string().as_bytes())?;
+    let leaf = Sha256::leaf(&proven.entry);
+    let good = proof.verify::<Sha256>(&leaf, &policy, &AwsLc).is_ok()
+        && proof.verify::<Sha256>(&Sha256::leaf(b"another record"), &policy, &AwsLc).is_err();
+    let seen = format!(
+        "record {seq} proven by inclusion in the signed checkpoint of size {}\n{} hashes, \
+         signed by {vkey}",
+        proof.signed().checkpoint().size(),
+        proof.hashes().len()
+    );
+    let (en, zh) = ("a record proven in the signed log", "记录的包含证明与已签名的 checkpoint");
+    say.line(good, en, zh, seen.trim_end());
     Ok(())
 }
 

@@ -19,6 +19,13 @@ impl Known {
         auditor.is_none_or(|state| state == "writing")
     }
 
+    /// Whether the log is signed as it grows, as far as the auditor has said. A tree that is behind
+    /// is not a log that is unsigned: it is caught up with.
+    fn is_signing(&self) -> bool {
+        let signed = self.auditor.pointer("/signed/state").and_then(serde_json::Value::as_str);
+        signed.is_none_or(|state| matches!(state, "signing" | "behind"))
+    }
+
     /// Everything at once. `children` are auditor, gateway, admin.
     pub(crate) fn state<'a>(&self, children: impl Iterator<Item = &'a Child>) -> State {
         let mut conditions = Vec::new();
@@ -43,6 +50,7 @@ impl Known {
             .push(Condition { name: "audit link up".to_owned(), holds: linked == Some(true) });
         conditions
             .push(Condition { name: "audit committing".to_owned(), holds: self.is_writing() });
+        conditions.push(Condition { name: "log signed".to_owned(), holds: self.is_signing() });
         conditions
             .push(Condition { name: "policy compiled".to_owned(), holds: self.generation > 0 });
         State {

@@ -385,6 +385,11 @@ fn role_settings(restart: &Restart) -> Result<RoleSettings> {
     if !is_root {
         tracing::warn!("not started by root: every role runs as the same user");
     }
+    if restart.audit.keys.is_empty() {
+        let text = "no audit.keys: the auditor signs the log with a key that it makes in the log's \
+                    folder; whoever can write that folder can sign";
+        tracing::warn!("{text}");
+    }
     let settings = |user| Settings {
         user,
         strict: restart.profile == Profile::Prod,
@@ -392,6 +397,8 @@ fn role_settings(restart: &Restart) -> Result<RoleSettings> {
         dir: restart.audit.dir.clone(),
         origin: restart.audit.origin.clone(),
         segment_bytes: restart.audit.segment_bytes,
+        log_keys: restart.audit.keys.clone(),
+        checkpoint_every_ms: restart.audit.checkpoint_every_ms,
     };
     Ok(RoleSettings {
         auditor: settings(user(&restart.users.auditor)?),

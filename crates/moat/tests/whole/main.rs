@@ -8,6 +8,7 @@
 mod bench;
 mod ca;
 mod durability;
+mod evidence;
 mod faults;
 mod floods;
 mod framing;

@@ -53,7 +53,7 @@ async fn prod_wants_all_of_landlock_or_a_word_that_less_is_enough() {
     let roles = gateway.status()["roles"].clone();
     let landlock = roles[0]["landlock"].as_str().unwrap().to_owned();
     gateway.stop();
-    gateway.edit_config("kind: Gateway", "kind: Gateway\nprofile: prod");
+    gateway.make_prod();
     say(&format!("Landlock is enforced here: {landlock}"));
     if landlock == "none" {
         assert_refuses_to_start(&gateway, "MOAT-S003");
@@ -85,7 +85,7 @@ async fn prod_does_not_start_with_a_key_that_others_may_read() {
     gateway.start_again().await;
     assert!(gateway.said().contains("MOAT-C018"), "{}", gateway.said());
     gateway.stop();
-    gateway.edit_config("kind: Gateway", "kind: Gateway\nprofile: prod");
+    gateway.make_prod();
     let (code, out, err) = moat(&["check", &path]);
     assert_eq!(code, 78, "{out}{err}");
     assert!(err.contains("MOAT-C018"), "{err}");

@@ -64,6 +64,24 @@ super::codes! {
     OTHER_LOG = "MOAT-A029", 0, Operator,
         en: "The directory holds another log", "Point `audit.dir` at the right directory, or at an empty one.",
         zh: "该目录属于另一日志", "将 `audit.dir` 指向正确的目录或空目录。";
+    NOT_SIGNED_AGAIN = "MOAT-A030", 0, Operator,
+        en: "The log does not continue what was signed of it, so nothing more is signed", "Recording goes on unsigned. Find out who put back or changed the folder; restore it from a copy, or begin a log with another origin.",
+        zh: "日志并非已签名内容的延续，因此不再签名", "记录仍在继续，但不签名。请查明何人回退或更改了该目录；从副本恢复，或以另一 origin 开始新日志。";
+    CANNOT_SIGN = "MOAT-A031", 0, Operator,
+        en: "The key of the log cannot be used", "Records stay durable and unsigned. Make a key with `moat audit keygen`, name it in `audit.keys`, chmod 600.",
+        zh: "日志密钥无法使用", "记录照常落盘但未签名。用 `moat audit keygen` 生成密钥，在 `audit.keys` 中引用，并 chmod 600。";
+    TREE_BEHIND = "MOAT-A032", 0, Operator,
+        en: "The tiles or the checkpoint cannot be written", "Records stay durable and unsigned; the auditor tries again. Look at the audit volume.",
+        zh: "无法写入 tile 或 checkpoint", "记录照常落盘但未签名；审计进程会重试。请检查审计卷。";
+    NOT_WHAT_WAS_SIGNED = "MOAT-A033", 0, Operator,
+        en: "A record is not the one that was signed", "Keep the folder as evidence; the signed checkpoint and the tiles convict it.",
+        zh: "记录与已签名者不符", "将该目录作为证据保留；已签名的 checkpoint 与 tile 可证明篡改。";
+    BAD_TILE = "MOAT-A034", 0, Operator,
+        en: "A tile is missing or not that of the records", "The records are as they were signed. Remove the folder `tile` and restart the auditor; it makes the tiles anew.",
+        zh: "tile 缺失或与记录不符", "记录与签名一致。删除 `tile` 目录并重启审计进程即可重建。";
+    BAD_CHECKPOINT = "MOAT-A035", 0, Operator,
+        en: "A checkpoint is missing, malformed or not signed by whom it must be", "Compare the key or the policy with what you were given; keep the file as evidence.",
+        zh: "checkpoint 缺失、格式错误或未由应签者签名", "请核对密钥或策略文件；将该文件作为证据保留。";
 }
 
 /// Why a record could not be made now and may be made later: the same try is worth repeating.

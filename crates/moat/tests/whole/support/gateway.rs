@@ -214,6 +214,16 @@ impl Gateway {
         assert!(report.is_whole(), "{:?}", report.findings.kept());
     }
 
+    /// What production asks for: the profile, and a key of its own for the log.
+    pub(crate) fn make_prod(&self) {
+        let key = self.dir.path().join("log.key").display().to_string();
+        let (code, out, err) =
+            moat(&["audit", "keygen", "--origin", "bank.test/audit/whole", "--out", &key]);
+        assert_eq!(code, 0, "{out}{err}");
+        self.edit_config("kind: Gateway", "kind: Gateway\nprofile: prod");
+        self.edit_config("segment_mib:", "keys: [\"file:log.key\"], segment_mib:");
+    }
+
     pub(crate) fn edit_config(&self, from: &str, to: &str) {
         let path = self.dir.path().join("moat.yaml");
         let text = std::fs::read_to_string(&path).unwrap();

@@ -1,0 +1,89 @@
+//! Proofs for one record: that it is in the tree of the last signed checkpoint.
+
+use std::io;
+
+use moat_model::Code;
+use moat_model::code::audit as codes;
+use moat_tlog::Sha256;
+use moat_tlog::logproof::{LogProof, LogProofError};
+use moat_tlog::proof::verify_inclusion;
+use moat_tlog::tree::{ReadError, Tree};
+
+use crate::entries::leaf;
+use crate::hash::leaf_hash;
+use crate::store::Store;
+use crate::tiles::{Stored, checkpoint};
+
+/// Why there is no proof.
+#[derive(Debug, thiserror::Error)]
+pub enum ProveError {
+    /// Nothing was signed yet.
+    #[error("the log has no checkpoint; nothing of it is signed")]
+    NotSigned,
+    /// The record is beyond the last checkpoint.
+    #[error("the last checkpoint has {0} records; the record is signed with the next one")]
+    NotYet(u64),
+    /// The segments have no such record.
+    #[error("there is no such record")]
+    NoRecord,
+    /// The checkpoint is none.
+    #[error("the checkpoint cannot be read: {0}")]
+    Checkpoint(String),
+    /// Record, tiles and checkpoint do not fit; a proof made of them would prove nothing.
+    #[error("record, tiles and checkpoint contradict each other; `moat audit verify` says which")]
+    Contradiction,
+    /// The proof would be none.
+    #[error(transparent)]
+    Proof(#[from] LogProofError),
+    /// The system failed.
+    #[error("the log cannot be read")]
+    Io(#[from] io::Error),
+}
+
+impl ProveError {
+    /// The code for `moat explain`, where there is one.
+    #[must_use]
+    pub fn code(&self) -> Option<&'static Code> {
+        match self {
+            ProveError::Checkpoint(_) => Some(&codes::BAD_CHECKPOINT),
+            ProveError::Contradiction => Some(&codes::NOT_WHAT_WAS_SIGNED),
+            _ => None,
+        }
+    }
+}
+
+/// A record and the proof of it.
+#[derive(Clone, Debug)]
+pub struct Proven {
+    /// The proof: a `.tlog-proof` file.
+    pub proof: LogProof,
+    /// The leaf, as it stands in the log; its hash is what is proven.
+    pub entry: Vec<u8>,
+}
+
+/// Proves that record `seq` is in the tree that was signed last. The signature is not looked at:
+/// that is for whoever is to be convinced.
+///
+/// # Errors
+/// When there is no such record, it is not signed yet, or the tree does not hold it.
+pub fn prove(store: &impl Store, seq: u64) -> Result<Proven, ProveError> {
+    let signed = checkpoint(store)?.ok_or(ProveError::NotSigned)?;
+    let signed = signed.map_err(|error| ProveError::Checkpoint(error.to_string()))?;
+    let entry = leaf(store, seq)?.ok_or(ProveError::NoRecord)?;
+    let head = *signed.checkpoint().head();
+    if seq >= head.size {
+        return Err(ProveError::NotYet(head.size));
+    }
+    let reader = Stored::new(store, head.size);
+    let hashes = Tree::<Sha256, _>::new(head.size, reader).and_then(|mut tree| tree.inclusion(seq));
+    let hashes = hashes.map_err(|error| match error {
+        ReadError::Read(_, error) if error.kind() != io::ErrorKind::NotFound => {
+            ProveError::Io(error)
+        }
+        _ => ProveError::Contradiction,
+    })?;
+    let hash = leaf_hash(&entry);
+    verify_inclusion::<Sha256>(&hash, seq, head.size, &hashes, &head.root)
+        .map_err(|_| ProveError::Contradiction)?;
+    Ok(Proven { proof: LogProof::new(seq, hashes, signed)?, entry })
+}

@@ -1,0 +1,85 @@
+//! What a verification says, for people and for programs: the same in every program that verifies.
+
+use serde_json::{Value, json};
+
+use crate::evidence::Evidence;
+use crate::hash::hex;
+
+impl Evidence {
+    /// For programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let report = &self.report;
+        let findings = report.findings.kept().iter().map(|f| {
+            json!({ "code": f.code.id, "segment": f.segment, "offset": f.offset, "seq": f.seq,
+                    "text": f.text })
+        });
+        let checkpoints = self.seen.iter().map(|seen| {
+            json!({ "name": seen.name, "size": seen.size, "root_sha256": hex(&seen.root),
+                    "accepted": seen.is_accepted, "signed_by": seen.signed_by,
+                    "witnesses": seen.witnesses })
+        });
+        let torn = report.torn.as_ref().map(
+            |torn| json!({ "segment": torn.segment, "offset": torn.offset, "bytes": torn.bytes }),
+        );
+        json!({
+            "log": report.log_id,
+            "records": report.records,
+            "segments": report.segments,
+            "bytes": report.bytes,
+            "root_sha256": hex(&report.root),
+            "whole": report.is_whole(),
+            "findings": findings.collect::<Vec<_>>(),
+            "more_findings": report.findings.dropped(),
+            "signatures_checked": self.is_checked,
+            "covered": self.covered,
+            "checkpoints": checkpoints.collect::<Vec<_>>(),
+            "unpaired": report.unpaired.iter().map(|u| u.seq).collect::<Vec<_>>(),
+            "torn": torn,
+        })
+    }
+
+    /// For people: lines that end in newlines.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let report = &self.report;
+        let parts = if self.has_segments { "segments" } else { "bundles" };
+        let mut lines = vec![
+            format!("log          {}", report.log_id.as_deref().unwrap_or("(empty)")),
+            format!("records      {} in {} {parts}", report.records, report.segments),
+            format!("root         sha256:{}", hex(&report.root)),
+            format!("signed       {}", self.signed()),
+        ];
+        lines.extend(report.findings.kept().iter().map(|found| format!("FOUND        {found}")));
+        if report.findings.dropped() > 0 {
+            lines.push(format!("FOUND        {} more", report.findings.dropped()));
+        }
+        if let Some(torn) = &report.torn {
+            let (bytes, offset, segment) = (torn.bytes, torn.offset, &torn.segment);
+            let text = format!("{bytes} bytes at {offset} of {segment}: never acknowledged");
+            lines.push(format!("torn tail    {text}"));
+        }
+        let integrity = if report.is_whole() { "whole" } else { "TAMPERED or damaged" };
+        lines.push(format!("integrity    {integrity}"));
+        lines.push(match report.unpaired.len() {
+            0 => "completeness every intent has its outcome".to_owned(),
+            open => format!("completeness {open} intents have no outcome yet"),
+        });
+        lines.push(String::new());
+        lines.join("\n")
+    }
+
+    /// How much is signed, in one line.
+    fn signed(&self) -> String {
+        let Some(last) = self.seen.iter().rfind(|seen| seen.is_accepted).or(self.seen.last())
+        else {
+            return "nothing: there is no checkpoint".to_owned();
+        };
+        let records = format!("{} of {} records", self.covered, self.report.records);
+        if !self.is_checked {
+            return format!("{records}; by whom was not asked (--key, --policy)");
+        }
+        let by = [last.signed_by.as_slice(), &last.witnesses].concat().join(", ");
+        if last.is_accepted { format!("{records}, by {by}") } else { records }
+    }
+}

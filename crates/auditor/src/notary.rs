@@ -1,0 +1,265 @@
+//! The thread that builds the tree behind the log and signs its checkpoints.
+//!
+//! A thread of its own, because its files are synced one by one and no ack may wait for that. It
+//! takes leaf hashes from a bounded queue; when that overflows it reads the segments instead. What
+//! goes wrong here never stops a record: it shows in the status and as a log that is not signed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use moat_audit::fs::RealFs;
+use moat_audit::hash::Hash;
+use moat_audit::tree::{LogTree, TreeError};
+use moat_model::Clock;
+use moat_tlog::sign::{Ed25519Signer, Signer};
+use serde_json::{Value, json};
+
+/// Most leaf hashes that wait for the thread: 8 MiB.
+const QUEUE_HASHES_MAX: usize = 262_144;
+/// How many records make a checkpoint due before its time.
+const CHECKPOINT_RECORDS: usize = 10_000;
+/// How long the last checkpoint may take when the auditor stops, in nanoseconds. What is not signed
+/// by then is signed after the next start.
+const STOP_NS_MAX: u64 = 3_000_000_000;
+
+/// The thread, as the auditor's loop has it.
+pub(crate) struct Notary {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    /// When it was told to stop; 0 while it was not.
+    stopped_ns: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Seq of the first hash.
+    first: u64,
+    hashes: Vec<Hash>,
+    /// How many records are durable.
+    end: u64,
+    status: Status,
+}
+
+/// How signing stands.
+#[derive(Clone, Debug, Default)]
+struct Status {
+    /// Size of the last signed checkpoint.
+    size: u64,
+    /// What is wrong, if something is: state, code, text.
+    trouble: Option<(&'static str, &'static str, String)>,
+}
+
+impl Shared {
+    fn is_stopping(&self) -> bool {
+        self.stopped_ns.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether there is time to go on.
+    fn has_time(&self, clock: &dyn Clock) -> bool {
+        let stopped_ns = self.stopped_ns.load(Ordering::Acquire);
+        stopped_ns == 0 || clock.mono_ns().saturating_sub(stopped_ns) < STOP_NS_MAX
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing in there is left half done by a panic that would matter.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the thread works with.
+pub(crate) struct Work {
+    pub(crate) fs: Box<dyn Fn() -> std::io::Result<RealFs> + Send>,
+    pub(crate) origin: String,
+    pub(crate) signers: Vec<Ed25519Signer>,
+    pub(crate) every_ns: u64,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Notary {
+    /// Starts the thread behind a log of so many durable records.
+    pub(crate) fn start(work: Work, records: u64) -> std::io::Result<Notary> {
+        let shared = Arc::new(Shared::default());
+        {
+            let mut queue = shared.lock();
+            (queue.first, queue.end) = (records, records);
+        }
+        let (theirs, clock) = (Arc::clone(&shared), Arc::clone(&work.clock));
+        let thread = std::thread::Builder::new().spawn(move || run(&work, &theirs))?;
+        Ok(Notary { shared, clock, thread: Some(thread) })
+    }
+
+    /// No thread: there is no key to sign with, and why.
+    pub(crate) fn without_key(why: String, clock: Arc<dyn Clock>) -> Notary {
+        let shared = Arc::new(Shared::default());
+        let code = moat_model::code::audit::CANNOT_SIGN.id;
+        shared.lock().status.trouble = Some(("cannot_sign", code, why));
+        Notary { shared, clock, thread: None }
+    }
+
+    /// Hands over the hashes of records that are durable now. Waits for nothing but a moment's
+    /// lock.
+    pub(crate) fn offer(&self, first: u64, hashes: &[Hash]) {
+        if hashes.is_empty() || self.thread.is_none() {
+            return;
+        }
+        let mut queue = self.shared.lock();
+        let before = queue.hashes.len();
+        if queue.end != first || before + hashes.len() > QUEUE_HASHES_MAX {
+            // The thread finds the others in the segments.
+            queue.hashes.clear();
+            queue.first = first;
+        }
+        queue.hashes.extend_from_slice(hashes);
+        queue.end = first.saturating_add(u64::try_from(hashes.len()).unwrap_or(0));
+        let is_due = queue.hashes.len() >= CHECKPOINT_RECORDS && before < CHECKPOINT_RECORDS;
+        drop(queue);
+        if before == 0 || is_due {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// How signing stands, for the status.
+    pub(crate) fn status(&self) -> Value {
+        let queue = self.shared.lock();
+        let Status { size, trouble } = queue.status.clone();
+        let unsigned = queue.end.saturating_sub(size);
+        match trouble {
+            None => json!({ "state": "signing", "size": size, "unsigned": unsigned }),
+            Some((state, code, why)) => json!({
+                "state": state, "size": size, "unsigned": unsigned, "code": code, "why": why,
+            }),
+        }
+    }
+
+    /// Signs what is there, the last `records` records included, and ends the thread.
+    pub(crate) fn stop(&mut self, records: Option<u64>) {
+        if let Some(records) = records {
+            let mut queue = self.shared.lock();
+            queue.end = queue.end.max(records);
+        }
+        self.shared.stopped_ns.store(self.clock.mono_ns().max(1), Ordering::Release);
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic in it has been told by the panic itself.
+            let _: Result<(), _> = thread.join();
+        }
+    }
+}
+
+fn run(work: &Work, shared: &Shared) {
+    let (mut tree, mut last_ns, mut is_first) = (None, 0, true);
+    loop {
+        let is_waiting = is_first || tree.is_none();
+        let Some(taken) = wait(work, shared, last_ns, is_waiting) else { return };
+        last_ns = work.clock.mono_ns();
+        is_first = false;
+        let is_last = shared.is_stopping();
+        let done = step(work, shared, &mut tree, taken);
+        let is_final = done.as_ref().err().is_some_and(TreeError::is_final);
+        say(shared, tree.as_ref(), done.err());
+        if is_last || is_final {
+            return;
+        }
+    }
+}
+
+/// What was taken from the queue.
+struct Taken {
+    first: u64,
+    hashes: Vec<Hash>,
+    end: u64,
+}
+
+/// Waits until there is something to do and it is time for it. `is_waiting`: there is, whatever the
+/// queue holds.
+fn wait(work: &Work, shared: &Shared, last_ns: u64, is_waiting: bool) -> Option<Taken> {
+    let mut queue = shared.lock();
+    loop {
+        let is_due = work.clock.mono_ns().saturating_sub(last_ns) >= work.every_ns || last_ns == 0;
+        let has_work = is_waiting || !queue.hashes.is_empty();
+        if shared.is_stopping() || queue.hashes.len() >= CHECKPOINT_RECORDS || (has_work && is_due)
+        {
+            let hashes = std::mem::take(&mut queue.hashes);
+            let taken = Taken { first: queue.first, hashes, end: queue.end };
+            queue.first = queue.end;
+            return Some(taken);
+        }
+        let waited = work.clock.mono_ns().saturating_sub(last_ns);
+        let rest = Duration::from_nanos(work.every_ns.saturating_sub(waited));
+        queue = if has_work {
+            shared.wake.wait_timeout(queue, rest).unwrap_or_else(PoisonError::into_inner).0
+        } else {
+            shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner)
+        };
+    }
+}
+
+/// Brings the tree up to what is durable and signs it.
+fn step(
+    work: &Work,
+    shared: &Shared,
+    tree: &mut Option<LogTree<RealFs>>,
+    taken: Taken,
+) -> Result<(), TreeError> {
+    let go_on = || shared.has_time(work.clock.as_ref());
+    let mut at = match tree.take() {
+        Some(tree) => tree,
+        None => LogTree::open((work.fs)()?, &work.origin, taken.first, &go_on)?,
+    };
+    at.read_to(taken.first, &go_on)?;
+    let known = usize::try_from(at.size().saturating_sub(taken.first)).unwrap_or(usize::MAX);
+    taken.hashes.into_iter().skip(known).try_for_each(|hash| at.push(hash))?;
+    at.read_to(taken.end, &go_on)?;
+    let signers: Vec<&dyn Signer> = work.signers.iter().map(|signer| signer as _).collect();
+    match at.publish(&signers) {
+        // The key alone failed: the tree is as good as before.
+        Err(error @ TreeError::Sign(_)) => {
+            *tree = Some(at);
+            Err(error)
+        }
+        published => {
+            published?;
+            *tree = Some(at);
+            Ok(())
+        }
+    }
+}
+
+fn say(shared: &Shared, tree: Option<&LogTree<RealFs>>, error: Option<TreeError>) {
+    let mut queue = shared.lock();
+    if let Some(signed) = tree.and_then(LogTree::signed)
+        && error.is_none()
+    {
+        queue.status.size = signed.size;
+    }
+    queue.status.trouble = error.map(|error| {
+        let state = match &error {
+            error if error.is_final() => "refused",
+            TreeError::Sign(_) => "cannot_sign",
+            _ => "behind",
+        };
+        let code = error.code().id;
+        (state, code, chain(&error))
+    });
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
