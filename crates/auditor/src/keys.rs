@@ -11,9 +11,9 @@ use moat_audit::fs::{LogFs, RealFs};
 use moat_audit::record::Body;
 use moat_audit::recovery::OpenError;
 use moat_audit::store::read_file;
-use moat_tlog::key::{Algorithm, KeyName, VerifierKey};
-use moat_tlog::secret::TEXT_BYTES_MAX;
-use moat_tlog::sign::{Ed25519Signer, Signer as _};
+use moat_tlog::key::{Algorithm, KeyError, KeyName, VerifierKey};
+use moat_tlog::secret::{SecretKey, TEXT_BYTES_MAX};
+use moat_tlog::sign::{Ed25519Signer, Signer, Sm2Signer};
 use zeroize::Zeroizing;
 
 /// Name of the file with the verifier keys that sign the log now, one a line. Not secret.
@@ -34,40 +34,52 @@ pub enum LogKeys {
     Unusable(String),
 }
 
+/// A key that signs the log.
+pub type LogSigner = Box<dyn Signer + Send>;
+
+/// The signer of a private key in text form, whichever scheme it is of.
+///
+/// # Errors
+/// When it is no key, or its id is not that of its public half.
+pub fn log_signer(text: &str) -> Result<LogSigner, KeyError> {
+    Ok(match SecretKey::parse(text)?.algorithm() {
+        Algorithm::Ed25519 | Algorithm::CosignatureV1 => Box::new(Ed25519Signer::from_text(text)?),
+        Algorithm::Sm2Sm3 => {
+            Box::new(Sm2Signer::from_text(text, |bytes| fill_random(bytes).is_ok())?)
+        }
+    })
+}
+
 /// The keys as signers.
 ///
 /// # Errors
 /// Why there is none, for people.
-pub(crate) fn signers(
-    keys: &LogKeys,
-    dir: &Path,
-    origin: &str,
-) -> Result<Vec<Ed25519Signer>, String> {
+pub(crate) fn signers(keys: &LogKeys, dir: &Path, origin: &str) -> Result<Vec<LogSigner>, String> {
     let texts = match keys {
         LogKeys::Given(texts) => texts.clone(),
         LogKeys::Make => vec![own_key(dir, origin).map_err(|error| error.to_string())?],
         LogKeys::Unusable(why) => return Err(why.clone()),
     };
     let signers = texts.iter().map(|text| {
-        let signer = Ed25519Signer::from_text(text).map_err(|error| error.to_string())?;
+        let signer = log_signer(text).map_err(|error| error.to_string())?;
         let key = signer.key();
         // tlog-policy knows a log by the name of its key.
         if key.name().as_str() != origin {
             return Err(format!("the key is of the log {}, not of {origin}", key.name()));
         }
-        if key.algorithm() != Algorithm::Ed25519 {
+        if key.algorithm() == Algorithm::CosignatureV1 {
             return Err("the key is one of a witness".to_owned());
         }
         Ok(signer)
     });
-    let signers: Vec<Ed25519Signer> = signers.collect::<Result<_, String>>()?;
+    let signers: Vec<LogSigner> = signers.collect::<Result<_, String>>()?;
     if signers.is_empty() { Err("there is no key".to_owned()) } else { Ok(signers) }
 }
 
 /// The key in the log's own folder, made now if there is none.
 fn own_key(dir: &Path, origin: &str) -> io::Result<Zeroizing<String>> {
     let path = dir.join("keys").join(MADE_KEY);
-    match make_log_key(&path, origin) {
+    match make_log_key(&path, origin, Algorithm::Ed25519) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
@@ -82,17 +94,24 @@ fn own_key(dir: &Path, origin: &str) -> io::Result<Zeroizing<String>> {
     Ok(text)
 }
 
-/// Makes an Ed25519 key for the log `origin` in a new file, mode 0600, and gives the public half.
+/// Makes a key for the log `origin` in a new file, mode 0600, and gives the public half.
 ///
 /// # Errors
-/// When the origin is no name of a key, the file is there already (it is never overwritten), or
+/// When the origin is no name of a key, the algorithm is not one of a log, the file is there already (it is never overwritten), or
 /// the system fails.
-pub fn make_log_key(path: &Path, origin: &str) -> io::Result<VerifierKey> {
+pub fn make_log_key(path: &Path, origin: &str, algorithm: Algorithm) -> io::Result<VerifierKey> {
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
     let name = KeyName::new(origin).map_err(invalid)?;
-    let mut seed = Zeroizing::new([0; 32]);
-    fill_random(seed.as_mut_slice())?;
-    let text = Ed25519Signer::text_of(name, Algorithm::Ed25519, seed).map_err(invalid)?;
+    let text = match algorithm {
+        Algorithm::Sm2Sm3 => Sm2Signer::generate(name, |bytes| fill_random(bytes).is_ok()),
+        Algorithm::CosignatureV1 => Err(KeyError::Type),
+        Algorithm::Ed25519 => {
+            let mut seed = Zeroizing::new([0; 32]);
+            fill_random(seed.as_mut_slice())?;
+            Ed25519Signer::text_of(name, algorithm, seed)
+        }
+    };
+    let text = text.map_err(invalid)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
@@ -103,7 +122,7 @@ pub fn make_log_key(path: &Path, origin: &str) -> io::Result<VerifierKey> {
         return Err(error);
     }
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-    Ok(Ed25519Signer::from_text(&text).map_err(invalid)?.key().clone())
+    Ok(log_signer(&text).map_err(invalid)?.key().clone())
 }
 
 /// Puts a change of the signing keys on record before anything is signed by a new one, and notes
@@ -111,7 +130,7 @@ pub fn make_log_key(path: &Path, origin: &str) -> io::Result<VerifierKey> {
 pub(crate) fn record(
     committer: &mut Committer<RealFs>,
     fs: &RealFs,
-    signers: &[Ed25519Signer],
+    signers: &[LogSigner],
 ) -> Result<(), OpenError> {
     let now: Vec<String> = signers.iter().map(|signer| signer.key().to_string()).collect();
     let stored = read_file(fs, VKEY_FILE, VKEY_FILE_BYTES_MAX)?.unwrap_or_default();
@@ -220,18 +239,18 @@ mod tests {
     fn a_log_key_is_made_once_and_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.key");
-        let key = make_log_key(&path, "bank.test/audit/1").unwrap();
+        let key = make_log_key(&path, "bank.test/audit/1", Algorithm::Ed25519).unwrap();
         assert_eq!(key.name().as_str(), "bank.test/audit/1");
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("PRIVATE+KEY+bank.test/audit/1+"));
-        let again = make_log_key(&path, "bank.test/audit/1").unwrap_err();
+        let again = make_log_key(&path, "bank.test/audit/1", Algorithm::Ed25519).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
-        assert!(make_log_key(&dir.path().join("other"), "two words").is_err());
+        assert!(make_log_key(&dir.path().join("other"), "two words", Algorithm::Sm2Sm3).is_err());
         let given = LogKeys::Given(vec![Zeroizing::new(text)]);
         let signers_of = |origin| signers(&given, dir.path(), origin);
         assert_eq!(signers_of("bank.test/audit/1").unwrap()[0].key(), &key);
-        assert!(signers_of("bank.test/audit/2").unwrap_err().contains("not of"));
+        assert!(signers_of("bank.test/audit/2").err().unwrap().contains("not of"));
         let none = LogKeys::Given(Vec::new());
         assert!(signers(&none, dir.path(), "bank.test/audit/1").is_err());
     }

@@ -30,9 +30,8 @@ use moat_audit::recovery::OpenError;
 use moat_model::code::audit as codes;
 use moat_model::{Clock, Code};
 use moat_net::control::Channel;
-use moat_tlog::sign::Ed25519Signer;
 
-pub use keys::{LogKeys, VKEY_FILE, anchor_key, make_log_key};
+pub use keys::{LogKeys, LogSigner, VKEY_FILE, anchor_key, log_signer, make_log_key};
 pub use serve::Linger;
 
 use notary::{Notary, Work};
@@ -142,7 +141,7 @@ pub fn run(options: &AuditorOptions, control: &Channel) -> Result<(), AuditorErr
 
 fn notary(
     options: &AuditorOptions,
-    signers: Vec<Ed25519Signer>,
+    signers: Vec<LogSigner>,
     committer: &mut Committer<RealFs>,
 ) -> io::Result<Notary> {
     let dir = options.dir.clone();

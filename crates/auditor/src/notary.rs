@@ -13,8 +13,10 @@ use moat_audit::fs::RealFs;
 use moat_audit::hash::Hash;
 use moat_audit::tree::{LogTree, TreeError};
 use moat_model::Clock;
-use moat_tlog::sign::{Ed25519Signer, Signer};
+use moat_tlog::sign::Signer;
 use serde_json::{Value, json};
+
+use crate::keys::LogSigner;
 
 /// Most leaf hashes that wait for the thread: 8 MiB.
 const QUEUE_HASHES_MAX: usize = 262_144;
@@ -79,7 +81,7 @@ impl Shared {
 pub(crate) struct Work {
     pub(crate) fs: Box<dyn Fn() -> std::io::Result<RealFs> + Send>,
     pub(crate) origin: String,
-    pub(crate) signers: Vec<Ed25519Signer>,
+    pub(crate) signers: Vec<LogSigner>,
     pub(crate) every_ns: u64,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -219,7 +221,7 @@ fn step(
     let known = usize::try_from(at.size().saturating_sub(taken.first)).unwrap_or(usize::MAX);
     taken.hashes.into_iter().skip(known).try_for_each(|hash| at.push(hash))?;
     at.read_to(taken.end, &go_on)?;
-    let signers: Vec<&dyn Signer> = work.signers.iter().map(|signer| signer as _).collect();
+    let signers: Vec<&dyn Signer> = work.signers.iter().map(|signer| &**signer as _).collect();
     match at.publish(&signers) {
         // The key alone failed: the tree is as good as before.
         Err(error @ TreeError::Sign(_)) => {

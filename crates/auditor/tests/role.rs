@@ -21,8 +21,8 @@ use moat_auditor::{AuditorError, AuditorOptions, LogKeys, make_log_key, run};
 use moat_model::code::audit as codes;
 use moat_net::control::Channel;
 use moat_tlog::checkpoint::SignedCheckpoint;
-use moat_tlog::key::VerifierKey;
-use moat_tlog::sign::AwsLc;
+use moat_tlog::key::{Algorithm, VerifierKey};
+use moat_tlog::sign::{AwsLc, Sm};
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_secs(10);
@@ -270,7 +270,7 @@ fn checkpoint(dir: &Path) -> SignedCheckpoint {
     let signed = SignedCheckpoint::parse(&std::fs::read(dir.join("checkpoint")).unwrap()).unwrap();
     let vkeys = std::fs::read_to_string(dir.join("log.vkey")).unwrap();
     let keys: Vec<_> = vkeys.lines().map(|vkey| VerifierKey::parse(vkey).unwrap()).collect();
-    let by = signed.note().verify(&keys, &AwsLc).unwrap();
+    let by = signed.note().verify(&keys, &(AwsLc, Sm)).unwrap();
     assert_eq!(by.len(), keys.len(), "{vkeys}");
     signed
 }
@@ -330,12 +330,13 @@ fn records_are_signed_soon_and_the_last_one_when_it_stops() {
 fn a_change_of_keys_is_on_record_and_keys_that_overlap_sign_both() {
     let dir = tempfile::tempdir().unwrap();
     let keys = tempfile::tempdir().unwrap();
-    let make = |name: &str| {
+    let make = |name: &str, algorithm| {
         let path = keys.path().join(name);
-        let key = make_log_key(&path, "role.test/1").unwrap();
+        let key = make_log_key(&path, "role.test/1", algorithm).unwrap();
         (key, zeroize::Zeroizing::new(std::fs::read_to_string(path).unwrap()))
     };
-    let ((one, one_text), (two, two_text)) = (make("one"), make("two"));
+    let ((one, one_text), (two, two_text)) =
+        (make("one", Algorithm::Ed25519), make("two", Algorithm::Sm2Sm3));
     for given in [vec![&one_text], vec![&one_text, &two_text], vec![&two_text], vec![&two_text]] {
         let given = LogKeys::Given(given.into_iter().cloned().collect());
         let role = start_with(dir.path(), |options| options.log_keys = given);

@@ -14,8 +14,6 @@ use zeroize::Zeroizing;
 
 use crate::load::{Loaded, as_usize, problem};
 use crate::problem::nearest;
-use zeroize::Zeroizing;
-
 use crate::raw::{
     Raw, RawIdentity, RawLandlock, RawListener, RawNational, RawProfile, RawProtocol, RawUpstream,
     Text,
@@ -490,8 +488,8 @@ fn log_key(r: &mut Resolver<'_>, key: &Text, origin: &str) -> Option<PathBuf> {
         }
     };
     r.check_rights(key, &fetched);
-    let text = Zeroizing::new(fetched.bytes);
-    let parsed = std::str::from_utf8(&text).ok().and_then(|text| SecretKey::parse(text).ok());
+    let parsed =
+        std::str::from_utf8(&fetched.bytes).ok().and_then(|text| SecretKey::parse(text).ok());
     let fix = format!("make one with `moat audit keygen --origin {origin}`");
     match parsed {
         None => r.bad(&codes::BAD_VALUE, key, "the file is no private key of a log", fix),

@@ -11,7 +11,7 @@ use moat_audit::search::{Found, leaves};
 use moat_audit::store::Dir;
 use moat_model::clock::rfc3339_ms;
 use moat_tlog::policy::Policy;
-use moat_tlog::sign::AwsLc;
+use moat_tlog::sign::{AwsLc, Sm};
 use serde_json::json;
 
 use crate::cli::{AuditCommand, Output};
@@ -48,7 +48,7 @@ pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
             evidence::write_proof(dir, *seq, out.as_deref(), entry.as_deref())
         }
         AuditCommand::Export { dir, out } => evidence::export(dir, out),
-        AuditCommand::Keygen { origin, out } => evidence::keygen(origin, out),
+        AuditCommand::Keygen { origin, out, sm2 } => evidence::keygen(origin, out, *sm2),
         AuditCommand::Vkey { dir, key } => evidence::vkey(dir, key.as_deref()),
     }
 }
@@ -170,7 +170,7 @@ fn verify_dir(dir: &Path, policy: Option<&Policy>, output: Output) -> Result<Exi
         bail!("{} is no folder; name the log with --dir", dir.display());
     }
     let against = Against { policy, ..Against::default() };
-    let evidence = verify_evidence(&Dir::new(dir), &against, &AwsLc)
+    let evidence = verify_evidence(&Dir::new(dir), &against, &(AwsLc, Sm))
         .with_context(|| format!("{} cannot be read", dir.display()))?;
     match output {
         Output::Json => println!("{}", evidence.json()),

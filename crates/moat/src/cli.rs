@@ -262,14 +262,17 @@ pub(crate) enum AuditCommand {
         #[arg(long, value_name = "FOLDER")]
         out: PathBuf,
     },
-    /// Make an Ed25519 key that signs a log, and print its public half.
+    /// Make a key that signs a log, and print its public half: Ed25519, or SM2 with SM3.
     Keygen {
         /// Origin of the log: `audit.origin` of the configuration.
         #[arg(long)]
         origin: String,
         /// File for the key; nothing is overwritten.
-        #[arg(long, value_name = "FILE", default_value = "log-ed25519.key")]
+        #[arg(long, value_name = "FILE", default_value = "log.key")]
         out: PathBuf,
+        /// An SM2 key. It signs beside an Ed25519 key, or alone.
+        #[arg(long)]
+        sm2: bool,
     },
     /// Print the verifier keys of a log: what to give to whoever verifies.
     Vkey {

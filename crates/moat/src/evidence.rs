@@ -12,9 +12,8 @@ use moat_audit::store::Dir;
 use moat_audit::tiles::{CHECKPOINT_FILE, Stored, checkpoint};
 use moat_auditor::VKEY_FILE;
 use moat_tlog::growth::{bundles, tiles};
-use moat_tlog::key::VerifierKey;
+use moat_tlog::key::{Algorithm, VerifierKey};
 use moat_tlog::policy::Policy;
-use moat_tlog::sign::{Ed25519Signer, Signer as _};
 use moat_tlog::tile::put_entry;
 use moat_tlog::tree::TileReader as _;
 
@@ -96,8 +95,9 @@ pub(crate) fn export(dir: &Path, out: &Path) -> Result<ExitCode> {
 }
 
 /// Makes a key for a log and prints its public half.
-pub(crate) fn keygen(origin: &str, out: &Path) -> Result<ExitCode> {
-    let key = moat_auditor::make_log_key(out, origin)
+pub(crate) fn keygen(origin: &str, out: &Path, is_sm2: bool) -> Result<ExitCode> {
+    let algorithm = if is_sm2 { Algorithm::Sm2Sm3 } else { Algorithm::Ed25519 };
+    let key = moat_auditor::make_log_key(out, origin, algorithm)
         .with_context(|| format!("no key was made in {}", out.display()))?;
     println!("{key}");
     Ok(ExitCode::SUCCESS)
@@ -110,7 +110,7 @@ pub(crate) fn vkey(dir: &Path, key: Option<&Path>) -> Result<ExitCode> {
     match key {
         Some(path) => {
             let text = zeroize::Zeroizing::new(read(path)?);
-            let signer = Ed25519Signer::from_text(&text)
+            let signer = moat_auditor::log_signer(&text)
                 .with_context(|| format!("{} is no private key of a log", path.display()))?;
             println!("{}", signer.key());
         }

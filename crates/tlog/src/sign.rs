@@ -7,9 +7,13 @@ use crate::key::{Scheme, VerifierKey};
 
 #[cfg(feature = "aws-lc")]
 mod aws_lc;
+#[cfg(feature = "sm")]
+mod sm;
 
 #[cfg(feature = "aws-lc")]
 pub use aws_lc::{AwsLc, Ed25519Signer};
+#[cfg(feature = "sm")]
+pub use sm::{Entropy, Sm, Sm2Signer};
 
 /// How long a signature is, in bytes, in every scheme there is.
 pub const SIGNATURE_BYTES: usize = 64;

@@ -2,9 +2,8 @@
 //! without the provider that the gateway has. Holds no private key.
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use moat_sm::sm2::{self, DEFAULT_ID, PublicKey};
 use moat_tlog::key::Scheme;
-use moat_tlog::sign::{NotVerified, Verifier};
+use moat_tlog::sign::{NotVerified, Sm, Verifier};
 
 /// Verifies every scheme that a checkpoint may be signed in.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,11 +17,10 @@ impl Verifier for Arithmetic {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), NotVerified> {
-        let verified = match scheme {
-            Scheme::Ed25519 => ed25519(public, message, signature),
-            Scheme::Sm2Sm3 => sm2_with_sm3(public, message, signature),
-        };
-        verified.ok_or(NotVerified::Wrong)
+        match scheme {
+            Scheme::Ed25519 => ed25519(public, message, signature).ok_or(NotVerified::Wrong),
+            Scheme::Sm2Sm3 => Sm.verify(scheme, public, message, signature),
+        }
     }
 }
 
@@ -30,10 +28,4 @@ impl Verifier for Arithmetic {
 fn ed25519(public: &[u8], message: &[u8], signature: &[u8]) -> Option<()> {
     let key = VerifyingKey::from_bytes(public.try_into().ok()?).ok()?;
     key.verify_strict(message, &Signature::from_slice(signature).ok()?).ok()
-}
-
-fn sm2_with_sm3(public: &[u8], message: &[u8], signature: &[u8]) -> Option<()> {
-    let signature = sm2::Signature::from_bytes(signature.try_into().ok()?);
-    let key = PublicKey::from_bytes(public).ok()?;
-    key.verify(DEFAULT_ID, message, &signature).ok()
 }
