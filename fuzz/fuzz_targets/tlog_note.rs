@@ -1,4 +1,4 @@
-//! A note, a checkpoint and a verifier key have one spelling each.
+//! A note, a checkpoint, a verifier key and a private key have one spelling each.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,6 +6,7 @@ use moat_tlog::checkpoint::{Checkpoint, SignedCheckpoint};
 use moat_tlog::cosignature::message;
 use moat_tlog::key::VerifierKey;
 use moat_tlog::note::Note;
+use moat_tlog::secret::SecretKey;
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(note) = Note::parse(data) {
@@ -23,5 +24,8 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(key) = VerifierKey::parse(text) {
         assert_eq!(key.to_string(), text);
+    }
+    if let Ok(key) = SecretKey::parse(text) {
+        assert_eq!(key.encode().as_str(), text.trim_end_matches('\n'));
     }
 });

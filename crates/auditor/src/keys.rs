@@ -97,8 +97,8 @@ fn own_key(dir: &Path, origin: &str) -> io::Result<Zeroizing<String>> {
 /// Makes a key for the log `origin` in a new file, mode 0600, and gives the public half.
 ///
 /// # Errors
-/// When the origin is no name of a key, the algorithm is not one of a log, the file is there already (it is never overwritten), or
-/// the system fails.
+/// When the origin is no name of a key, the algorithm is not one of a log, the file is there already
+/// (it is never overwritten), or the system fails.
 pub fn make_log_key(path: &Path, origin: &str, algorithm: Algorithm) -> io::Result<VerifierKey> {
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
     let name = KeyName::new(origin).map_err(invalid)?;

@@ -1,8 +1,9 @@
 //! The auditor role: takes record bodies from the gateway's workers, makes them durable, says so.
 //!
-//! One thread for the records of one log, another that signs behind it, no network. It sees no clear value of class C2, C3 or PAN: masking and
-//! anchoring happened before. It waits in `poll` for its links and for the supervisor, commits
-//! whatever is there as one frame, and never acknowledges what is not on the disk.
+//! One thread for the records of one log, another that signs behind it, no network. It sees no
+//! clear value of class C2, C3 or PAN: masking and anchoring happened before. It waits in `poll`
+//! for its links and for the supervisor, commits whatever is there as one frame, and never
+//! acknowledges what is not on the disk.
 #![cfg_attr(
     test,
     allow(
