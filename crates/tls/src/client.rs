@@ -1,7 +1,7 @@
 //! The upstream's side: the service must prove one expected SPIFFE id.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use moat_identity::{SpiffeId, identify};
 use moat_model::Code;
@@ -27,7 +27,8 @@ use crate::{Error, Material, National, Negotiated, Stack};
 /// who the service is, wherever it runs.
 ///
 /// With two identities it offers both stacks, and [`Attempt::finish`] sees to it that a connection
-/// is wholly of one.
+/// is wholly of one. The stack that the service took last stands first, so that the first hello has
+/// the key share which the service takes.
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Inner>);
 
@@ -35,12 +36,16 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     /// One identity or two, the preferred one first.
     identities: Vec<Identity>,
-    /// Offers the stacks of all identities.
+    /// Offers the stacks of all identities, the preferred one first.
     config: Arc<ClientConfig>,
+    /// Where there are two: offers the same, this stack first, which is not the preferred one.
+    turned: Option<(Stack, Arc<ClientConfig>)>,
     /// Where there are two: one stack alone.
     alone: Vec<(Stack, Arc<ClientConfig>)>,
     /// The stack that the service negotiated last.
     seen: AtomicU8,
+    /// Counts the attempts.
+    attempts: AtomicU32,
     left_out: Option<Stack>,
 }
 
@@ -112,9 +117,17 @@ impl Client {
                 .collect::<Result<_, Error>>()?,
             _ => Vec::new(),
         };
+        let turned = match trust.as_slice() {
+            [first, second] => {
+                let trust = vec![Arc::clone(second), Arc::clone(first)];
+                Some((second.stack, config(trust, expected.clone(), alpn)?))
+            }
+            _ => None,
+        };
         let config = config(trust, expected, alpn)?;
-        let seen = AtomicU8::new(NOTHING);
-        Ok(Client(Arc::new(Inner { identities, config, alone, seen, left_out })))
+        let (seen, attempts) = (AtomicU8::new(NOTHING), AtomicU32::new(0));
+        let inner = Inner { identities, config, turned, alone, seen, attempts, left_out };
+        Ok(Client(Arc::new(inner)))
     }
 
     /// The stack of an identity that is of no use, since no authority of it is trusted.
@@ -123,10 +136,16 @@ impl Client {
         self.0.left_out
     }
 
-    /// Begins a handshake.
+    /// Begins a handshake: the stack that the service took last is offered first, but for one
+    /// attempt in `PREFERRED_EVERY`.
     #[must_use]
     pub fn attempt(&self) -> Attempt {
-        Attempt::new(&self.0, &self.0.config, None)
+        let client = &self.0;
+        let seen = client.seen.load(Ordering::Relaxed);
+        let number = client.attempts.fetch_add(1, Ordering::Relaxed);
+        let is_turned = !number.is_multiple_of(PREFERRED_EVERY);
+        let turned = client.turned.as_ref().filter(|(stack, _)| is_turned && mark(*stack) == seen);
+        Attempt::new(client, turned.map_or(&client.config, |(_, config)| config), None)
     }
 }
 
@@ -212,6 +231,11 @@ fn offer(stacks: impl Iterator<Item = Stack>) -> Arc<CryptoProvider> {
     });
     joined.unwrap_or_else(|| Stack::International.provider())
 }
+
+/// One attempt in so many offers the preferred stack first, whatever the service took last: one
+/// that goes by our order, and has learnt the preferred stack since, would never take it otherwise.
+/// To the others that attempt costs one more round trip.
+pub(crate) const PREFERRED_EVERY: u32 = 64;
 
 /// No stack.
 const NOTHING: u8 = 0;

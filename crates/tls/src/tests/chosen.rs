@@ -7,15 +7,15 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, HandshakeKind, NamedGroup, ServerConfig,
-    ServerConnection, SignatureScheme,
+    AlertDescription, DigitallySignedStruct, DistinguishedName, HandshakeKind, NamedGroup,
+    ServerConfig, ServerConnection, SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::wire::{Ended, finish, new_client};
 use super::{GATEWAY, World, client_config, material};
-use crate::client::Attempt;
+use crate::client::{Attempt, PREFERRED_EVERY};
 use crate::stack::issuer;
 use crate::{ALPN_H2, Client, National, Stack};
 
@@ -166,11 +166,21 @@ fn a_service_that_names_its_authorities_is_shown_theirs_at_once() {
 #[test]
 fn only_stays_strict_and_a_mixture_is_not_tried_again() {
     let w = World::new();
-    let attempt = w.client(National::Only).attempt();
-    let server = ServerConnection::new(service(&w, Stack::International, Vec::new())).unwrap();
-    let ended = finish(new_client(Arc::clone(&attempt.config)), server, &|_| "refused");
-    assert_eq!(ended.refused, Some("refused"));
-    assert!(attempt.again(&ended.client).is_none());
+    // A service of the other stack would be talked to by a client that offers both.
+    for (national, other) in
+        [(National::Only, Stack::International), (National::Off, Stack::National)]
+    {
+        let attempt = w.client(national).attempt();
+        assert_eq!(
+            Hello::of(&attempt).stacks(),
+            [STACKS[usize::from(other == Stack::International)]]
+        );
+        let server = ServerConnection::new(service(&w, other, Vec::new())).unwrap();
+        let ended = finish(new_client(Arc::clone(&attempt.config)), server, &|_| "refused");
+        let alert = rustls::Error::AlertReceived(AlertDescription::HandshakeFailure);
+        assert_eq!((ended.refused, ended.client_error), (Some("refused"), Some(alert)));
+        assert!(attempt.again(&ended.client).is_none());
+    }
 
     // Suite of one stack, group of the other.
     let mixed = CryptoProvider {
@@ -199,40 +209,108 @@ fn an_identity_without_authorities_is_told_and_a_broken_trust_file_refused() {
     assert_eq!(new(&trust).unwrap_err().code, &moat_model::code::tls::NO_TRUST);
 }
 
-/// Groups and shares of a ClientHello: extensions 10 and 51 (RFC 8446 §4.2.7, §4.2.8).
-fn groups_and_shares(hello: &[u8]) -> (Vec<u16>, Vec<u16>) {
-    let u16_at = |at: usize| u16::from_be_bytes([hello[at], hello[at + 1]]);
-    // Record 5, message 4, version 2, random 32, session id, suites, compression.
-    let mut at = 5 + 4 + 2 + 32;
-    at += 1 + usize::from(hello[at]);
-    at += 2 + usize::from(u16_at(at));
-    at += 1 + usize::from(hello[at]);
-    at += 2;
-    let (mut groups, mut shares) = (Vec::new(), Vec::new());
-    while at < hello.len() {
-        let (kind, length) = (u16_at(at), usize::from(u16_at(at + 2)));
-        let (begin, end) = (at + 4 + 2, at + 4 + length);
-        match kind {
-            10 => groups = (begin..end).step_by(2).map(u16_at).collect(),
-            51 => {
-                let mut share = begin;
-                while share < end {
-                    shares.push(u16_at(share));
-                    share += 4 + usize::from(u16_at(share + 2));
-                }
-            }
-            _ => {}
-        }
-        at = end;
+/// What a first hello offers: suites, and extensions 10 and 51 (RFC 8446 §4.1.2, §4.2.7, §4.2.8).
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Hello {
+    suites: Vec<u16>,
+    groups: Vec<u16>,
+    shares: Vec<u16>,
+}
+
+impl Hello {
+    fn of(attempt: &Attempt) -> Hello {
+        Hello::read(&super::wire::hello(Arc::clone(&attempt.config)))
     }
-    (groups, shares)
+
+    fn read(hello: &[u8]) -> Hello {
+        let u16_at = |at: usize| u16::from_be_bytes([hello[at], hello[at + 1]]);
+        // Record 5, message 4, version 2, random 32, session id, suites, compression.
+        let mut at = 5 + 4 + 2 + 32;
+        at += 1 + usize::from(hello[at]);
+        let end = at + 2 + usize::from(u16_at(at));
+        let mut seen = Hello::default();
+        seen.suites = (at + 2..end).step_by(2).map(u16_at).collect();
+        at = end + 1 + usize::from(hello[end]) + 2;
+        while at < hello.len() {
+            let (kind, length) = (u16_at(at), usize::from(u16_at(at + 2)));
+            let (begin, end) = (at + 4 + 2, at + 4 + length);
+            match kind {
+                10 => seen.groups = (begin..end).step_by(2).map(u16_at).collect(),
+                51 => {
+                    let mut share = begin;
+                    while share < end {
+                        seen.shares.push(u16_at(share));
+                        share += 4 + usize::from(u16_at(share + 2));
+                    }
+                }
+                _ => {}
+            }
+            at = end;
+        }
+        seen
+    }
+
+    /// The stacks on offer, in order; suites and groups must agree.
+    fn stacks(&self) -> Vec<Stack> {
+        let of = |is_national| STACKS[usize::from(is_national)];
+        // 0x00ff is no suite but a signal (RFC 5746 §3.3).
+        let suites = self.suites.iter().filter(|suite| **suite != 0x00ff);
+        let mut suites: Vec<_> = suites.map(|suite| of([0xc6, 0xc7].contains(suite))).collect();
+        let mut groups: Vec<_> = self.groups.iter().map(|group| of(*group == 41)).collect();
+        suites.dedup();
+        groups.dedup();
+        assert_eq!(suites, groups, "{self:?}");
+        suites
+    }
+}
+
+#[test]
+fn a_dual_client_sends_the_share_that_the_service_took_last() {
+    let w = World::new();
+    let shares = |stack| match stack {
+        Stack::National => vec![41],
+        Stack::International => vec![0x11ec, 0x001d],
+    };
+    for (national, preferred, other, server) in [
+        (National::Prefer, STACKS[1], STACKS[0], w.server(National::Off)),
+        (National::Allow, STACKS[0], STACKS[1], w.server(National::Only)),
+    ] {
+        let client = w.client(national);
+        let call = |server| {
+            let attempt = client.attempt();
+            let hello = Hello::of(&attempt);
+            let ended = super::shake(server, Arc::clone(&attempt.config));
+            let stack = attempt.finish(&ended.client).unwrap().stack;
+            (hello, stack, ended.client.handshake_kind().unwrap())
+        };
+        let (hello, stack, kind) = call(&server);
+        assert_eq!(hello.stacks(), [preferred, other]);
+        assert_eq!(hello.shares, shares(preferred));
+        assert_eq!((stack, kind), (other, HandshakeKind::FullWithHelloRetryRequest));
+        // From now on the service finds its share at once, and may still choose.
+        for _ in 1..PREFERRED_EVERY {
+            let (hello, stack, kind) = call(&server);
+            assert_eq!(hello.stacks(), [other, preferred]);
+            assert_eq!(hello.shares, shares(other));
+            assert_eq!((stack, kind), (other, HandshakeKind::Full));
+        }
+        // Once in a while the preferred stack comes first all the same.
+        let (hello, stack, _) = call(&server);
+        assert_eq!((hello.stacks(), stack), (vec![preferred, other], other));
+        // A service of both decides by its own preference, and that is what comes first then.
+        let both = w.server(national);
+        assert_eq!(call(&both).1, preferred);
+        let (hello, stack, kind) = call(&both);
+        assert_eq!((hello.shares, stack), (shares(preferred), preferred));
+        assert_eq!(kind, HandshakeKind::Full);
+    }
 }
 
 #[test]
 fn the_post_quantum_group_comes_first_and_x25519_beside_it() {
     let w = World::new();
     let config = client_config(material(&w.teller[0], &w.trust), GATEWAY);
-    let (groups, shares) = groups_and_shares(&super::wire::hello(Arc::clone(&config)));
+    let Hello { groups, shares, .. } = Hello::read(&super::wire::hello(Arc::clone(&config)));
     let (hybrid, x25519) = (0x11ec, 0x001d);
     assert_eq!(groups, [hybrid, x25519, 0x0017, 0x0018]);
     assert_eq!(shares, [hybrid, x25519]);
