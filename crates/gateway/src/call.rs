@@ -45,7 +45,8 @@ pub(crate) struct Call {
     pub(crate) is_gone: Cell<bool>,
     pub(crate) sent: Cell<Sent>,
     pub(crate) upstream_us: Cell<u64>,
-    /// Suite and group of the connection to the service that it was last given to.
+    /// Suite and group of the connection to the service that it was given to, unless not a byte
+    /// of it was sent there.
     pub(crate) upstream_tls: Cell<Option<Negotiated>>,
     pub(crate) bytes_in: Cell<u64>,
     pub(crate) digest_in: Cell<Option<[u8; 32]>>,
@@ -101,6 +102,18 @@ impl Call {
             intent: RefCell::new(None),
             upload: RefCell::new(None),
         })
+    }
+
+    /// Notes that it is about to be given to a connection to the service.
+    pub(crate) fn begin_sending(&self, negotiated: Negotiated) {
+        self.upstream_tls.set(Some(negotiated));
+        self.sent.set(Sent::Perhaps);
+    }
+
+    /// Notes that not a byte of it was sent: what connection that was is no matter then.
+    pub(crate) fn note_unsent(&self) {
+        self.upstream_tls.set(None);
+        self.sent.set(Sent::Nothing);
     }
 
     /// Notes the route and the object it works on.

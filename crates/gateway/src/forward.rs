@@ -19,7 +19,7 @@ use moat_net::guard;
 use moat_net::pool::{Lease, Pool};
 
 use crate::body::{OutBody, Upload};
-use crate::call::{Call, Sent};
+use crate::call::Call;
 use crate::generation::{Images, RouteRules};
 use crate::headers;
 use crate::mask::Outbound;
@@ -112,18 +112,17 @@ async fn send(call: &Call, pool: &Rc<Pool<OutBody>>, request: http::Request<OutB
         let Some(next) = request.take() else {
             return Err(Refusal::new(Stage::Forward, &codes::BROKEN));
         };
-        call.upstream_tls.set(Some(lease.negotiated()));
-        call.sent.set(Sent::Perhaps);
+        call.begin_sending(lease.negotiated());
         match lease.send(next).await {
             Ok(response) => return Ok((response, lease)),
             Err(failed) => match failed.unsent {
                 Some(unsent) if tries < RETRIES_MAX => {
-                    call.sent.set(Sent::Nothing);
+                    call.note_unsent();
                     tries += 1;
                     request = Some(unsent);
                 }
                 Some(_) => {
-                    call.sent.set(Sent::Nothing);
+                    call.note_unsent();
                     return Err(Refusal::new(Stage::Forward, &codes::CONNECT).because(failed.error));
                 }
                 None => return Err(broken(&failed.error)),
@@ -180,7 +179,7 @@ pub(crate) async fn read_before(
     };
     let read = tokio::time::timeout_at(call.deadline().into(), reading).await;
     // Only the reading went out: whatever fails now, the change itself was not sent.
-    call.sent.set(Sent::Nothing);
+    call.note_unsent();
     read.map_err(|_| no(&"timed out"))?.map_err(|refusal| no(&refusal))
 }
 

@@ -15,7 +15,7 @@ use moat_model::code::tls::NO_TRUST;
 use moat_model::{Class, Code};
 use moat_net::pool::Settings;
 use moat_policy::{Bundle, BundleFile, Engine};
-use moat_tls::{ALPN_H2, ALPN_HTTP1, Client, Material, National, Server, Stack};
+use moat_tls::{ALPN_H2, ALPN_HTTP1, Client, Keys, Material, National, Server, Stack};
 
 use crate::pace::Pace;
 use crate::table::{Entry, Template};
@@ -188,13 +188,15 @@ impl Generation {
                 return Err(Refused::new(code, detail));
             }
         }
+        let mut keys = Keys::default();
+        let keys = &mut keys;
         let generation = Generation {
             number,
-            listeners: hot.listeners.iter().map(listener).collect::<Result<_, _>>()?,
+            listeners: hot.listeners.iter().map(|l| listener(l, keys)).collect::<Result<_, _>>()?,
             upstreams: hot
                 .upstreams
                 .iter()
-                .map(|u| upstream(u, workers))
+                .map(|u| upstream(u, workers, keys))
                 .collect::<Result<_, _>>()?,
             rules: hot
                 .routes
@@ -220,8 +222,8 @@ impl Generation {
     }
 }
 
-fn listener(raw: &moat_config::Listener) -> Result<Listener, Refused> {
-    let tls = Server::new(&materials(&raw.tls), national(raw.tls.national))
+fn listener(raw: &moat_config::Listener, keys: &mut Keys) -> Result<Listener, Refused> {
+    let tls = Server::with_keys(&materials(&raw.tls), national(raw.tls.national), keys)
         .map_err(|e| Refused::new(e.code, format!("listener {}: {}", raw.name, e.detail)))?;
     let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     Ok(Listener {
@@ -233,7 +235,11 @@ fn listener(raw: &moat_config::Listener) -> Result<Listener, Refused> {
     })
 }
 
-fn upstream(raw: &moat_config::Upstream, workers: usize) -> Result<Upstream, Refused> {
+fn upstream(
+    raw: &moat_config::Upstream,
+    workers: usize,
+    keys: &mut Keys,
+) -> Result<Upstream, Refused> {
     let alpn: &[&[u8]] = match raw.protocol {
         Protocol::Auto => &[ALPN_H2, ALPN_HTTP1],
         Protocol::Http1 => &[ALPN_HTTP1],
@@ -242,7 +248,8 @@ fn upstream(raw: &moat_config::Upstream, workers: usize) -> Result<Upstream, Ref
     let spiffe: SpiffeId = raw.spiffe.parse().map_err(|e| {
         Refused::new(&BAD_VALUE, format!("upstream {}: {}: {e}", raw.name, raw.spiffe))
     })?;
-    let tls = Client::new(&materials(&raw.tls), spiffe, alpn, national(raw.tls.national))
+    let national = national(raw.tls.national);
+    let tls = Client::with_keys(&materials(&raw.tls), spiffe, alpn, national, keys)
         .map_err(|e| Refused::new(e.code, format!("upstream {}: {}", raw.name, e.detail)))?;
     if let Some(stack) = tls.left_out() {
         left_out(raw, stack)?;

@@ -20,7 +20,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::preference::sides;
 use crate::stack::{check_chain, foreign, issuer};
-use crate::{Error, Material, National, Negotiated, Stack};
+use crate::{Error, Keys, Material, National, Negotiated, Stack};
 
 /// How to reach a service: TLS 1.3 only, our own certificate shown, the service's chain verified
 /// and its SPIFFE id compared with the expected one. DNS names are not looked at: a SPIFFE id says
@@ -80,6 +80,20 @@ impl Client {
         alpn: &[&[u8]],
         national: National,
     ) -> Result<Client, Error> {
+        Client::with_keys(own, expected, alpn, national, &mut Keys::default())
+    }
+
+    /// The same, where some of the identities may have been read already.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn with_keys(
+        own: &[Material<'_>],
+        expected: SpiffeId,
+        alpn: &[&[u8]],
+        national: National,
+        keys: &mut Keys,
+    ) -> Result<Client, Error> {
         let sides = sides(own, national)?;
         let sides_count = sides.count();
         let (mut identities, mut trust, mut left_out) = (Vec::new(), Vec::new(), None);
@@ -95,7 +109,7 @@ impl Client {
                     }
                     roots => roots?,
                 };
-                let key = Arc::new(material.certified(stack)?);
+                let key = material.certified(stack, keys)?;
                 let issuers = key.cert.iter().filter_map(|der| issuer(der)).map(<[u8]>::to_vec);
                 let issuers = issuers.collect();
                 identities.push(Identity { stack, key, issuers });

@@ -2,6 +2,7 @@
 //! HMAC with SHA-2, AES in CBC mode. The national scheme is `moat-sm`'s.
 
 use core::num::NonZeroU32;
+use core::ops::RangeInclusive;
 
 use aws_lc_rs::cipher::{
     AES_128, AES_128_KEY_LEN, AES_256, AES_256_KEY_LEN, DecryptionContext,
@@ -9,12 +10,16 @@ use aws_lc_rs::cipher::{
 };
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::pbkdf2;
+use moat_sm::sm2::der::{ITERATIONS_MAX, ITERATIONS_MIN};
 use pkcs8::EncryptedPrivateKeyInfoRef;
 use pkcs8::pkcs5::pbes2::{EncryptionScheme, Parameters, Pbkdf2Prf};
 use zeroize::Zeroizing;
 
-/// Most rounds of PBKDF2: some seconds. A file cannot make a start take longer.
-const ITERATIONS_MAX: u32 = 10_000_000;
+/// Rounds of PBKDF2 that are taken, as in the national scheme: fewer protect nothing, and the most
+/// take about a second. Each key file is opened once a start or reload, see [`crate::Keys`].
+const ITERATIONS: RangeInclusive<u32> = ITERATIONS_MIN..=ITERATIONS_MAX;
+/// Fewest bytes of salt.
+const SALT_BYTES_MIN: usize = 8;
 
 /// Why a key stays closed. Wrong passwords and damaged bytes are not told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +35,8 @@ impl core::fmt::Display for Closed {
             Closed::Structure => "it is no encrypted PKCS #8",
             Closed::Scheme => {
                 "its scheme is not taken: PBES2 with PBKDF2 over HMAC-SHA-256, -384 or -512 and \
-                 AES-128-CBC or AES-256-CBC, or over HMAC-SM3 and SM4-CBC"
+                 AES-128-CBC or AES-256-CBC, or over HMAC-SM3 and SM4-CBC, with 1,000 to 2,000,000 \
+                 rounds and 8 bytes of salt or more"
             }
             Closed::Password => "the password does not open it",
         })
@@ -69,8 +75,11 @@ fn derived(
         Pbkdf2Prf::HmacWithSha512 => pbkdf2::PBKDF2_HMAC_SHA512,
         _ => return Err(Closed::Scheme),
     };
-    let rounds = NonZeroU32::new(kdf.iteration_count).filter(|n| n.get() <= ITERATIONS_MAX);
+    let rounds = NonZeroU32::new(kdf.iteration_count).filter(|n| ITERATIONS.contains(&n.get()));
     let rounds = rounds.ok_or(Closed::Scheme)?;
+    if kdf.salt.as_bytes().len() < SALT_BYTES_MIN {
+        return Err(Closed::Scheme);
+    }
     if kdf.key_length.is_some_and(|said| usize::from(said) != length) {
         return Err(Closed::Structure);
     }
@@ -111,6 +120,24 @@ pub(crate) mod tests {
         jkDspiEwWmuA8D0Eof4=\n\
         -----END CERTIFICATE REQUEST-----\n";
 
+    /// `openssl genpkey -algorithm SM2 -aes256` of OpenSSL 3.0.
+    pub(crate) const SM2_WITH_AES_256: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\n\
+        MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAgRHSk3rV975QICCAAw\n\
+        DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEKXVsHp8QPvgRgbCiRVE6SAEgZBs\n\
+        TSgE7NrfW6303E7hDITwoalkGYcHOcsPWzAghbYpG71uVAsKLl8MLgyxdrmAYG/Y\n\
+        43Oanfen6c/O1YCleUbfdTBh9qpU+BW2AjoLOXX1qtDX76zKAzXOcrO2EffrAK76\n\
+        ++KWIwND1C/9jjV0SL3sIPVDUN43wa2jmEjFrWh4QOQnAf2iuF4KisfRGJc6O9k=\n\
+        -----END ENCRYPTED PRIVATE KEY-----\n";
+
+    /// `openssl req -new -sm3 -sigopt distid:1234567812345678` with that key.
+    pub(crate) const SM2_REQUEST: &str = "-----BEGIN CERTIFICATE REQUEST-----\n\
+        MIHLMHQCAQAwEjEQMA4GA1UEAwwHZ2F0ZXdheTBZMBMGByqGSM49AgEGCCqBHM9V\n\
+        AYItA0IABCADfA1J99JpvRY1bwnDRUGMeZXOE6Grt06qn9yfP5rYCVFkbdfRNjLZ\n\
+        qD9hmHkwR1Sod7rsQJcBndrQhK2q6fKgADAKBggqgRzPVQGDdQNHADBEAiAfNjGV\n\
+        9D2hMSCgEsH4zH9Isz+wTgqSsCGpDPm57nGkfgIgBp/35H2sP+eztSlLKs/Gappe\n\
+        UIdp+LvCn+Aazh3Lf6U=\n\
+        -----END CERTIFICATE REQUEST-----\n";
+
     fn der(text: &str) -> Vec<u8> {
         pem::decode(pem::ENCRYPTED_PRIVATE_KEY, text).unwrap().to_vec()
     }
@@ -145,15 +172,39 @@ pub(crate) mod tests {
         assert_eq!(open(&longer, b"secret"), Err(Closed::Structure));
     }
 
-    #[test]
-    fn the_rounds_have_a_bound() {
-        // INTEGER 2048 in four bytes more: the lengths around it grow with it.
-        let mut many = der(WITH_AES_256);
-        let at = many.windows(4).position(|bytes| bytes == [2, 2, 8, 0]).unwrap();
-        many.splice(at..at + 4, [2, 4, 0x05, 0xf5, 0xe1, 0x00]);
-        for length in [2, 4, 17, 19, 32] {
-            many[length] += 2;
+    /// `WITH_AES_256` with another number of rounds, in so many bytes; the lengths around it grow
+    /// or shrink with it.
+    fn with_rounds(number: &[u8]) -> Vec<u8> {
+        let mut changed = der(WITH_AES_256);
+        let at = changed.windows(4).position(|bytes| bytes == [2, 2, 8, 0]).unwrap();
+        let length = u8::try_from(number.len()).unwrap();
+        changed.splice(at + 1..at + 4, [&[length], number].concat());
+        for at in [2, 4, 17, 19, 32] {
+            changed[at] = (changed[at] + length) - 2;
         }
-        assert_eq!(open(&many, b"secret"), Err(Closed::Scheme));
+        changed
+    }
+
+    #[test]
+    fn the_rounds_have_bounds() {
+        for number in [&[0][..], &[1], &[0x03, 0xe7], &[0x1e, 0x84, 0x81], &[0x05, 0xf5, 0xe1, 0]] {
+            assert_eq!(open(&with_rounds(number), b"secret"), Err(Closed::Scheme), "{number:?}");
+        }
+        // 1,000, and the 2,048 it was made with.
+        let few = open(&with_rounds(&[0x03, 0xe8]), b"secret");
+        assert!(few != Err(Closed::Scheme) && few != Err(Closed::Structure));
+        assert!(open(&with_rounds(&[8, 0]), b"secret").is_ok());
+    }
+
+    #[test]
+    fn the_salt_has_a_least_length() {
+        let mut short = der(WITH_AES_256);
+        let at = short.windows(2).position(|bytes| bytes == [4, 8]).unwrap();
+        short[at + 1] = 7;
+        short.remove(at + 2);
+        for length in [2, 4, 17, 19, 32] {
+            short[length] -= 1;
+        }
+        assert_eq!(open(&short, b"secret"), Err(Closed::Scheme));
     }
 }

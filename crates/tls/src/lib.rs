@@ -17,7 +17,7 @@ mod tests;
 
 pub use client::{Attempt, Client};
 pub use error::{Error, code_of, refusal_of, upstream_code_of};
-pub use material::Material;
+pub use material::{Keys, Material};
 pub use preference::National;
 pub use server::{Choice, Server};
 pub use stack::{Negotiated, Stack};

@@ -1,8 +1,10 @@
 //! Certificates and keys as they come from files.
 
+use std::sync::Arc;
+
 use moat_model::code::tls::{NO_TRUST, OWN_KEY};
 use moat_sm::pem;
-use moat_sm::sm2::SecretKey;
+use moat_sm::sm2::der::decrypt_pkcs8;
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -25,6 +27,38 @@ pub struct Material<'a> {
     pub trust_pem: &'a [u8],
 }
 
+/// Identities that were read already. One that is used in several places is read, and its key
+/// decrypted, once: that takes up to a second where the key is encrypted with many rounds.
+///
+/// Keeps copies of the files and passwords, wiped when it is dropped; has no `Debug`.
+#[derive(Default)]
+pub struct Keys(Vec<Read>);
+
+/// An identity and the bytes that it was read from.
+struct Read {
+    chain_pem: Vec<u8>,
+    key_pem: Zeroizing<Vec<u8>>,
+    password: Option<Zeroizing<Vec<u8>>>,
+    key: Arc<CertifiedKey>,
+}
+
+impl Read {
+    fn new(material: &Material<'_>, key: Arc<CertifiedKey>) -> Read {
+        Read {
+            chain_pem: material.chain_pem.to_vec(),
+            key_pem: Zeroizing::new(material.key_pem.to_vec()),
+            password: material.password.map(|password| Zeroizing::new(password.to_vec())),
+            key,
+        }
+    }
+
+    fn is_of(&self, material: &Material<'_>) -> bool {
+        self.chain_pem == material.chain_pem
+            && self.key_pem.as_slice() == material.key_pem
+            && self.password.as_ref().map(|password| password.as_slice()) == material.password
+    }
+}
+
 impl Material<'_> {
     pub(crate) fn chain(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(self.chain_pem)
@@ -43,8 +77,22 @@ impl Material<'_> {
         Stack::of_certificate(leaf).map_err(|e| Error::new(&OWN_KEY, e))
     }
 
-    /// Chain and key, which must belong together.
-    pub(crate) fn certified(&self, stack: Stack) -> Result<CertifiedKey, Error> {
+    /// Chain and key, which must belong together; from `keys`, if they were read before.
+    pub(crate) fn certified(
+        &self,
+        stack: Stack,
+        keys: &mut Keys,
+    ) -> Result<Arc<CertifiedKey>, Error> {
+        let known = keys.0.iter().find(|one| one.is_of(self));
+        if let Some(known) = known {
+            return Ok(Arc::clone(&known.key));
+        }
+        let key = Arc::new(self.read(stack)?);
+        keys.0.push(Read::new(self, Arc::clone(&key)));
+        Ok(key)
+    }
+
+    fn read(&self, stack: Stack) -> Result<CertifiedKey, Error> {
         let key = stack.signing_key(&*self.key()?).map_err(|e| Error::new(&OWN_KEY, e))?;
         let certified = CertifiedKey::new(self.chain()?, key);
         certified.keys_match().map_err(|e| Error::new(&OWN_KEY, e))?;
@@ -80,13 +128,14 @@ impl Material<'_> {
         let no = |why: &dyn core::fmt::Display| {
             Error::new(&OWN_KEY, format_args!("the encrypted key file: {why}"))
         };
-        let der = match SecretKey::from_encrypted_pkcs8_der(der, password) {
-            Ok(key) => key.to_pkcs8_der().to_vec(),
+        let mut der = match decrypt_pkcs8(der, password) {
             Err(moat_sm::Error::Algorithm) => {
-                encrypted::open(der, password).map_err(|why| no(&why))?.to_vec()
+                encrypted::open(der, password).map_err(|why| no(&why))?
             }
-            Err(why) => return Err(no(&why)),
+            opened => opened.map_err(|why| no(&why))?,
         };
+        // The very bytes, not a copy of them.
+        let der = core::mem::take(&mut *der);
         Ok(Zeroizing::new(PrivateKeyDer::Pkcs8(der.into())))
     }
 

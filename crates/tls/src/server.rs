@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::preference::sides;
 use crate::stack::check_chain;
-use crate::{ALPN_H2, ALPN_HTTP1, Error, Material, National, Stack, refusal_of};
+use crate::{ALPN_H2, ALPN_HTTP1, Error, Keys, Material, National, Stack, refusal_of};
 
 /// A listener: one configuration a stack, never both in one.
 #[derive(Clone, Debug)]
@@ -58,8 +58,21 @@ impl Server {
     /// [`OWN_KEY`] if chain and key do not fit, [`NO_TRUST`] if there is nobody to trust,
     /// [`moat_model::code::tls::IDENTITIES`] if the identities do not fit together or `national`.
     pub fn new(identities: &[Material<'_>], national: National) -> Result<Server, Error> {
+        Server::with_keys(identities, national, &mut Keys::default())
+    }
+
+    /// The same, where some of the identities may have been read already.
+    ///
+    /// # Errors
+    /// As [`Server::new`].
+    pub fn with_keys(
+        identities: &[Material<'_>],
+        national: National,
+        keys: &mut Keys,
+    ) -> Result<Server, Error> {
         let sides = sides(identities, national)?;
-        let side = |of: Option<&Material<'_>>, stack| of.map(|m| side(m, stack)).transpose();
+        let mut side =
+            |of: Option<&Material<'_>>, stack| of.map(|m| side(m, stack, keys)).transpose();
         Ok(Server {
             international: side(sides.international, Stack::International)?,
             national: side(sides.national, Stack::National)?,
@@ -102,9 +115,9 @@ impl Choice {
     }
 }
 
-fn side(material: &Material<'_>, stack: Stack) -> Result<Side, Error> {
+fn side(material: &Material<'_>, stack: Stack, keys: &mut Keys) -> Result<Side, Error> {
     let provider = stack.provider();
-    let key = Arc::new(material.certified(stack)?);
+    let key = material.certified(stack, keys)?;
     let roots = Arc::new(material.roots(stack)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
         .build()

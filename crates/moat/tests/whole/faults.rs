@@ -383,3 +383,27 @@ async fn a_service_that_would_take_calls_from_anybody_gets_none() {
     assert_eq!(service.paths(), [""; 0]);
     gateway.assert_whole();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_was_not_sent_has_no_connection_in_its_record() {
+    let (_pki, mut service, gateway, mut client) = bank().await;
+    let said = |body: &Body| !(body.upstream_suite.is_empty() && body.upstream_group.is_empty());
+    let of = async |kind: Kind, object: &str| {
+        gateway.record(object, |body| body.kind == kind && body.object == object).await
+    };
+    assert_eq!(client.post("/change/a", PAY).await.status, 200);
+    assert!(!said(&of(Kind::Intent, "change/a").await), "the state before was read, no more");
+    assert!(said(&of(Kind::Outcome, "change/a").await));
+
+    // The service dies once it has said what the state is.
+    let change = client.post("/change/last", PAY);
+    let (answer, ()) = tokio::join!(change, async {
+        let asked = || service.paths().contains(&"/pass/last".to_owned()).then_some(());
+        eventually("the state is read", Duration::from_secs(5), asked).await;
+        service.close().await;
+    });
+    assert_eq!((answer.status, answer.code().as_str()), (503, "MOAT-U001"), "{answer:?}");
+    let body = of(Kind::Outcome, "change/last").await;
+    assert_eq!((body.outcome, said(&body)), (Some(Outcome::Failed), false), "{body:?}");
+    gateway.assert_whole();
+}

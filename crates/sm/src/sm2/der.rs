@@ -16,7 +16,7 @@ use crate::error::Error;
 
 mod encrypted;
 mod reader;
-pub use encrypted::{ITERATIONS_MAX, ITERATIONS_MIN, SALT_BYTES};
+pub use encrypted::{ITERATIONS_MAX, ITERATIONS_MIN, SALT_BYTES, decrypt_pkcs8, encrypt_pkcs8};
 use reader::Reader;
 
 /// Longest DER that is looked at, in bytes.

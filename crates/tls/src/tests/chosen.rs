@@ -228,8 +228,8 @@ impl Hello {
         let mut at = 5 + 4 + 2 + 32;
         at += 1 + usize::from(hello[at]);
         let end = at + 2 + usize::from(u16_at(at));
-        let mut seen = Hello::default();
-        seen.suites = (at + 2..end).step_by(2).map(u16_at).collect();
+        let suites = (at + 2..end).step_by(2).map(u16_at).collect();
+        let mut seen = Hello { suites, ..Hello::default() };
         at = end + 1 + usize::from(hello[end]) + 2;
         while at < hello.len() {
             let (kind, length) = (u16_at(at), usize::from(u16_at(at + 2)));

@@ -2,14 +2,16 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::time::Instant;
 
 use moat_model::code::tls;
+use moat_sm::sm2::der::{ITERATIONS_MAX, encrypt_pkcs8};
 use rustls::{ClientConfig, HandshakeKind};
 
 use super::wire::{hello, shake};
 use super::{GATEWAY, TELLER, World, client_config, issue, material};
 use crate::national::{SM4_CCM, SM4_GCM};
-use crate::{ALPN_H2, Client, Material, National, Server, Stack};
+use crate::{ALPN_H2, Client, Keys, Material, National, Server, Stack};
 
 /// A caller with the SM2 identity and one suite.
 fn with_suite(w: &World, suite: rustls::CipherSuite) -> Arc<ClientConfig> {
@@ -134,23 +136,66 @@ fn an_encrypted_key_needs_its_password() {
 }
 
 #[test]
-fn an_international_key_may_be_encrypted_as_openssl_does_it() {
-    use crate::encrypted::tests::{REQUEST, WITH_AES_256};
+fn a_key_of_either_kind_may_be_encrypted_by_either_scheme() {
+    use crate::encrypted::open;
+    use crate::encrypted::tests::{REQUEST, SM2_REQUEST, SM2_WITH_AES_256, WITH_AES_256};
+    use moat_sm::pem::{ENCRYPTED_PRIVATE_KEY, decode, encode};
     let w = World::new();
-    let request = moat_ca::Request::read(REQUEST.as_bytes()).unwrap();
-    let granted = moat_ca::LeafRequest::spiffe(GATEWAY, super::now_s());
-    let chain = w.p256.issue_for(&request, &granted).unwrap();
-    let server = |password| {
-        let (chain_pem, key_pem) = (chain.as_bytes(), WITH_AES_256.as_bytes());
-        let trust_pem = w.trust.as_bytes();
-        Server::new(&[Material { chain_pem, key_pem, password, trust_pem }], National::Prefer)
+    for (kind, authority, request, by_openssl) in
+        [(0, &w.p256, REQUEST, WITH_AES_256), (1, &w.sm2, SM2_REQUEST, SM2_WITH_AES_256)]
+    {
+        let request = moat_ca::Request::read(request.as_bytes()).unwrap();
+        let granted = moat_ca::LeafRequest::spiffe(GATEWAY, super::now_s());
+        let chain = authority.issue_for(&request, &granted).unwrap();
+        let inside = open(&decode(ENCRYPTED_PRIVATE_KEY, by_openssl).unwrap(), b"secret").unwrap();
+        let sm4 = encrypt_pkcs8(&inside, b"secret", &[1; 16], &[2; 16], 1_000).unwrap();
+        let by_sm4 = encode(ENCRYPTED_PRIVATE_KEY, &sm4);
+        for key in [by_openssl, &by_sm4] {
+            let server = |password| {
+                let (chain_pem, key_pem) = (chain.as_bytes(), key.as_bytes());
+                let trust_pem = w.trust.as_bytes();
+                let material = Material { chain_pem, key_pem, password, trust_pem };
+                Server::new(&[material], National::Prefer)
+            };
+            let caller = client_config(material(&w.teller[kind], &w.trust), GATEWAY);
+            shake(&server(Some(b"secret")).unwrap(), caller).assert_good();
+            for password in [None, Some(&b""[..]), Some(b"Secret")] {
+                let error = server(password).unwrap_err();
+                assert_eq!(error.code, &tls::OWN_KEY);
+                assert!(!error.detail.contains("ecret"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_identity_in_several_places_is_decrypted_once() {
+    let w = World::new();
+    let der = moat_sm::pem::decode(moat_sm::pem::PRIVATE_KEY, &w.gateway[1].key_pem).unwrap();
+    // Of the most rounds: some tenths of a second each, even in the portable code.
+    let der = encrypt_pkcs8(&der, b"secret", &[1; 16], &[2; 16], ITERATIONS_MAX).unwrap();
+    let pem = moat_sm::pem::encode(moat_sm::pem::ENCRYPTED_PRIVATE_KEY, &der);
+    let whole = |password| Material {
+        key_pem: pem.as_bytes(),
+        password,
+        ..material(&w.gateway[1], &w.trust)
     };
-    let caller = client_config(material(&w.teller[0], &w.trust), GATEWAY);
-    shake(&server(Some(b"secret")).unwrap(), caller).assert_good();
-    for password in [None, Some(&b""[..]), Some(b"Secret")] {
-        let error = server(password).unwrap_err();
+    let own = [whole(Some(&b"secret"[..]))];
+    let mut keys = Keys::default();
+    let begun = Instant::now();
+    Server::with_keys(&own, National::Prefer, &mut keys).unwrap();
+    let once = begun.elapsed();
+    let begun = Instant::now();
+    for name in ["a", "b", "c", "d", "e"] {
+        let expected = format!("spiffe://bank.test/{name}").parse().unwrap();
+        Client::with_keys(&own, expected, &[ALPN_H2], National::Prefer, &mut keys).unwrap();
+    }
+    assert!(begun.elapsed() < once, "{:?} for one, {:?} for five more", once, begun.elapsed());
+    // With another password it is another identity, and not opened by what was known before.
+    for password in [None, Some(&b"Secret"[..])] {
+        let other = [whole(password)];
+        let error = Server::with_keys(&other, National::Prefer, &mut keys).unwrap_err();
         assert_eq!(error.code, &tls::OWN_KEY);
-        assert!(!error.detail.contains("ecret"), "{error}");
     }
 }
 

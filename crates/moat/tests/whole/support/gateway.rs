@@ -342,6 +342,15 @@ routes:
     body_bytes_max: 0
     deadline_ms: {deadline_ms}
     stream_idle_ms: 4000
+  - name: change
+    match: {{ path: "/change/{{rest...}}", methods: [POST] }}
+    upstream: accounts
+    policy: authz
+    audit:
+      object: "change/{{rest}}"
+      op: UPD
+      before: {{ read: "/pass/{{rest}}", fields: {{ /n: {{ class: C1, after: /n }} }} }}
+    deadline_ms: {deadline_ms}
   - name: denied
     match: {{ path: "/denied/{{rest...}}", methods: [GET, POST] }}
     upstream: accounts

@@ -97,6 +97,12 @@ impl Service {
         self.seen.marks.lock().unwrap().get(mark).copied().unwrap_or(0)
     }
 
+    /// Takes no more connections; those that are open go on.
+    pub(crate) async fn close(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
     /// Every path that was asked for.
     pub(crate) fn paths(&self) -> Vec<String> {
         self.seen.paths.lock().unwrap().clone()
@@ -260,6 +266,15 @@ async fn serve_http1(mut io: TlsStream<TcpStream>, seen: &Seen) -> io::Result<()
             "slow" => {
                 tokio::time::sleep(Duration::from_millis(800)).await;
                 json_answer(&good())
+            }
+            // Answers after a while, and closes.
+            "last" => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let end = "Connection: close\r\n";
+                let answer = plain("application/json", end, &good().to_string());
+                io.write_all(answer.as_bytes()).await?;
+                io.shutdown().await?;
+                return Ok(());
             }
             "reset-at-once" => {
                 reset(io);
