@@ -3,7 +3,7 @@
 //! Nothing is left out of Moat's side: before the rounds a call shows that fields are masked and
 //! sessions are not resumed, after them the log is verified and holds one record per call.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use moat_audit::record::Kind;
 use moat_audit::search::leaves;
 use moat_audit::verify::verify;
 use moat_auditor::bench::{Goal, Row};
+use rustls::NamedGroup;
 
 use super::load::{CONNECTIONS, Load, Seen};
 use super::process::{Interrupt, Process};
@@ -31,6 +32,12 @@ const GROWTH_PERCENT_MAX: f64 = 10.0;
 const GROWTH_CALLS_MIN: u64 = 50_000;
 /// Fields in the record of each call, as moat.yaml beside this file has them.
 const FIELDS: usize = 4;
+
+/// The group in which new connections of both sides are compared: one that both have. nginx is set
+/// to it, and callers offer nothing else.
+const GROUP: NamedGroup = NamedGroup::X25519;
+/// The group that Moat takes by default. nginx has it from OpenSSL 3.5 on only.
+const HYBRID: NamedGroup = NamedGroup::X25519MLKEM768;
 
 /// CPU of gateway and auditor against nginx: a call on a kept connection.
 const GATEWAY_RATIO_MAX: f64 = 1.6;
@@ -63,13 +70,13 @@ pub(crate) fn handshake(
         "a new connection for every call, {CONNECTIONS} at once, {requests} a round; \
          no session is resumed"
     );
-    let run = measure(
-        dir,
-        &what,
-        Plan { requests, rounds, is_fresh: true, decides: Decides::AsEver },
-        interrupt,
-    )?;
-    run.shared("connection", "conn/s", HANDSHAKE_RATIO_MAX)
+    let plan = Plan { requests, rounds, is_fresh: true, decides: Decides::AsEver };
+    let run = measure(dir, &what, plan, interrupt)?;
+    let mut rows = run.shared("connection", "conn/s", HANDSHAKE_RATIO_MAX)?;
+    let hybrid = median(run.hybrid.iter().map(|round| round.cpu_us));
+    let hybrid = hybrid.context("nothing was measured")?;
+    rows.insert(1, Row::new(&format!("CPU a connection, {HYBRID:?}"), hybrid, "us"));
+    Ok(rows)
 }
 
 /// What is to be measured.
@@ -79,6 +86,13 @@ struct Plan {
     rounds: u32,
     is_fresh: bool,
     decides: Decides,
+}
+
+impl Plan {
+    /// What callers of new connections offer.
+    fn fresh(self) -> Option<NamedGroup> {
+        self.is_fresh.then_some(GROUP)
+    }
 }
 
 /// One round of one side.
@@ -103,6 +117,8 @@ struct Run {
     peer: String,
     ours: Vec<Round>,
     theirs: Vec<Round>,
+    /// Ours with [`HYBRID`], where connections are new.
+    hybrid: Vec<Round>,
     memory: Vec<Memory>,
     peer_kb: u64,
     calls: u64,
@@ -116,7 +132,10 @@ fn measure(dir: &Path, what: &str, plan: Plan, interrupt: &Interrupt) -> Result<
     machine::describe(site.dir())?;
     let peer = format!("nginx {}", tools.nginx.version);
     eprintln!("peer       {peer} ({}), one worker", tools.nginx.path.display());
-    eprintln!("load       oha {} ({})", tools.oha.version, tools.oha.path.display());
+    match plan.fresh() {
+        Some(_) => eprintln!("load       callers of this program, in one thread"),
+        None => eprintln!("load       oha {} ({})", tools.oha.version, tools.oha.path.display()),
+    }
     eprintln!("           {what}, {} rounds in turn", plan.rounds);
     let _upstream = site.start_upstream(&tools.nginx, interrupt)?;
     let proxy = site.start_proxy(&tools.nginx, interrupt)?;
@@ -124,11 +143,16 @@ fn measure(dir: &Path, what: &str, plan: Plan, interrupt: &Interrupt) -> Result<
     let mut sides = Sides::find(&site, &proxy)?;
     eprintln!("both       mutual TLS 1.3 to the caller and to the same nginx, which serves a");
     eprintln!("           document of {} bytes", super::site::DOCUMENT.len());
-    eprintln!("{peer:<10} passes it on; {}", probe::proxy(&site)?);
+    let theirs = probe::proxy(&site, plan.fresh())?;
+    eprintln!("{peer:<10} passes it on; {theirs}");
     eprintln!(
         "moat       one worker: policy, six fields masked, a record with four fields durable"
     );
-    eprintln!("           before the answer; {}", probe::gateway(&site)?);
+    let ours = probe::gateway(&site, plan.fresh())?;
+    eprintln!("           before the answer; {ours}");
+    // On kept connections the handshakes are taken out again.
+    let is_alike = !plan.is_fresh || (ours == theirs && ours.group == GROUP);
+    ensure!(is_alike, "the sides are not alike: moat {ours}; nginx {theirs}");
     eprintln!("           {}", plan.decides.said());
     eprintln!("CPU        {}; nginx: its worker; moat: gateway and auditor", sides.clock()?);
     if !plan.is_fresh {
@@ -139,7 +163,7 @@ fn measure(dir: &Path, what: &str, plan: Plan, interrupt: &Interrupt) -> Result<
         dir: site.dir(),
         port,
         calls,
-        is_fresh: plan.is_fresh,
+        fresh: plan.fresh(),
     };
     for port in [site.proxy, site.gateway] {
         load(port, WARM_UP_CALLS).run(interrupt, || Ok(()))?;
@@ -149,7 +173,10 @@ fn measure(dir: &Path, what: &str, plan: Plan, interrupt: &Interrupt) -> Result<
         tell(round, "nginx", &nginx);
         let here = sides.moat_round(&load(site.gateway, plan.requests), interrupt)?;
         tell(round, "moat", &here);
-        Ok((here, nginx))
+        let load = Load { fresh: Some(HYBRID), ..load(site.gateway, plan.requests) };
+        let hybrid = plan.is_fresh.then(|| sides.moat_round(&load, interrupt)).transpose()?;
+        hybrid.iter().for_each(|hybrid| tell(round, "hybrid", hybrid));
+        Ok((here, nginx, hybrid))
     });
     let rounds = rounds.collect::<Result<Vec<_>>>().and_then(|rounds| {
         moat.check_alive()?;
@@ -161,14 +188,31 @@ fn measure(dir: &Path, what: &str, plan: Plan, interrupt: &Interrupt) -> Result<
         Ok(()) => error.context(format!("moat said:\n{}", moat.tail())),
         Err(interrupted) => interrupted,
     })?;
-    let (ours, theirs) = rounds.into_iter().unzip();
+    let (mut ours, mut theirs, mut hybrid) = (Vec::new(), Vec::new(), Vec::new());
+    for (here, nginx, with_hybrid) in rounds {
+        ours.push(here);
+        theirs.push(nginx);
+        hybrid.extend(with_hybrid);
+    }
     let peer_kb = cpu::resident_kb(sides.worker)?;
     moat.stop();
     let measured = plan.requests * u64::from(plan.rounds);
     let connecting = if plan.is_fresh { 0 } else { CONNECTIONS * u64::from(plan.rounds) };
-    let calls = measured + connecting + WARM_UP_CALLS + probe::CALLS;
-    let records = count_records(&site.log_dir(), calls)?;
-    Ok(Run { peer, ours, theirs, memory: sides.memory, peer_kb, calls, records, measured })
+    let with_hybrid = plan.requests * hybrid.len() as u64;
+    let calls = measured + connecting + WARM_UP_CALLS + probe::CALLS + with_hybrid;
+    let (records, groups) = count_records(&site.log_dir(), calls)?;
+    let expected = [(name(GROUP), calls - with_hybrid), (name(HYBRID), with_hybrid)];
+    let is_told = !plan.is_fresh || groups.callers == BTreeMap::from(expected);
+    ensure!(is_told, "the records have other groups than callers offered: {groups:?}");
+    let services = groups.services;
+    ensure!(services == [name(GROUP)].into(), "groups towards the service: {services:?}");
+    let memory = sides.memory;
+    Ok(Run { peer, ours, theirs, hybrid, memory, peer_kb, calls, records, measured })
+}
+
+/// As records have it.
+fn name(group: NamedGroup) -> String {
+    group.as_str().unwrap_or_default().to_owned()
 }
 
 fn tell(round: u32, name: &str, figures: &Round) {
@@ -278,7 +322,7 @@ impl Connecting {
 }
 
 fn connecting(pids: &[u32], load: &Load<'_>, interrupt: &Interrupt) -> Result<Connecting> {
-    if load.is_fresh {
+    if load.fresh.is_some() {
         return Ok(Connecting::NONE);
     }
     let before = cpu::of_all(pids)?;
@@ -287,14 +331,23 @@ fn connecting(pids: &[u32], load: &Load<'_>, interrupt: &Interrupt) -> Result<Co
     Ok(Connecting { ns, calls: CONNECTIONS })
 }
 
+/// Key-agreement groups that records have.
+#[derive(Debug, Default)]
+struct Groups {
+    /// Of connections of callers, with the number of calls.
+    callers: BTreeMap<String, u64>,
+    /// Of those to the service.
+    services: BTreeSet<String>,
+}
+
 /// Fails unless the log is whole and has one record with all fields for each of `calls`.
-fn count_records(log: &Path, calls: u64) -> Result<u64> {
+fn count_records(log: &Path, calls: u64) -> Result<(u64, Groups)> {
     let report = verify(log).with_context(|| log.display().to_string())?;
     if let Some(finding) = report.findings.kept().first() {
         bail!("the log does not verify: {finding}");
     }
     ensure!(report.is_whole() && report.unpaired.is_empty(), "the log does not verify");
-    let (mut records, mut traces) = (0, BTreeSet::new());
+    let (mut records, mut traces, mut groups) = (0, BTreeSet::new(), Groups::default());
     for found in leaves(log)? {
         let body = found?.leaf.body;
         match body.kind {
@@ -303,6 +356,8 @@ fn count_records(log: &Path, calls: u64) -> Result<u64> {
                 ensure!(has_all, "a record lacks fields");
                 records += 1;
                 traces.insert(body.trace_id);
+                *groups.callers.entry(body.group).or_default() += 1;
+                groups.services.insert(body.upstream_group);
             }
             Kind::Admin => {}
             other => bail!("the log has a record of kind {}", other.name()),
@@ -310,7 +365,7 @@ fn count_records(log: &Path, calls: u64) -> Result<u64> {
     }
     let is_one_each = records == calls && traces.len() as u64 == calls;
     ensure!(is_one_each, "{calls} calls have {records} records of {} traces", traces.len());
-    Ok(records)
+    Ok((records, groups))
 }
 
 impl Run {
@@ -381,6 +436,7 @@ mod tests {
             peer: "nginx 1.22.1".to_owned(),
             ours: vec![round(90.0), round(70.0), round(80.0)],
             theirs: vec![round(20.0), round(30.0), round(25.0)],
+            hybrid: Vec::new(),
             memory: vec![memory(0, 10), memory(9, 15), memory(10, 20), memory(100, 23)],
             peer_kb: 7_000,
             calls: measured + 1_001,

@@ -1,4 +1,4 @@
-//! Load by oha: one run, and what it says of it.
+//! Load: one run by oha, and what it says of it; or by callers of our own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,8 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustls::NamedGroup;
 use serde::Deserialize;
 
+use super::fresh;
 use super::process::{Interrupt, Process};
 use super::tools::Tool;
 
@@ -27,8 +29,8 @@ pub(crate) struct Load<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) port: u16,
     pub(crate) calls: u64,
-    /// A new connection for every call.
-    pub(crate) is_fresh: bool,
+    /// A new connection for every call, by callers that offer this group; by oha otherwise.
+    pub(crate) fresh: Option<NamedGroup>,
 }
 
 /// What a run showed the caller.
@@ -46,6 +48,10 @@ impl Load<'_> {
         interrupt: &Interrupt,
         meanwhile: impl FnMut() -> Result<()>,
     ) -> Result<Seen> {
+        let most = WAIT_MIN + Duration::from_secs(self.calls / CALLS_PER_SECOND_MIN);
+        if let Some(group) = self.fresh {
+            return fresh::run(self, group, most, interrupt, meanwhile);
+        }
         let pki = self.dir.join("pki");
         let mut command = Command::new(&self.oha.path);
         command
@@ -60,11 +66,7 @@ impl Load<'_> {
             // The system's roots are not needed, and need not be installed.
             .env("SSL_CERT_FILE", pki.join("root.pem"))
             .env_remove("SSL_CERT_DIR");
-        if self.is_fresh {
-            command.arg("--disable-keepalive");
-        }
         command.arg(format!("https://127.0.0.1:{}{}", self.port, super::site::TARGET));
-        let most = WAIT_MIN + Duration::from_secs(self.calls / CALLS_PER_SECOND_MIN);
         let mut process = Process::start("oha", &mut command, self.dir, interrupt)?;
         let status = process.wait_end(most, STEP, interrupt, meanwhile)?;
         ensure!(status.success(), "oha ended ({status}):\n{}", process.tail());

@@ -6,6 +6,7 @@
 mod append;
 mod calls;
 mod cpu;
+mod fresh;
 mod load;
 mod machine;
 mod probe;

@@ -4,10 +4,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustls::HandshakeKind;
+use rustls::{CipherSuite, HandshakeKind, NamedGroup};
 
+use super::fresh::teller;
 use super::site::{DOCUMENT, Site, TARGET};
-use crate::demo::client::{Client, Reply, get};
+use crate::demo::client::{Reply, get};
 
 /// Longest check of one side.
 const WAIT: Duration = Duration::from_secs(20);
@@ -17,18 +18,31 @@ const MASKED: [&str; 6] =
 /// Calls that the check of a side makes.
 pub(crate) const CALLS: u64 = 1;
 
+/// What a caller and a side came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shaken {
+    suite: CipherSuite,
+    pub(crate) group: NamedGroup,
+}
+
+impl core::fmt::Display for Shaken {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:?}, {:?}", self.suite, self.group)
+    }
+}
+
 /// Fails unless nginx passes the document on as it is and does a full handshake every time.
-/// Gives what was negotiated.
-pub(crate) fn proxy(site: &Site) -> Result<String> {
-    let (reply, negotiated) = ask(site, site.proxy).context("nginx")?;
+/// Gives what was negotiated with a caller that offers this group alone, or all of Moat's.
+pub(crate) fn proxy(site: &Site, group: Option<NamedGroup>) -> Result<Shaken> {
+    let (reply, negotiated) = ask(site, site.proxy, group).context("nginx")?;
     ensure!(reply.body == DOCUMENT.as_bytes(), "nginx changes the document");
     Ok(negotiated)
 }
 
 /// Fails unless Moat masks six fields, names the record and does a full handshake every time.
-/// Gives what was negotiated.
-pub(crate) fn gateway(site: &Site) -> Result<String> {
-    let (reply, negotiated) = ask(site, site.gateway).context("moat")?;
+/// Gives what was negotiated, as [`proxy`].
+pub(crate) fn gateway(site: &Site, group: Option<NamedGroup>) -> Result<Shaken> {
+    let (reply, negotiated) = ask(site, site.gateway, group).context("moat")?;
     let body = reply.json();
     let is_masked = |pointer: &str| {
         body.pointer(pointer).and_then(|value| value.as_str()).is_some_and(|s| s.contains('*'))
@@ -39,13 +53,8 @@ pub(crate) fn gateway(site: &Site) -> Result<String> {
 }
 
 /// One call, then a second connection of the same caller, which would resume if it could.
-fn ask(site: &Site, port: u16) -> Result<(Reply, String)> {
-    let read = |name: &str| {
-        let path = site.dir().join("pki").join(name);
-        std::fs::read(&path).with_context(|| path.display().to_string())
-    };
-    let (trust, chain, key) = (read("root.pem")?, read("teller.pem")?, read("teller.key")?);
-    let client = Client::new(port, &trust, Some((&chain, &key)))?;
+fn ask(site: &Site, port: u16, group: Option<NamedGroup>) -> Result<(Reply, Shaken)> {
+    let client = teller(site.dir(), port, group)?;
     wait(async {
         let reply = client.keep().await?.call(get(TARGET)?).await?;
         ensure!(reply.status == 200, "a call was answered {}", reply.status);
@@ -56,7 +65,7 @@ fn ask(site: &Site, port: u16) -> Result<(Reply, String)> {
         let suite = tls.negotiated_cipher_suite().map(|suite| suite.suite());
         let group = tls.negotiated_key_exchange_group().map(|group| group.name());
         let (suite, group) = suite.zip(group).context("nothing was negotiated")?;
-        Ok((reply, format!("{suite:?}, {group:?}")))
+        Ok((reply, Shaken { suite, group }))
     })
 }
 

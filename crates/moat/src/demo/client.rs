@@ -11,7 +11,8 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use moat_net::local::LocalExecutor;
 use moat_tls::Stack;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, NamedGroup, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
@@ -58,12 +59,24 @@ impl Client {
         trust_pem: &[u8],
         identity: Option<(&[u8], &[u8])>,
     ) -> Result<Client> {
+        Client::offering(port, trust_pem, identity, None)
+    }
+
+    /// The same, where the only key-agreement group on offer may be named.
+    pub(crate) fn offering(
+        port: u16,
+        trust_pem: &[u8],
+        identity: Option<(&[u8], &[u8])>,
+        group: Option<NamedGroup>,
+    ) -> Result<Client> {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_slice(trust_pem)?;
         // With an SM2 authority the caller speaks national cryptography, and nothing else.
         let stack = Stack::of_certificate(&root)?;
         roots.add(root)?;
-        let builder = ClientConfig::builder_with_provider(stack.provider())
+        let mut provider = CryptoProvider::clone(&stack.provider());
+        provider.kx_groups.retain(|one| group.is_none_or(|group| one.name() == group));
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(roots);
         let config = match identity {

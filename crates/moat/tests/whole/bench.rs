@@ -83,6 +83,11 @@ fn handshakes_are_measured_beside_nginx() {
     let arguments = ["bench", "handshake", "--requests", "100", "--rounds", "1"];
     let Some(rows) = rows("bench-handshake", &arguments) else { return };
     assert_eq!(row(&rows, "CPU a connection")["goal"], "ratio at most 0.7");
+    // By callers that have it; nginx may not.
+    let hybrid = row(&rows, "CPU a connection, X25519MLKEM768");
+    assert!(hybrid["value"].as_f64().unwrap() > 0.0 && hybrid["peer"].is_null(), "{hybrid}");
+    // A round of each group, a thousand before, one that shows masked fields.
+    assert_eq!(row(&rows, "records in the verified log")["value"], 1201.0);
     assert_eq!(row(&rows, "records in the verified log")["ratio"], 1.0);
 }
 
