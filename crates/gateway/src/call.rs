@@ -8,7 +8,7 @@ use std::time::Instant;
 use http::{Method, Request};
 use moat_audit::recorder::Receipt;
 use moat_model::Code;
-use moat_tls::Negotiated;
+use moat_tls::{Chosen, Negotiated};
 
 use crate::body::Upload;
 use crate::generation::RouteRules;
@@ -46,8 +46,8 @@ pub(crate) struct Call {
     pub(crate) sent: Cell<Sent>,
     pub(crate) upstream_us: Cell<u64>,
     /// Suite and group of the connection to the service that it was given to, unless not a byte
-    /// of it was sent there.
-    pub(crate) upstream_tls: Cell<Option<Negotiated>>,
+    /// of it was sent there; or of the handshake for which the service was refused.
+    pub(crate) upstream_tls: Cell<Option<Chosen>>,
     pub(crate) bytes_in: Cell<u64>,
     pub(crate) digest_in: Cell<Option<[u8; 32]>>,
     matched: RefCell<Option<Matched>>,
@@ -106,7 +106,7 @@ impl Call {
 
     /// Notes that it is about to be given to a connection to the service.
     pub(crate) fn begin_sending(&self, negotiated: Negotiated) {
-        self.upstream_tls.set(Some(negotiated));
+        self.upstream_tls.set(Some(negotiated.into()));
         self.sent.set(Sent::Perhaps);
     }
 

@@ -108,7 +108,10 @@ async fn send(call: &Call, pool: &Rc<Pool<OutBody>>, request: http::Request<OutB
     let mut request = Some(request);
     let mut tries = 0;
     loop {
-        let mut lease = pool.lease().await?;
+        let mut lease = pool.lease().await.map_err(|none| {
+            call.upstream_tls.set(none.chosen);
+            none.refusal
+        })?;
         let Some(next) = request.take() else {
             return Err(Refusal::new(Stage::Forward, &codes::BROKEN));
         };

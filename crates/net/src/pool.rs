@@ -13,7 +13,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use moat_model::code::upstream as codes;
 use moat_model::{Code, Refusal, Stage};
-use moat_tls::{Attempt, Client, Negotiated, upstream_code_of};
+use moat_tls::{Attempt, Chosen, Client, Negotiated, upstream_code_of};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -105,6 +105,28 @@ enum Kind<B> {
     Two { sender: http2::SendRequest<B>, negotiated: Negotiated, _slot: Rc<Slot> },
 }
 
+/// Why there is no connection. Nothing was sent.
+#[derive(Debug)]
+pub struct NoLease {
+    /// A refusal at [`Stage::Forward`].
+    pub refusal: Refusal,
+    /// What the service chose in a handshake that was finished, and refused for it.
+    pub chosen: Option<Chosen>,
+}
+
+impl NoLease {
+    fn after(tls: &TlsStream<TcpStream>, code: &'static Code) -> NoLease {
+        let refusal = Refusal::new(Stage::Forward, code);
+        NoLease { refusal, chosen: Chosen::of(tls.get_ref().1) }
+    }
+}
+
+impl From<Refusal> for NoLease {
+    fn from(refusal: Refusal) -> NoLease {
+        NoLease { refusal, chosen: None }
+    }
+}
+
 /// A request that failed, and whether any byte of it may have reached the service.
 pub struct SendError<B> {
     /// The request, if it was never sent.
@@ -133,8 +155,8 @@ where
     /// An idle connection, or a new one.
     ///
     /// # Errors
-    /// A refusal at [`Stage::Forward`]; nothing was sent.
-    pub async fn lease(self: &Rc<Self>) -> Result<Lease<B>, Refusal> {
+    /// [`NoLease`].
+    pub async fn lease(self: &Rc<Self>) -> Result<Lease<B>, NoLease> {
         if let Some(lease) = self.shared_lease() {
             return Ok(lease);
         }
@@ -150,7 +172,7 @@ where
         // Boxed: connecting is rare, and its state would make every call's larger.
         tokio::time::timeout(self.settings.connect, Box::pin(self.connect(slot)))
             .await
-            .unwrap_or_else(|_| Err(no(&codes::CONNECT, "timed out")))
+            .unwrap_or_else(|_| Err(no(&codes::CONNECT, "timed out").into()))
     }
 
     fn shared_lease(&self) -> Option<Lease<B>> {
@@ -223,18 +245,18 @@ where
     }
 
     /// TCP and TLS. A service that was shown the wrong one of two identities is called once more.
-    async fn secured(&self) -> Result<(TlsStream<TcpStream>, Negotiated), Refusal> {
+    async fn secured(&self) -> Result<(TlsStream<TcpStream>, Negotiated), NoLease> {
         let attempt = self.settings.tls.attempt();
         let tls = self.shake(&attempt).await?;
         let refused = match attempt.finish(tls.get_ref().1) {
             Ok(negotiated) => return Ok((tls, negotiated)),
-            Err(code) => Refusal::new(Stage::Forward, code),
+            Err(code) => NoLease::after(&tls, code),
         };
         let Some(again) = attempt.again(tls.get_ref().1) else { return Err(refused) };
         drop(tls);
         let tls = self.shake(&again).await?;
         let negotiated = again.finish(tls.get_ref().1);
-        let negotiated = negotiated.map_err(|code| Refusal::new(Stage::Forward, code))?;
+        let negotiated = negotiated.map_err(|code| NoLease::after(&tls, code))?;
         Ok((tls, negotiated))
     }
 
@@ -247,7 +269,7 @@ where
         connector.connect(name, tcp).await.map_err(|e| no(upstream_code_of(&e), e))
     }
 
-    async fn connect(self: &Rc<Self>, slot: Slot) -> Result<Lease<B>, Refusal> {
+    async fn connect(self: &Rc<Self>, slot: Slot) -> Result<Lease<B>, NoLease> {
         let (tls, negotiated) = self.secured().await?;
         let born = Instant::now();
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
@@ -384,3 +406,7 @@ fn to_absolute_form<B>(request: &mut http::Request<B>) {
 fn no(code: &'static Code, why: impl core::fmt::Display) -> Refusal {
     Refusal::new(Stage::Forward, code).because(why)
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

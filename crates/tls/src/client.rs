@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use moat_identity::{SpiffeId, identify};
 use moat_model::Code;
 use moat_model::code::tls::{NO_TRUST, OWN_KEY};
-use moat_model::code::upstream::{MIXED, ONE_SIDED};
+use moat_model::code::upstream::{HANDSHAKE, MIXED, ONE_SIDED};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -18,8 +18,9 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use crate::der::issuer;
 use crate::preference::sides;
-use crate::stack::{check_chain, foreign, issuer};
+use crate::stack::{check_chain, foreign};
 use crate::{Error, Keys, Material, National, Negotiated, Stack};
 
 /// How to reach a service: TLS 1.3 only, our own certificate shown, the service's chain verified
@@ -181,8 +182,12 @@ impl Attempt {
     /// # Errors
     /// [`MIXED`] unless suite, group, the service's key and our own are all of one stack;
     /// [`ONE_SIDED`] if the service asked for no certificate, or for none of ours: it would take
-    /// calls from anybody.
+    /// calls from anybody; [`HANDSHAKE`] if the handshake is not finished: the service has not
+    /// proved itself, so it is neither taken nor blamed for a mixture.
     pub fn finish(&self, connection: &ClientConnection) -> Result<Negotiated, &'static Code> {
+        if connection.is_handshaking() {
+            return Err(&HANDSHAKE);
+        }
         let negotiated = Negotiated::of(connection).ok_or(&MIXED)?;
         match self.showing.shown.load(Ordering::Acquire) {
             NOTHING => Err(&ONE_SIDED),
@@ -200,6 +205,9 @@ impl Attempt {
     /// third.
     #[must_use]
     pub fn again(&self, connection: &ClientConnection) -> Option<Attempt> {
+        if connection.is_handshaking() {
+            return None;
+        }
         let client = &self.showing.client;
         let negotiated = Negotiated::of(connection)?;
         let own = mark(negotiated.stack);

@@ -5,6 +5,7 @@
 //! no socket and no file: it turns PEM bytes into rustls configurations.
 
 mod client;
+pub mod der;
 mod encrypted;
 mod error;
 mod material;
@@ -20,7 +21,7 @@ pub use error::{Error, code_of, refusal_of, upstream_code_of};
 pub use material::{Keys, Material};
 pub use preference::National;
 pub use server::{Choice, Server};
-pub use stack::{Negotiated, Stack};
+pub use stack::{Chosen, Negotiated, Stack};
 
 /// ALPN name of HTTP/2 (RFC 9113 §3.2).
 pub const ALPN_H2: &[u8] = b"h2";

@@ -34,6 +34,14 @@ pub struct Material<'a> {
 #[derive(Default)]
 pub struct Keys(Vec<Read>);
 
+#[cfg(test)]
+impl Keys {
+    /// How many identities were read.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// An identity and the bytes that it was read from.
 struct Read {
     chain_pem: Vec<u8>,

@@ -8,6 +8,7 @@ use rustls::sign::SigningKey;
 use rustls::{CertificateError, CipherSuite, CommonState, NamedGroup, OtherError};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::der::algorithm;
 use crate::national::{self, CURVE_SM2, KEY_ALGORITHM, SIGNATURE_ALGORITHM, SM4_CCM, SM4_GCM};
 
 /// One of the two worlds.
@@ -85,6 +86,31 @@ pub struct Negotiated {
     pub group: &'static str,
     /// The stack of suite, group and the other side's key.
     pub stack: Stack,
+}
+
+/// Suite and group of a finished handshake, whether or not they fit together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// Name of the suite.
+    pub suite: &'static str,
+    /// Name of the key-agreement group.
+    pub group: &'static str,
+}
+
+impl Chosen {
+    /// Nothing before both are chosen.
+    #[must_use]
+    pub fn of(connection: &CommonState) -> Option<Chosen> {
+        let suite = suite_name(connection.negotiated_cipher_suite()?.suite());
+        let group = group_name(connection.negotiated_key_exchange_group()?.name());
+        Some(Chosen { suite, group })
+    }
+}
+
+impl From<Negotiated> for Chosen {
+    fn from(Negotiated { suite, group, .. }: Negotiated) -> Chosen {
+        Chosen { suite, group }
+    }
 }
 
 impl Negotiated {
@@ -171,44 +197,8 @@ pub(crate) fn check_chain(
     Ok(())
 }
 
-/// By the algorithm that stands between the signed part and the signature (RFC 5280 §4.1).
+/// By the algorithm in a certificate. With NULL parameters it is the national one too, and refused
+/// by the verifier.
 fn signed_by(certificate: &[u8]) -> Option<Stack> {
-    let (content, _) = sequence(certificate)?;
-    let (_, rest) = sequence(content)?;
-    let (algorithm, _) = sequence(rest)?;
-    // With NULL parameters it is the national algorithm too, and refused by the verifier.
-    Some(Stack::of(algorithm.starts_with(SIGNATURE_ALGORITHM)))
-}
-
-/// The issuer's name in DER, with its tag (RFC 5280 §4.1).
-pub(crate) fn issuer(certificate: &[u8]) -> Option<&[u8]> {
-    let (content, _) = sequence(certificate)?;
-    let (mut rest, _) = sequence(content)?;
-    // Version, if it is there, and number.
-    if rest.first() == Some(&0xa0) {
-        rest = element(rest, 0xa0)?.1;
-    }
-    let (_, rest) = element(rest, 0x02)?;
-    let (_, name) = sequence(rest)?;
-    let (_, after) = sequence(name)?;
-    name.get(..name.len().checked_sub(after.len())?)
-}
-
-/// The content of a SEQUENCE, and what follows it. webpki has judged the whole before.
-fn sequence(der: &[u8]) -> Option<(&[u8], &[u8])> {
-    element(der, 0x30)
-}
-
-fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (_, rest) = der.split_first().filter(|(first, _)| **first == tag)?;
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..0x80 => (usize::from(*first), rest),
-        0x81..=0x83 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
-        }
-        0x80 | 0x84.. => return None,
-    };
-    rest.split_at_checked(length)
+    Some(Stack::of(algorithm(certificate)?.starts_with(SIGNATURE_ALGORITHM)))
 }

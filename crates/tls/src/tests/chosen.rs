@@ -7,8 +7,8 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    AlertDescription, DigitallySignedStruct, DistinguishedName, HandshakeKind, NamedGroup,
-    ServerConfig, ServerConnection, SignatureScheme,
+    AlertDescription, ClientConnection, DigitallySignedStruct, DistinguishedName, HandshakeKind,
+    NamedGroup, ServerConfig, ServerConnection, SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -16,7 +16,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use super::wire::{Ended, finish, new_client};
 use super::{GATEWAY, World, client_config, material};
 use crate::client::{Attempt, PREFERRED_EVERY};
-use crate::stack::issuer;
+use crate::der::issuer;
 use crate::{ALPN_H2, Client, National, Stack};
 
 const STACKS: [Stack; 2] = [Stack::International, Stack::National];
@@ -138,6 +138,47 @@ fn a_service_that_asks_for_both_kinds_is_called_again_with_its_own_stack() {
         let verdict = fourth.finish(&ended.client);
         let again = fourth.again(&ended.client);
         assert_eq!((verdict, again.is_some()), (Err(&upstream::MIXED), true));
+    }
+}
+
+#[test]
+fn an_unfinished_handshake_is_neither_taken_nor_blamed_on_the_service() {
+    let w = World::new();
+    for own in STACKS {
+        let mut config = ServerConfig::clone(&service(&w, own, vec![name(&w, own, true)]));
+        // Its messages come in several records each.
+        config.max_fragment_size = Some(64);
+        let mut server = ServerConnection::new(Arc::new(config)).unwrap();
+        let attempt = w.client(National::Prefer).attempt();
+        let mut client = new_client(Arc::clone(&attempt.config));
+        let mut wire = Vec::new();
+        while client.is_handshaking() {
+            assert_eq!(attempt.finish(&client), Err(&upstream::HANDSHAKE));
+            assert!(attempt.again(&client).is_none());
+            if wire.is_empty() {
+                move_bytes(&mut client, &mut server, &mut wire);
+            }
+            let first: Vec<u8> = wire.drain(..1).collect();
+            client.read_tls(&mut first.as_slice()).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        assert_eq!(attempt.finish(&client).unwrap().stack, own);
+    }
+}
+
+/// What the client has to say goes to the server, and its answer to `wire`.
+fn move_bytes(client: &mut ClientConnection, server: &mut ServerConnection, wire: &mut Vec<u8>) {
+    let mut out = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut out).unwrap();
+    }
+    let mut rest = out.as_slice();
+    while !rest.is_empty() {
+        server.read_tls(&mut rest).unwrap();
+        server.process_new_packets().unwrap();
+    }
+    while server.wants_write() {
+        server.write_tls(wire).unwrap();
     }
 }
 

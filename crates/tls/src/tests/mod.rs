@@ -1,5 +1,6 @@
 mod chosen;
 mod cut;
+mod der;
 mod mixed;
 mod national;
 mod revoked;

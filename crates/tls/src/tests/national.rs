@@ -2,10 +2,9 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::time::Instant;
 
 use moat_model::code::tls;
-use moat_sm::sm2::der::{ITERATIONS_MAX, encrypt_pkcs8};
+use moat_sm::sm2::der::{ITERATIONS_MIN, encrypt_pkcs8};
 use rustls::{ClientConfig, HandshakeKind};
 
 use super::wire::{hello, shake};
@@ -172,8 +171,7 @@ fn a_key_of_either_kind_may_be_encrypted_by_either_scheme() {
 fn an_identity_in_several_places_is_decrypted_once() {
     let w = World::new();
     let der = moat_sm::pem::decode(moat_sm::pem::PRIVATE_KEY, &w.gateway[1].key_pem).unwrap();
-    // Of the most rounds: some tenths of a second each, even in the portable code.
-    let der = encrypt_pkcs8(&der, b"secret", &[1; 16], &[2; 16], ITERATIONS_MAX).unwrap();
+    let der = encrypt_pkcs8(&der, b"secret", &[1; 16], &[2; 16], ITERATIONS_MIN).unwrap();
     let pem = moat_sm::pem::encode(moat_sm::pem::ENCRYPTED_PRIVATE_KEY, &der);
     let whole = |password| Material {
         key_pem: pem.as_bytes(),
@@ -182,15 +180,12 @@ fn an_identity_in_several_places_is_decrypted_once() {
     };
     let own = [whole(Some(&b"secret"[..]))];
     let mut keys = Keys::default();
-    let begun = Instant::now();
     Server::with_keys(&own, National::Prefer, &mut keys).unwrap();
-    let once = begun.elapsed();
-    let begun = Instant::now();
     for name in ["a", "b", "c", "d", "e"] {
         let expected = format!("spiffe://bank.test/{name}").parse().unwrap();
         Client::with_keys(&own, expected, &[ALPN_H2], National::Prefer, &mut keys).unwrap();
     }
-    assert!(begun.elapsed() < once, "{:?} for one, {:?} for five more", once, begun.elapsed());
+    assert_eq!(keys.count(), 1);
     // With another password it is another identity, and not opened by what was known before.
     for password in [None, Some(&b"Secret"[..])] {
         let other = [whole(password)];
