@@ -12,6 +12,7 @@ mod problem;
 pub mod raw;
 mod resolve;
 mod resolve_route;
+mod resolve_trust;
 mod resolved;
 mod secret;
 mod sources;
@@ -19,9 +20,9 @@ mod sources;
 pub use load::{Loaded, load, parse};
 pub use problem::{Problem, Problems};
 pub use resolved::{
-    AdminSettings, After, AuditSettings, BodyField, Config, FactSource, FieldKind, Hot, Identity,
-    Listener, MaskRule, Method, National, OnBefore, Op, Profile, Protocol, Restart, Route,
-    RouteAudit, RouteMatch, Tls, Upstream, Users,
+    AdminSettings, After, AuditSettings, BodyField, Clients, Config, FactSource, FieldKind, Hot,
+    Identity, Listener, MaskRule, Method, National, OnBefore, Op, Profile, Protocol, Restart,
+    Revocation, Route, RouteAudit, RouteMatch, Tls, Trust, Upstream, Users,
 };
 
 /// The JSON Schema (draft 2020-12) of the raw form, for editors and `moat schema`.

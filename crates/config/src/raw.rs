@@ -160,9 +160,35 @@ pub struct RawClients {
     /// Name of the group: `peer.role` in the policy's input.
     #[schemars(with = "String")]
     pub role: Text,
-    /// PEM file of the authorities that may issue their certificates: `file:ca.pem`.
+    /// Whom of a listener's callers this group is for: those that name one of these servers (SNI).
+    /// At most one group has none: it is for all others.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub server_names: Vec<Text>,
+    /// PEM file of the authorities that may issue their certificates: `file:ca.pem`. Their names are
+    /// told to these callers, and no others.
     #[schemars(with = "String")]
     pub trust: Text,
+    /// Which certificates must be known not to be revoked: `all` below the root (default where
+    /// there are `crls`), `leaf` or `none`; `profile: prod` wants one of them said.
+    #[schemars(with = "Option<RawRevocation>")]
+    pub revocation: Option<Spanned<RawRevocation>>,
+    /// Lists of revoked certificates, PEM or DER: `file:issuing.crl`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub crls: Vec<Text>,
+}
+
+/// Which certificates must be known not to be revoked.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RawRevocation {
+    /// None.
+    None,
+    /// The other side's own.
+    Leaf,
+    /// Its own and those of every authority below the root.
+    All,
 }
 
 /// One service.
@@ -180,6 +206,10 @@ pub struct RawUpstream {
     pub protocol: RawProtocol,
     /// How the two prove themselves to each other.
     pub tls: RawUpstreamTls,
+    /// Whether each call says the caller's certificates, without the root, as `Chain` in
+    /// `X-Forwarded-Client-Cert`; default false.
+    #[serde(default)]
+    pub caller_chain: bool,
     /// Facts about the service, such as `tier: gold`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -226,6 +256,14 @@ pub struct RawUpstreamTls {
     /// PEM file of the authorities that may issue the service's certificate.
     #[schemars(with = "String")]
     pub trust: Text,
+    /// Which certificates must be known not to be revoked: `all` below the root (default where
+    /// there are `crls`), `leaf` or `none`; `profile: prod` wants one of them said.
+    #[schemars(with = "Option<RawRevocation>")]
+    pub revocation: Option<Spanned<RawRevocation>>,
+    /// Lists of revoked certificates, PEM or DER: `file:issuing.crl`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub crls: Vec<Text>,
     /// The SPIFFE id the service must prove.
     #[schemars(with = "String")]
     pub spiffe: Text,

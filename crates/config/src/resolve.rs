@@ -24,7 +24,7 @@ use crate::resolved::{
 };
 use crate::secret::{Fetched, OPEN, Read};
 use crate::sources::Sources;
-use crate::{Problem, resolve_route, secret};
+use crate::{Problem, resolve_route, resolve_trust, secret};
 
 /// Most connections a listener may be told to hold.
 const CONNECTIONS_MAX: u32 = 1_000_000;
@@ -96,7 +96,7 @@ impl Resolver<'_> {
         self.problems.push(problem(&self.sources.name, code, (0, 0), message, fix));
     }
 
-    fn fetch(&mut self, reference: &Text) -> Vec<u8> {
+    pub(crate) fn fetch(&mut self, reference: &Text) -> Vec<u8> {
         core::mem::take(&mut *self.fetch_bytes(reference, false))
     }
 
@@ -216,9 +216,9 @@ pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Proble
     };
     check_header(&mut r);
     let listeners: Vec<Listener> = raw.listeners.iter().map(|l| listener(&mut r, l)).collect();
-    let first_tls = listeners.first().map(|l| l.tls.clone());
+    let first = listeners.first().map_or_else(Vec::new, |l| l.identities.clone());
     let upstreams: Vec<Upstream> =
-        raw.upstreams.iter().map(|u| upstream(&mut r, u, first_tls.as_ref())).collect();
+        raw.upstreams.iter().map(|u| upstream(&mut r, u, &first)).collect();
     let routes = raw.routes.iter().map(|route| resolve_route::route(&mut r, route)).collect();
     let hot = Hot {
         trust_domain: raw.trust_domain.value.clone(),
@@ -278,20 +278,6 @@ fn listener(r: &mut Resolver<'_>, raw: &RawListener) -> Listener {
         let message = format!("`{}` is not served", protocol.value);
         r.bad(&codes::BAD_VALUE, protocol, message, "write `http`");
     }
-    let (own, [clients]) = (raw.tls.identities.as_slice(), raw.tls.clients.as_slice()) else {
-        let message = "a listener takes exactly one group of clients";
-        r.bad(&codes::BAD_VALUE, &raw.name, message, "list one under `clients`");
-        let national = national(raw.tls.national);
-        let (identities, trust_pem) = (Vec::new(), Vec::new());
-        let tls = Tls { identities, is_inherited: false, trust_pem, national };
-        return Listener {
-            name: raw.name.value.clone(),
-            connections_max: 1,
-            handshakes_per_source_max: 1,
-            role: String::new(),
-            tls,
-        };
-    };
     Listener {
         name: raw.name.value.clone(),
         connections_max: r.bounded32(raw.connections_max.as_ref(), 10_000, CONNECTIONS_MAX),
@@ -300,13 +286,9 @@ fn listener(r: &mut Resolver<'_>, raw: &RawListener) -> Listener {
             HANDSHAKES_PER_SOURCE,
             CONNECTIONS_MAX,
         ),
-        role: clients.role.value.clone(),
-        tls: Tls {
-            identities: identities(r, &raw.name, own),
-            is_inherited: false,
-            trust_pem: r.fetch(&clients.trust),
-            national: national(raw.tls.national),
-        },
+        identities: identities(r, &raw.name, &raw.tls.identities),
+        national: national(raw.tls.national),
+        clients: resolve_trust::clients(r, &raw.name, &raw.tls.clients),
     }
 }
 
@@ -339,7 +321,7 @@ fn national(raw: RawNational) -> National {
     }
 }
 
-fn upstream(r: &mut Resolver<'_>, raw: &RawUpstream, first: Option<&Tls>) -> Upstream {
+fn upstream(r: &mut Resolver<'_>, raw: &RawUpstream, first: &[Identity]) -> Upstream {
     let (address, authority) = match raw.endpoints.as_slice() {
         [one] => endpoint(r, one),
         _ => {
@@ -355,13 +337,13 @@ fn upstream(r: &mut Resolver<'_>, raw: &RawUpstream, first: Option<&Tls>) -> Ups
             r.bad(&codes::BAD_VALUE, &raw.name, message, "keep one of them");
             Vec::new()
         }
-        (None, []) => first.map_or_else(Vec::new, |tls| tls.identities.clone()),
+        (None, []) => first.to_vec(),
         (None, several) => identities(r, &raw.name, several),
     };
     let tls = Tls {
         identities: own,
         is_inherited: raw.tls.identity.is_none() && raw.tls.identities.is_empty(),
-        trust_pem: r.fetch(&raw.tls.trust),
+        trust: resolve_trust::service(r, &raw.tls),
         national: national(raw.tls.national),
     };
     if !raw.tls.spiffe.value.starts_with("spiffe://") {
@@ -379,6 +361,7 @@ fn upstream(r: &mut Resolver<'_>, raw: &RawUpstream, first: Option<&Tls>) -> Ups
         },
         tls,
         spiffe: raw.tls.spiffe.value.clone(),
+        caller_chain: raw.caller_chain,
         labels: raw.labels.clone(),
         connections_max: r.bounded32(raw.connections_max.as_ref(), 1_024, CONNECTIONS_MAX),
         idle_max: r.bounded32(raw.idle_max.as_ref(), 5, CONNECTIONS_MAX),

@@ -93,6 +93,39 @@ pub enum National {
     Only,
 }
 
+/// Which certificates must be known not to be revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Revocation {
+    /// None.
+    None,
+    /// The other side's own.
+    Leaf,
+    /// Its own and those of every authority below the root.
+    All,
+}
+
+/// Authorities, and what is known of the certificates that they revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// Authorities, PEM.
+    pub pem: Vec<u8>,
+    /// Files of lists of revoked certificates, PEM or DER.
+    pub crls: Vec<Vec<u8>>,
+    /// Which certificates the lists must speak for.
+    pub revocation: Revocation,
+}
+
+/// One group of callers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clients {
+    /// Name of the group.
+    pub role: String,
+    /// Servers that callers of this group name, in lower case; empty for all others.
+    pub server_names: Vec<String>,
+    /// Whom to believe.
+    pub trust: Trust,
+}
+
 /// Identities and trusted authorities.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Tls {
@@ -100,8 +133,8 @@ pub struct Tls {
     pub identities: Vec<Identity>,
     /// Of an upstream: whether they are those of the first listener, since it names none.
     pub is_inherited: bool,
-    /// Authorities of the other side, PEM.
-    pub trust_pem: Vec<u8>,
+    /// Whom to believe on the other side.
+    pub trust: Trust,
     /// When the SM2 identity is used.
     pub national: National,
 }
@@ -115,10 +148,12 @@ pub struct Listener {
     pub connections_max: u32,
     /// Most unfinished handshakes of one source address.
     pub handshakes_per_source_max: u32,
-    /// Name of the group of callers.
-    pub role: String,
-    /// Certificates.
-    pub tls: Tls,
+    /// One, or one of each kind.
+    pub identities: Vec<Identity>,
+    /// When the SM2 identity is used.
+    pub national: National,
+    /// Groups of callers.
+    pub clients: Vec<Clients>,
 }
 
 /// HTTP version spoken to a service.
@@ -147,6 +182,8 @@ pub struct Upstream {
     pub tls: Tls,
     /// The SPIFFE id the service must prove.
     pub spiffe: String,
+    /// Whether calls say the caller's certificates.
+    pub caller_chain: bool,
     /// Facts about the service.
     pub labels: BTreeMap<String, String>,
     /// Most connections at once, for all workers together.

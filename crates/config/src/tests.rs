@@ -7,7 +7,7 @@ use moat_tlog::key::{Algorithm, KeyId, KeyName};
 use moat_tlog::secret::SecretKey;
 use zeroize::Zeroizing;
 
-use crate::{National, Op, Problem, load};
+use crate::{National, Op, Problem, Revocation, load};
 
 const GOOD: &str = "\
 apiVersion: moat/v1
@@ -49,8 +49,9 @@ fn folder(text: &str) -> tempfile::TempDir {
     dir
 }
 
-/// The text as it must be for production: with a key that signs the log.
+/// The text as it must be for production: with a key that signs the log, and a word on revocation.
 fn for_prod(text: &str) -> String {
+    let text = text.replace("trust: \"file:ca.pem\"", "revocation: none, trust: \"file:ca.pem\"");
     text.replace("kind: Gateway", "kind: Gateway\nprofile: prod").replace(
         "audit: { dir: log }",
         "audit: { dir: log, origin: bank.test/audit/1, keys: [\"file:log.key\"] }",
@@ -93,9 +94,9 @@ fn two_identities_are_taken_and_each_side_has_its_own_preference() {
     let dir = folder(&text);
     let loaded = load(&dir.path().join("moat.yaml")).unwrap_or_else(|e| panic!("{e}"));
     let (listener, upstream) = (&loaded.config.hot.listeners[0], &loaded.config.hot.upstreams[0]);
-    assert_eq!((listener.tls.national, upstream.tls.national), (National::Only, National::Allow));
-    for tls in [&listener.tls, &upstream.tls] {
-        let chains: Vec<_> = tls.identities.iter().map(|i| i.chain_pem.as_slice()).collect();
+    assert_eq!((listener.national, upstream.tls.national), (National::Only, National::Allow));
+    for identities in [&listener.identities, &upstream.tls.identities] {
+        let chains: Vec<_> = identities.iter().map(|i| i.chain_pem.as_slice()).collect();
         assert_eq!(chains, [&b"a.pem"[..], b"ca.pem"], "also by default, towards a service");
     }
 }
@@ -166,6 +167,46 @@ fn every_mistake_has_its_code_place_and_fix() {
 }
 
 #[test]
+fn callers_are_grouped_by_the_server_that_they_name() {
+    let one = "{ role: all, trust: \"file:ca.pem\" }";
+    let groups = |list: &str| GOOD.replace(&format!("[{one}]"), list);
+    let good = format!(
+        "[{{ role: pos, server_names: [POS.bank.test], trust: \"file:a.pem\", \
+         crls: [\"file:b.pem\"] }}, {one}]"
+    );
+    let dir = folder(&groups(&good));
+    fs::write(dir.path().join("b.pem"), "b.pem").unwrap();
+    let loaded = load(&dir.path().join("moat.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    let [pos, all] = loaded.config.hot.listeners[0].clients.as_slice() else { panic!() };
+    assert_eq!(
+        (pos.role.as_str(), pos.server_names.as_slice()),
+        ("pos", &["pos.bank.test".into()][..])
+    );
+    assert_eq!(
+        (pos.trust.crls.as_slice(), pos.trust.revocation),
+        (&[b"b.pem".to_vec()][..], Revocation::All)
+    );
+    assert_eq!((all.server_names.len(), all.trust.revocation), (0, Revocation::None));
+    let watched = loaded.watched.iter().any(|path| path.ends_with("b.pem"));
+    assert!(watched, "a list that changes is a change");
+    let pos = |more: &str| format!("{{ role: pos, {more}, trust: \"file:ca.pem\" }}");
+    let twice = "server_names: [a.test], revocation: none";
+    for (list, code) in [
+        ("[]".to_owned(), &codes::BAD_VALUE),
+        (format!("[{one}, {one}]"), &codes::BAD_VALUE),
+        (format!("[{}, {}]", pos(twice), pos(twice)), &codes::DUPLICATE_KEY),
+        (format!("[{}]", pos("server_names: [\"*.test\"]")), &codes::BAD_VALUE),
+        (format!("[{}]", pos("server_names: [10.0.0.1]")), &codes::BAD_VALUE),
+        (format!("[{}]", pos("revocation: all")), &codes::BAD_VALUE),
+        (format!("[{}]", pos("revocation: some")), &codes::WRONG_TYPE),
+        (format!("[{}]", pos("revocation: none, crls: [\"file:a.pem\"]")), &codes::BAD_VALUE),
+    ] {
+        let found = problems(&groups(&list));
+        assert!(found.iter().any(|problem| problem.code == code), "{list}: {found:?}");
+    }
+}
+
+#[test]
 fn all_mistakes_are_told_at_once() {
     let text = GOOD.replace("upstream: accounts", "upstream: no").replace("C1", "C9");
     let text = text.replace("bind: 127.0.0.1:8443", "bind: x").replace("/card: PAN", "/card: X");
@@ -179,6 +220,9 @@ fn prod_refuses_what_is_only_for_trying_out() {
     let unsigned = text.replace(", keys: [\"file:log.key\"]", "");
     assert_eq!(problems(&unsigned)[0].code, &codes::PROD_ONLY);
     assert!(problems(&unsigned)[0].message.contains("audit.keys"));
+    let unsaid = text.replacen("revocation: none, ", "", 1);
+    assert_eq!(problems(&unsaid)[0].code, &codes::PROD_ONLY);
+    assert!(problems(&unsaid)[0].message.contains("revoked"));
     let text = text.replace("    policy: authz", "    policy: authz\n    deadline_ms: 9000");
     assert_eq!(problems(&text)[0].code, &codes::PROD_ONLY);
 }

@@ -11,11 +11,13 @@ use moat_config::{FactSource, FieldKind, Hot, Op, Protocol, Route};
 use moat_identity::SpiffeId;
 use moat_mask::{Pattern, Plan, Rule, Strategy};
 use moat_model::code::config::{BAD_VALUE, DANGLING};
-use moat_model::code::tls::NO_TRUST;
+use moat_model::code::tls::{NO_TRUST, REVOCATION_BACK};
 use moat_model::{Class, Code};
 use moat_net::pool::Settings;
 use moat_policy::{Bundle, BundleFile, Engine};
-use moat_tls::{ALPN_H2, ALPN_HTTP1, Client, Keys, Material, National, Server, Stack};
+use moat_tls::{
+    ALPN_H2, ALPN_HTTP1, Client, Depth, Keys, Material, National, Numbered, Server, Stack, Trust,
+};
 
 use crate::pace::Pace;
 use crate::table::{Entry, Template};
@@ -63,13 +65,32 @@ pub(crate) struct Listener {
     pub(crate) connections_max: usize,
     /// Most handshakes of one source under way.
     pub(crate) handshakes_max: usize,
-    /// Name of its group of callers.
+    /// Its groups of callers.
+    pub(crate) groups: Vec<Group>,
+}
+
+/// A group of callers.
+pub(crate) struct Group {
     pub(crate) role: Arc<str>,
+    /// Servers that its callers name; none for all others.
+    server_names: Vec<String>,
     pub(crate) tls: Server,
+}
+
+impl Listener {
+    /// The group of callers that name this server, or none.
+    pub(crate) fn group(&self, server_name: Option<&str>) -> Option<&Group> {
+        let names =
+            |group: &&Group| group.server_names.iter().any(|one| Some(one.as_str()) == server_name);
+        let of_all = |group: &&Group| group.server_names.is_empty();
+        self.groups.iter().find(names).or_else(|| self.groups.iter().find(of_all))
+    }
 }
 
 pub(crate) struct Upstream {
     pub(crate) name: String,
+    /// Whether calls say the caller's certificates.
+    pub(crate) caller_chain: bool,
     pub(crate) authority: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) settings: Settings,
@@ -211,6 +232,44 @@ impl Generation {
         Ok((generation, engines))
     }
 
+    /// The lists of revoked certificates, of listeners and upstreams, as they are numbered.
+    pub(crate) fn lists(&self) -> Vec<Numbered> {
+        let groups = self.listeners.iter().flat_map(|listener| &listener.groups);
+        let services = self.upstreams.iter().map(|upstream| &upstream.settings.tls);
+        groups.flat_map(|group| group.tls.lists()).chain(services.flat_map(Client::lists)).collect()
+    }
+
+    /// When the first of the listeners' lists that are current becomes old, in seconds since 1970.
+    pub(crate) fn next_list_s(&self, now_s: i64) -> Option<i64> {
+        let groups = self.listeners.iter().flat_map(|listener| &listener.groups);
+        groups.filter_map(|group| group.tls.next_list_s(now_s)).min()
+    }
+
+    /// Refuses to follow a generation that knew later lists of the same issuers.
+    ///
+    /// # Errors
+    /// The issuer's list is older than the one in force.
+    pub(crate) fn may_follow(&self, before: &[Numbered]) -> Result<(), Refused> {
+        let ours = self.lists();
+        let highest = |lists: &[Numbered], issuer: &Numbered| {
+            let of_issuer = lists.iter().filter(|one| one.issuer == issuer.issuer);
+            of_issuer.fold(None::<Numbered>, |highest, one| match highest {
+                Some(highest) if one.is_behind(&highest) => Some(highest),
+                _ => Some(one.clone()),
+            })
+        };
+        for one in &ours {
+            let (now, then) = (highest(&ours, one), highest(before, one));
+            if let (Some(now), Some(then)) = (now, then)
+                && now.is_behind(&then)
+            {
+                let detail = format!("its number is {now}, and {then} is in force");
+                return Err(Refused::new(&REVOCATION_BACK, detail));
+            }
+        }
+        Ok(())
+    }
+
     /// The entries of the route table, in order.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let entry = |spec: &RouteSpec| Entry {
@@ -223,15 +282,25 @@ impl Generation {
 }
 
 fn listener(raw: &moat_config::Listener, keys: &mut Keys) -> Result<Listener, Refused> {
-    let tls = Server::with_keys(&materials(&raw.tls), national(raw.tls.national), keys)
-        .map_err(|e| Refused::new(e.code, format!("listener {}: {}", raw.name, e.detail)))?;
+    let mut group = |clients: &moat_config::Clients| -> Result<Group, Refused> {
+        let no = |e: moat_tls::Error| {
+            let detail = format!("listener {}, clients {}: {}", raw.name, clients.role, e.detail);
+            Refused::new(e.code, detail)
+        };
+        let materials = materials(&raw.identities, &clients.trust);
+        Ok(Group {
+            role: clients.role.as_str().into(),
+            server_names: clients.server_names.clone(),
+            tls: Server::with_keys(&materials, national(raw.national), keys).map_err(no)?,
+        })
+    };
+    let groups = raw.clients.iter().map(&mut group).collect::<Result<_, _>>()?;
     let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     Ok(Listener {
         name: raw.name.clone(),
         connections_max: count(raw.connections_max),
         handshakes_max: count(raw.handshakes_per_source_max),
-        role: raw.role.as_str().into(),
-        tls,
+        groups,
     })
 }
 
@@ -249,14 +318,21 @@ fn upstream(
         Refused::new(&BAD_VALUE, format!("upstream {}: {}: {e}", raw.name, raw.spiffe))
     })?;
     let national = national(raw.tls.national);
-    let tls = Client::with_keys(&materials(&raw.tls), spiffe, alpn, national, keys)
-        .map_err(|e| Refused::new(e.code, format!("upstream {}: {}", raw.name, e.detail)))?;
+    let tls = Client::with_keys(
+        &materials(&raw.tls.identities, &raw.tls.trust),
+        spiffe,
+        alpn,
+        national,
+        keys,
+    )
+    .map_err(|e| Refused::new(e.code, format!("upstream {}: {}", raw.name, e.detail)))?;
     if let Some(stack) = tls.left_out() {
         left_out(raw, stack)?;
     }
     let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     Ok(Upstream {
         name: raw.name.clone(),
+        caller_chain: raw.caller_chain,
         authority: raw.authority.clone(),
         labels: raw.labels.clone(),
         settings: Settings {
@@ -289,14 +365,25 @@ fn left_out(raw: &moat_config::Upstream, stack: Stack) -> Result<(), Refused> {
     Ok(())
 }
 
-fn materials(tls: &moat_config::Tls) -> Vec<Material<'_>> {
-    let material = |identity| -> Material<'_> {
-        let moat_config::Identity { chain_pem, key_pem, password }: &moat_config::Identity =
-            identity;
-        let password = password.as_ref().map(|password| password.as_slice());
-        Material { chain_pem, key_pem, password, trust_pem: &tls.trust_pem }
+fn materials<'a>(
+    identities: &'a [moat_config::Identity],
+    trust: &'a moat_config::Trust,
+) -> Vec<Material<'a>> {
+    let trust = Trust {
+        pem: &trust.pem,
+        lists: &trust.crls,
+        depth: match trust.revocation {
+            moat_config::Revocation::None => Depth::None,
+            moat_config::Revocation::Leaf => Depth::Leaf,
+            moat_config::Revocation::All => Depth::All,
+        },
     };
-    tls.identities.iter().map(material).collect()
+    let material = |identity: &'a moat_config::Identity| {
+        let moat_config::Identity { chain_pem, key_pem, password } = identity;
+        let password = password.as_ref().map(|password| password.as_slice());
+        Material { chain_pem, key_pem, password, trust }
+    };
+    identities.iter().map(material).collect()
 }
 
 fn national(setting: moat_config::National) -> National {

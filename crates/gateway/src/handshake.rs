@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use moat_model::code::tls;
 use moat_model::{Refusal, Stage};
-use moat_tls::{Negotiated, Server};
+use moat_tls::{Negotiated, Path};
 use rustls::server::Acceptor;
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::generation::{Group, Listener};
 use crate::worker::Worker;
 
 /// Longest handshake.
@@ -28,19 +29,40 @@ pub(crate) struct Handshaken {
     /// Role and trust domain of the listener as the chain was verified for it: a reload meanwhile
     /// must not lend them to a caller that other authorities vouched for.
     pub(crate) role: Arc<str>,
+    pub(crate) believed: Believed,
     pub(crate) trust_domain: String,
     pub(crate) negotiated: Negotiated,
     pub(crate) is_http2: bool,
 }
 
-/// Reads the ClientHello, chooses the stack by it, and goes on with that one alone.
-async fn accept(server: &Server, stream: TcpStream) -> Result<TlsStream<TcpStream>, Refusal> {
+/// Why a caller was let in.
+#[derive(Clone)]
+pub(crate) struct Believed {
+    /// What vouches for its certificate.
+    pub(crate) path: Arc<Path>,
+    /// The server that it named, in lower case; chooses its group.
+    pub(crate) server_name: Option<Arc<str>>,
+}
+
+/// A handshake that was finished, by which group of callers, naming which server.
+struct Accepted<'a> {
+    tls: TlsStream<TcpStream>,
+    group: &'a Group,
+    server_name: Option<Arc<str>>,
+}
+
+/// Reads the ClientHello, chooses group and stack by it, and goes on with these alone.
+async fn accept(listener: &Listener, stream: TcpStream) -> Result<Accepted<'_>, Refusal> {
+    let no = |code| Refusal::new(Stage::Handshake, code);
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
     let started = hello.await.map_err(|error| moat_tls::refusal_of(&error))?;
-    let choice = server.choose(&started.client_hello());
-    let choice = choice.ok_or_else(|| Refusal::new(Stage::Handshake, &tls::PROTOCOL))?;
+    let server_name =
+        started.client_hello().server_name().map(|name| Arc::from(name.to_ascii_lowercase()));
+    let group = listener.group(server_name.as_deref()).ok_or_else(|| no(&tls::SERVER_NAME))?;
+    let choice = group.tls.choose(&started.client_hello()).ok_or_else(|| no(&tls::PROTOCOL))?;
     let finished = started.into_stream(Arc::clone(&choice.config)).await;
-    finished.map_err(|error| choice.refusal_of(&error))
+    let tls = finished.map_err(|error| choice.refusal_of(&error))?;
+    Ok(Accepted { tls, group, server_name })
 }
 
 /// Runs the handshake.
@@ -56,12 +78,17 @@ pub(crate) async fn handshake(
     let generation = worker.generation();
     let no = |code| Refusal::new(Stage::Handshake, code);
     let settings = generation.shared.listeners.get(listener).ok_or_else(|| no(&tls::PROTOCOL))?;
-    let tls = tokio::time::timeout(HANDSHAKE, accept(&settings.tls, stream))
-        .await
-        .map_err(|_| no(&tls::SLOW))??;
+    let accepted = tokio::time::timeout(HANDSHAKE, accept(settings, stream)).await;
+    let Accepted { tls, group, server_name } = accepted.map_err(|_| no(&tls::SLOW))??;
     let connection = tls.get_ref().1;
     // One configuration holds one stack only, so this cannot fail; were it to, nothing goes on.
     let negotiated = Negotiated::of(connection).ok_or_else(|| no(&tls::MIXED))?;
+    let path = group
+        .tls
+        .path(negotiated.stack, connection, UnixTime::now())
+        .map_err(|error| moat_tls::refusal_of(&std::io::Error::other(error)))?;
+    let spared = u64::try_from(path.spared_bytes()).unwrap_or(u64::MAX);
+    worker.counters.spared_bytes.add_many(spared);
     let leaf = connection
         .peer_certificates()
         .and_then(|chain| chain.first())
@@ -73,7 +100,8 @@ pub(crate) async fn handshake(
         leaf,
         remote,
         listener,
-        role: Arc::clone(&settings.role),
+        role: Arc::clone(&group.role),
+        believed: Believed { path, server_name },
         trust_domain: generation.shared.trust_domain.clone(),
         negotiated,
         is_http2,

@@ -1,11 +1,13 @@
 //! Header hygiene: what never passes, and what the gateway says itself.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use moat_identity::VerifiedPeer;
+use rustls_pki_types::CertificateDer;
 
 use crate::call::Call;
 use crate::generation::RouteRules;
@@ -122,10 +124,15 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, call: &Call, is_held: bool) {
     state_caller(headers, call);
 }
 
+/// Characters of a line of PEM (RFC 7468 §2).
+const PEM_COLUMNS: usize = 64;
+
 /// What the gateway says of a caller, made once a connection.
 pub(crate) struct Statement {
     address: HeaderValue,
     certificate: Option<HeaderValue>,
+    /// The same with the certificates themselves; made when a service wants it.
+    with_chain: OnceCell<HeaderValue>,
 }
 
 impl Statement {
@@ -135,8 +142,42 @@ impl Statement {
             let subject = peer.subject().replace('\\', "\\\\").replace('"', "\\\"");
             value_of(&format!("Hash={hash};Subject=\"{subject}\";URI={}", peer.spiffe()))
         });
-        Statement { address: value_of(&address.to_string()), certificate }
+        let address = value_of(&address.to_string());
+        Statement { address, certificate, with_chain: OnceCell::new() }
     }
+
+    /// What stands in `X-Forwarded-Client-Cert`, as Envoy writes it; `chain` is leaf first.
+    fn certificate(&self, chain: Option<&[CertificateDer<'_>]>) -> Option<&HeaderValue> {
+        let (certificate, Some(chain)) = (self.certificate.as_ref()?, chain) else {
+            return self.certificate.as_ref();
+        };
+        Some(self.with_chain.get_or_init(|| {
+            let mut value = certificate.as_bytes().to_vec();
+            value.extend_from_slice(b";Chain=\"");
+            chain.iter().for_each(|one| value.extend_from_slice(url_encoded_pem(one).as_bytes()));
+            value.push(b'"');
+            HeaderValue::from_bytes(&value).unwrap_or_else(|_| certificate.clone())
+        }))
+    }
+}
+
+/// A certificate as PEM (RFC 7468) whose bytes that mean something in a URL are written in hex.
+fn url_encoded_pem(der: &[u8]) -> String {
+    let base64 = data_encoding::BASE64.encode(der);
+    let mut text = String::from("-----BEGIN%20CERTIFICATE-----%0A");
+    for (at, byte) in base64.bytes().enumerate() {
+        if at > 0 && at % PEM_COLUMNS == 0 {
+            text.push_str("%0A");
+        }
+        match byte {
+            b'+' => text.push_str("%2B"),
+            b'/' => text.push_str("%2F"),
+            b'=' => text.push_str("%3D"),
+            other => text.push(char::from(other)),
+        }
+    }
+    text.push_str("%0A-----END%20CERTIFICATE-----%0A");
+    text
 }
 
 /// Says who is calling, as established from the connection.
@@ -148,7 +189,12 @@ pub(crate) fn state_caller(headers: &mut HeaderMap, call: &Call) {
     if !call.host.is_empty() {
         say("x-forwarded-host", value_of(&call.host));
     }
-    if let Some(certificate) = &statement.certificate {
+    let services = &call.generation.shared.upstreams;
+    let service = call.rules().and_then(|rules| services.get(rules.route.upstream));
+    let chain = service
+        .is_some_and(|service| service.caller_chain)
+        .then(|| call.session.believed.path.chain());
+    if let Some(certificate) = statement.certificate(chain) {
         say("x-forwarded-client-cert", certificate.clone());
     }
     say("traceparent", value_of(&call.trace.header()));

@@ -17,6 +17,7 @@ mod generation;
 mod handshake;
 mod headers;
 mod identify;
+mod live;
 mod mask;
 pub mod messages;
 mod pace;

@@ -84,6 +84,10 @@ pub struct Status {
     /// Connections turned away because the listener was full, or had too many unfinished handshakes
     /// of their source.
     pub turned_away: u64,
+    /// Connections cut since their caller would not be let in any more.
+    pub cut: u64,
+    /// Bytes of certificates that callers showed and that were not needed.
+    pub spared_bytes: u64,
     /// Whether every worker has a link to the auditor.
     pub linked: bool,
 }

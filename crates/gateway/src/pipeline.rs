@@ -2,6 +2,7 @@
 //! in the stages.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use moat_model::code::identity::EXPIRED;
 use moat_model::{Refusal, Stage, limit};
 use moat_net::activity::Activity;
 use moat_net::client_io::{ClientIo, Findings};
@@ -23,7 +23,9 @@ use crate::call::Call;
 use crate::finish::Finishing;
 use crate::session::{CALLS_MAX, Caller, Session};
 use crate::worker::Worker;
-use crate::{authorize, decode, doors, forward, handshake, identify, mask, record, reply, route};
+use crate::{
+    authorize, decode, doors, forward, handshake, identify, live, mask, record, reply, route,
+};
 
 /// Most streams that a caller has reset before they were accepted.
 const PENDING_RESETS_MAX: usize = 20;
@@ -60,9 +62,9 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
 /// Serves HTTP on an identified connection until it ends or the role drains.
 async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Caller) {
     let activity = Activity::new(Instant::now());
-    let draining = worker.draining();
     let findings = (!handshaken.is_http2).then(Rc::<Findings>::default);
     let session = Session::new(worker, &handshaken, caller, &activity, findings.clone());
+    let _place = session.worker.live.enter(&session);
     let (calls, opened) = (Rc::clone(&session), Opened::default());
     let service = service_fn(move |request| request_of(Rc::clone(&calls), request));
     let ended = match findings {
@@ -72,28 +74,18 @@ async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Ca
                 activity,
             ));
             let connection = http2_builder().serve_connection(io, service);
-            tokio::pin!(connection);
-            tokio::select! {
-                ended = &mut connection => ended,
-                () = draining => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            }
+            until_end(&session, connection, http2::Connection::graceful_shutdown).await
         }
         Some(findings) => {
             let io = TokioIo::new(ClientIo::http1(handshaken.tls, activity, findings));
             let connection = http1_builder().serve_connection(io, service);
-            tokio::pin!(connection);
-            tokio::select! {
-                ended = &mut connection => ended,
-                () = draining => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            }
+            until_end(&session, connection, http1::Connection::graceful_shutdown).await
         }
     };
+    if let Some(code) = session.cut.code() {
+        record::cut_session(&session, code).await;
+        return;
+    }
     let broke = ended.as_ref().is_err_and(broke_protocol);
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended with an error");
@@ -103,6 +95,33 @@ async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Ca
     let refused = opened.get().saturating_sub(session.begun());
     if broke || (refused > 0 && !session.worker.is_draining()) {
         record::broken_session(&session, refused).await;
+    }
+}
+
+/// Runs a connection until it ends: by itself, or soon after the role drains or the caller is no
+/// longer believed.
+async fn until_end<C>(
+    session: &Session,
+    connection: C,
+    shut_down: fn(Pin<&mut C>),
+) -> Result<(), hyper::Error>
+where
+    C: Future<Output = Result<(), hyper::Error>>,
+{
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return ended,
+        () = session.worker.draining() => {}
+        () = session.cut.come() => {}
+    }
+    shut_down(connection.as_mut());
+    let cut = async {
+        session.cut.come().await;
+        tokio::time::sleep(live::GRACE).await;
+    };
+    tokio::select! {
+        ended = &mut connection => ended,
+        () = cut => Ok(()),
     }
 }
 
@@ -149,8 +168,8 @@ async fn exchange(call: Rc<Call>, index: u64, request: Request<Incoming>) -> Res
     if let Caller::Refused(refusal, receipt) = &call.session.caller {
         return reply::refuse(&call, refusal, receipt);
     }
-    if call.session.has_expired() {
-        let refusal = Refusal::new(Stage::Identify, &EXPIRED);
+    if let Some(code) = call.session.closed() {
+        let refusal = Refusal::new(Stage::Identify, code);
         return Box::pin(refuse(&call, refusal)).await;
     }
     let found = call.session.findings.as_ref().and_then(|findings| findings.refusal_of(index));

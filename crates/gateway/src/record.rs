@@ -253,20 +253,33 @@ pub(crate) async fn summary(worker: &Worker, tally: &Tally) -> Result<Receipt, R
 /// Records that a session broke the protocol, or that streams of it were refused before they
 /// became calls. Runs after the connection, so a failure can only be reported.
 pub(crate) async fn broken_session(session: &Session, streams_refused: u64) {
+    let (remote, calls) = (session.remote, session.begun());
+    let note = format!("from {remote} calls={calls} streams_refused={streams_refused}");
+    of_session(session, Stage::Decode, &PROTOCOL, note).await;
+}
+
+/// Records how a session was refused.
+async fn of_session(session: &Session, stage: Stage, code: &'static Code, note: String) {
     let worker = &session.worker;
-    let mut body = connection_body(worker, session.listener, Stage::Decode, &PROTOCOL);
+    let mut body = connection_body(worker, session.listener, stage, code);
     if let Some(peer) = session.peer() {
         peer.spiffe().as_str().clone_into(&mut body.actor);
         peer.subject().clone_into(&mut body.actor_subject);
         body.peer_cert_hash = Some(*peer.certificate_sha256());
     }
     say(&mut body, session.negotiated);
-    let (remote, calls) = (session.remote, session.begun());
-    body.note = format!("from {remote} calls={calls} streams_refused={streams_refused}");
+    body.note = note;
     let deadline = worker.generation().shared.audit_deadline;
     if let Err(refusal) = commit_body(worker, body, deadline).await {
-        tracing::error!(%refusal, "a broken connection was not recorded");
+        tracing::error!(%refusal, "the end of a connection was not recorded");
     }
+}
+
+/// Records that a session was cut, since its caller would not be let in any more. Runs after the
+/// connection, so a failure can only be reported.
+pub(crate) async fn cut_session(session: &Session, code: &'static Code) {
+    let note = format!("from {} calls={} cut", session.remote, session.begun());
+    of_session(session, Stage::Identify, code, note).await;
 }
 
 /// What records of connections without a session have in common.

@@ -18,6 +18,7 @@ use moat_model::code::config::SYNTAX;
 use moat_model::{Code, Refusal};
 use moat_net::control::{self, Channel};
 use moat_policy::Engine;
+use moat_tls::Numbered;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -123,7 +124,8 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
         }
     };
     drop(bytes);
-    let mut role = Role { control, workers: Vec::new(), number, candidate: None };
+    let lists = shared.lists();
+    let mut role = Role { control, workers: Vec::new(), number, lists, candidate: None };
     let open: OpenConnections = shared.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
     let doors = Doors::new(Instant::now());
     for (sockets, engine) in sockets.into_values().zip(engines) {
@@ -144,6 +146,8 @@ struct Role {
     control: Channel,
     workers: Vec<Handle>,
     number: u64,
+    /// Lists of revoked certificates in force.
+    lists: Vec<Numbered>,
     candidate: Option<Candidate>,
 }
 
@@ -263,6 +267,10 @@ impl Role {
         } else {
             compile(bytes, number, self.workers.len())
         };
+        let compiled = compiled.and_then(|(shared, engines)| {
+            shared.may_follow(&self.lists)?;
+            Ok((shared, engines))
+        });
         let (shared, engines) = compiled.map_err(|refused| {
             self.note(record::reload(number, &digest, &asker, Some(refused.code.id)));
             refusal_of(number, &refused)
@@ -298,6 +306,7 @@ impl Role {
             self.order(worker, Order::Generation(Arc::clone(&shared), Box::new(engine)));
         }
         self.number = number;
+        self.lists = shared.lists();
         FromGateway::Active { number }
     }
 
@@ -324,6 +333,8 @@ impl Role {
             withheld: sum(|c| c.withheld.get()),
             records: sum(|c| c.records.get()),
             turned_away: sum(|c| c.turned_away.get()),
+            cut: sum(|c| c.cut.get()),
+            spared_bytes: sum(|c| c.spared_bytes.get()),
             linked: self.workers.iter().all(|w| w.counters.linked.load(Ordering::Relaxed) == 1),
         }
     }

@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use moat_audit::recorder::Receipt;
 use moat_identity::VerifiedPeer;
-use moat_model::{Clock, Refusal};
+use moat_model::code::identity::EXPIRED;
+use moat_model::{Clock, Code, Refusal};
 use moat_net::activity::Activity;
 use moat_net::client_io::Findings;
 use moat_tls::Negotiated;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::handshake::Handshaken;
+use crate::handshake::{Believed, Handshaken};
 use crate::headers::Statement;
+use crate::live::Cut;
 use crate::worker::Worker;
 
 /// What identification came to.
@@ -43,6 +45,9 @@ pub(crate) struct Session {
     pub(crate) caller: Caller,
     /// Role of the authorities that vouched for the caller, as they were configured then.
     pub(crate) role: Arc<str>,
+    /// Why it was let in.
+    pub(crate) believed: Believed,
+    pub(crate) cut: Cut,
     pub(crate) negotiated: Negotiated,
     /// What every request to a service says of the caller.
     pub(crate) statement: Statement,
@@ -71,6 +76,8 @@ impl Session {
             remote: handshaken.remote,
             caller,
             role: Arc::clone(&handshaken.role),
+            believed: handshaken.believed.clone(),
+            cut: Cut::default(),
             negotiated: handshaken.negotiated,
             statement,
             activity: Rc::clone(activity),
@@ -96,10 +103,12 @@ impl Session {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
-    /// Whether the caller's certificate has expired since the handshake.
-    pub(crate) fn has_expired(&self) -> bool {
+    /// Why no call may begin on it any more: it was cut, or a certificate of the caller's chain has
+    /// expired.
+    pub(crate) fn closed(&self) -> Option<&'static Code> {
         let now_s = i64::try_from(self.worker.clock.wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
-        self.peer().is_some_and(|peer| peer.not_after_s() < now_s)
+        let expired = || (self.believed.path.not_after_s() < now_s).then_some(&EXPIRED);
+        self.cut.code().or_else(expired)
     }
 
     pub(crate) fn peer(&self) -> Option<&VerifiedPeer> {

@@ -23,6 +23,7 @@ use crate::accept;
 use crate::body::OutBody;
 use crate::doors::{self, Doors};
 use crate::generation::Generation;
+use crate::live::{self, Live};
 use crate::pipeline;
 use crate::record;
 use crate::table::Entry;
@@ -64,7 +65,11 @@ pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add_many(1);
+    }
+
+    pub(crate) fn add_many(&self, many: u64) {
+        self.0.fetch_add(many, Ordering::Relaxed);
     }
 
     fn sub(&self) {
@@ -85,6 +90,8 @@ pub(crate) struct Counters {
     pub(crate) withheld: Counter,
     pub(crate) records: Counter,
     pub(crate) turned_away: Counter,
+    pub(crate) cut: Counter,
+    pub(crate) spared_bytes: Counter,
     /// 1 while the link to the auditor is up.
     pub(crate) linked: AtomicU64,
 }
@@ -120,6 +127,8 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     /// Shared by all workers.
     pub(crate) doors: Arc<Doors>,
+    /// Its open connections.
+    pub(crate) live: Rc<Live>,
     generation: RefCell<Rc<WorkerGeneration>>,
     open: OpenConnections,
     draining: watch::Receiver<bool>,
@@ -248,6 +257,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         counters,
         generation: RefCell::new(Rc::new(WorkerGeneration::new(generation, *engine))),
         doors,
+        live: Rc::default(),
         open,
         draining,
         work: Rc::default(),
@@ -262,11 +272,13 @@ async fn serve(start: Start) -> std::io::Result<()> {
     }
     drop(tokio::task::spawn_local(watch_link(Rc::clone(&worker))));
     drop(tokio::task::spawn_local(doors::sum_up(Rc::clone(&worker))));
+    drop(tokio::task::spawn_local(live::watch(Rc::clone(&worker))));
     while let Some(order) = orders.recv().await {
         match order {
             Order::Generation(shared, engine) => {
                 let fresh = Rc::new(WorkerGeneration::new(shared, *engine));
                 *worker.generation.borrow_mut() = fresh;
+                worker.live.has_changed();
             }
             Order::Link(stream) => {
                 stream.set_nonblocking(true)?;

@@ -4,7 +4,7 @@ use std::future::pending;
 
 use hyper::body::Incoming;
 use moat_ca::{Authority, Identity, LeafRequest};
-use moat_tls::{ALPN_HTTP1, Material, National, Stack};
+use moat_tls::{ALPN_HTTP1, Material, National, Stack, Trust};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -107,7 +107,7 @@ impl Scene {
             chain_pem: identity.chain_pem.as_bytes(),
             key_pem: identity.key_pem.as_bytes(),
             password: None,
-            trust_pem: trust.as_bytes(),
+            trust: Trust::in_authorities(trust.as_bytes()),
         });
         let expected = SERVICE.parse().unwrap();
         let tls = Client::new(&own, expected, &[ALPN_HTTP1], National::Prefer).unwrap();

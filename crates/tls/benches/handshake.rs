@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use moat_ca::{Authority, LeafRequest};
-use moat_tls::{ALPN_H2, Client, Material, National, Negotiated, Server};
+use moat_tls::{ALPN_H2, Client, Material, National, Negotiated, Server, Trust};
 use rustls::ClientConnection;
 use rustls::server::Acceptor;
 use rustls_pki_types::ServerName;
@@ -56,7 +56,7 @@ fn sides(create: fn(&str, i64) -> Result<Authority, moat_ca::Error>) -> (Server,
         chain_pem: identity.chain_pem.as_bytes(),
         key_pem: identity.key_pem.as_bytes(),
         password: None,
-        trust_pem: authority.trust_pem().as_bytes(),
+        trust: Trust::in_authorities(authority.trust_pem().as_bytes()),
     });
     let expected = GATEWAY.parse().unwrap();
     (

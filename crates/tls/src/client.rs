@@ -8,19 +8,20 @@ use moat_model::Code;
 use moat_model::code::tls::{NO_TRUST, OWN_KEY};
 use moat_model::code::upstream::{HANDSHAKE, MIXED, ONE_SIDED};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
-use rustls::server::ParsedCertificate;
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, PeerIncompatible,
-    RootCertStore, SignatureScheme,
+    SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::der::issuer;
+use crate::path::{Judge, Usage};
 use crate::preference::sides;
-use crate::stack::{check_chain, foreign};
+use crate::revocation::Numbered;
+use crate::stack::foreign;
 use crate::{Error, Keys, Material, National, Negotiated, Stack};
 
 /// How to reach a service: TLS 1.3 only, our own certificate shown, the service's chain verified
@@ -45,6 +46,8 @@ struct Inner {
     alone: Vec<(Stack, Arc<ClientConfig>)>,
     /// The stack that the service negotiated last.
     seen: AtomicU8,
+    /// Of each stack, who judges the service's chain.
+    judges: Vec<Arc<Judge>>,
     /// Counts the attempts.
     attempts: AtomicU32,
     left_out: Option<Stack>,
@@ -102,20 +105,19 @@ impl Client {
         for (stack, side) in both {
             if let Some(material) = side {
                 material.authorities()?;
-                let roots = match material.roots(stack) {
+                let judge = match material.judge(stack, Usage::Server) {
                     // The other identity may have somebody to trust.
                     Err(e) if e.code == &NO_TRUST && sides_count > 1 => {
                         left_out = Some(stack);
                         continue;
                     }
-                    roots => roots?,
+                    judge => judge?,
                 };
                 let key = material.certified(stack, keys)?;
                 let issuers = key.cert.iter().filter_map(|der| issuer(der)).map(<[u8]>::to_vec);
                 let issuers = issuers.collect();
                 identities.push(Identity { stack, key, issuers });
-                let algorithms = stack.provider().signature_verification_algorithms;
-                trust.push(Arc::new(Trust { stack, roots, algorithms }));
+                trust.push(Arc::new(judge));
             }
         }
         if national == National::Allow {
@@ -128,21 +130,30 @@ impl Client {
         let alone = match trust.as_slice() {
             several @ [_, _, ..] => several
                 .iter()
-                .map(|one| Ok((one.stack, config(vec![Arc::clone(one)], expected.clone(), alpn)?)))
+                .map(|one| {
+                    Ok((one.stack(), config(vec![Arc::clone(one)], expected.clone(), alpn)?))
+                })
                 .collect::<Result<_, Error>>()?,
             _ => Vec::new(),
         };
         let turned = match trust.as_slice() {
             [first, second] => {
                 let trust = vec![Arc::clone(second), Arc::clone(first)];
-                Some((second.stack, config(trust, expected.clone(), alpn)?))
+                Some((second.stack(), config(trust, expected.clone(), alpn)?))
             }
             _ => None,
         };
+        let judges = trust.clone();
         let config = config(trust, expected, alpn)?;
         let (seen, attempts) = (AtomicU8::new(NOTHING), AtomicU32::new(0));
-        let inner = Inner { identities, config, turned, alone, seen, attempts, left_out };
+        let inner = Inner { identities, config, turned, alone, seen, judges, attempts, left_out };
         Ok(Client(Arc::new(inner)))
+    }
+
+    /// Of each list of revoked certificates, whose it is and its number.
+    #[must_use]
+    pub fn lists(&self) -> Vec<Numbered> {
+        self.0.judges.iter().flat_map(|judge| judge.lists().numbers()).collect()
     }
 
     /// The stack of an identity that is of no use, since no authority of it is trusted.
@@ -224,11 +235,11 @@ impl Attempt {
 
 /// A configuration for services that those authorities vouch for; it shows nothing yet.
 fn config(
-    trust: Vec<Arc<Trust>>,
+    trust: Vec<Arc<Judge>>,
     expected: SpiffeId,
     alpn: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, Error> {
-    let provider = offer(trust.iter().map(|trust| trust.stack));
+    let provider = offer(trust.iter().map(|judge| judge.stack()));
     let verifier = SpiffeVerifier { trust, expected };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -319,27 +330,19 @@ impl ResolvesClientCert for Showing {
     }
 }
 
-/// Whom to trust within one stack.
-#[derive(Debug)]
-struct Trust {
-    stack: Stack,
-    roots: RootCertStore,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
 /// Chain by webpki, name by SPIFFE id.
 #[derive(Debug)]
 struct SpiffeVerifier {
     /// One or two, the preferred stack first.
-    trust: Vec<Arc<Trust>>,
+    trust: Vec<Arc<Judge>>,
     expected: SpiffeId,
 }
 
 impl SpiffeVerifier {
     /// The trust for a certificate: that of its own stack.
-    fn trust_for(&self, leaf: &CertificateDer<'_>) -> Result<&Trust, rustls::Error> {
+    fn trust_for(&self, leaf: &CertificateDer<'_>) -> Result<&Judge, rustls::Error> {
         let stack = Stack::of_certificate(leaf)?;
-        let trust = self.trust.iter().find(|trust| trust.stack == stack);
+        let trust = self.trust.iter().find(|judge| judge.stack() == stack);
         trust.map(Arc::as_ref).ok_or_else(foreign)
     }
 }
@@ -353,15 +356,7 @@ impl ServerCertVerifier for SpiffeVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let trust = self.trust_for(end_entity)?;
-        check_chain(trust.stack, end_entity, intermediates)?;
-        verify_server_cert_signed_by_trust_anchor(
-            &ParsedCertificate::try_from(end_entity)?,
-            &trust.roots,
-            intermediates,
-            now,
-            trust.algorithms.all,
-        )?;
+        self.trust_for(end_entity)?.path(end_entity, intermediates, now)?;
         let refused = || CertificateError::ApplicationVerificationFailure;
         let peer =
             identify(end_entity, self.expected.trust_domain()).map_err(|_refusal| refused())?;
@@ -387,10 +382,10 @@ impl ServerCertVerifier for SpiffeVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.trust_for(cert)?.algorithms)
+        verify_tls13_signature(message, cert, dss, self.trust_for(cert)?.algorithms())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.trust.iter().flat_map(|trust| trust.algorithms.supported_schemes()).collect()
+        self.trust.iter().flat_map(|judge| judge.algorithms().supported_schemes()).collect()
     }
 }

@@ -58,6 +58,12 @@ pub fn upstream_code_of(error: &io::Error) -> &'static Code {
     let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
     match inner {
         None => &upstream::CONNECT,
+        Some(rustls::Error::InvalidCertificate(Certificate::Revoked)) => &upstream::REVOKED,
+        Some(rustls::Error::InvalidCertificate(
+            Certificate::UnknownRevocationStatus
+            | Certificate::ExpiredRevocationList
+            | Certificate::ExpiredRevocationListContext { .. },
+        )) => &upstream::REVOCATION_UNKNOWN,
         Some(rustls::Error::InvalidCertificate(Certificate::Other(other))) => {
             if other.0.is::<Foreign>() {
                 &upstream::MIXED
@@ -83,6 +89,11 @@ fn code_of_certificate(error: &Certificate) -> &'static Code {
         Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => &tls::NOT_YET_VALID,
         Certificate::UnknownIssuer => &tls::UNKNOWN_ISSUER,
         Certificate::BadSignature => &tls::BAD_SIGNATURE,
+        Certificate::Revoked => &tls::REVOKED,
+        Certificate::UnknownRevocationStatus => &tls::REVOCATION_UNKNOWN,
+        Certificate::ExpiredRevocationList | Certificate::ExpiredRevocationListContext { .. } => {
+            &tls::REVOCATION_STALE
+        }
         Certificate::UnsupportedSignatureAlgorithmContext { .. }
         | Certificate::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => &tls::FOREIGN,
         Certificate::Other(other) if other.0.is::<Foreign>() => &tls::FOREIGN,

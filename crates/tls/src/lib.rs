@@ -10,7 +10,9 @@ mod encrypted;
 mod error;
 mod material;
 mod national;
+mod path;
 mod preference;
+mod revocation;
 mod server;
 mod stack;
 #[cfg(test)]
@@ -18,8 +20,10 @@ mod tests;
 
 pub use client::{Attempt, Client};
 pub use error::{Error, code_of, refusal_of, upstream_code_of};
-pub use material::{Keys, Material};
+pub use material::{Keys, Material, Trust};
+pub use path::{Broken, Path};
 pub use preference::National;
+pub use revocation::{Depth, Numbered, Standing};
 pub use server::{Choice, Server};
 pub use stack::{Chosen, Negotiated, Stack};
 

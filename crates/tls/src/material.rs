@@ -11,6 +11,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
+use crate::path::{Judge, Usage};
+use crate::revocation::{Depth, Lists};
 use crate::{Error, Stack, encrypted};
 
 /// A certificate chain, its key, and whom to trust on the other side. All PEM.
@@ -23,8 +25,27 @@ pub struct Material<'a> {
     pub key_pem: &'a [u8],
     /// Password of an encrypted PKCS#8 key.
     pub password: Option<&'a [u8]>,
-    /// Authorities that the other side's chain must end in.
-    pub trust_pem: &'a [u8],
+    /// Whom to believe on the other side.
+    pub trust: Trust<'a>,
+}
+
+/// Authorities, and what is known of the certificates that they revoked.
+#[derive(Clone, Copy, Debug)]
+pub struct Trust<'a> {
+    /// Authorities that the other side's chain must end in, PEM.
+    pub pem: &'a [u8],
+    /// Files of lists of revoked certificates, PEM or DER.
+    pub lists: &'a [Vec<u8>],
+    /// Which certificates the lists must speak for.
+    pub depth: Depth,
+}
+
+impl<'a> Trust<'a> {
+    /// Authorities whose certificates count until they expire.
+    #[must_use]
+    pub fn in_authorities(pem: &'a [u8]) -> Trust<'a> {
+        Trust { pem, lists: &[], depth: Depth::None }
+    }
 }
 
 /// Identities that were read already. One that is used in several places is read, and its key
@@ -153,11 +174,19 @@ impl Material<'_> {
     /// [`NO_TRUST`] if one of them cannot be read.
     pub(crate) fn authorities(&self) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(self.trust_pem) {
+        for certificate in CertificateDer::pem_slice_iter(self.trust.pem) {
             let certificate = certificate.map_err(|e| Error::new(&NO_TRUST, e))?;
             roots.add(certificate).map_err(|e| Error::new(&NO_TRUST, e))?;
         }
         Ok(roots)
+    }
+
+    /// Who judges the other side's chains of one stack.
+    pub(crate) fn judge(&self, stack: Stack, usage: Usage) -> Result<Judge, Error> {
+        let algorithms = stack.provider().signature_verification_algorithms;
+        let files: Vec<&[u8]> = self.trust.lists.iter().map(Vec::as_slice).collect();
+        let lists = Lists::read(&files, algorithms)?;
+        Ok(Judge::new(stack, usage, self.roots(stack)?, lists, self.trust.depth))
     }
 
     /// The authorities of one stack. Those of the other are no use there, and are not named to

@@ -3,17 +3,22 @@
 use std::io;
 use std::sync::Arc;
 
-use moat_model::code::tls::{MIXED, NATIONAL_ONLY, NO_TRUST, OWN_KEY};
+use moat_model::code::tls::{MIXED, NATIONAL_ONLY, OWN_KEY};
 use moat_model::{Code, Refusal, Stage};
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::verify_tls13_signature;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ClientHello, NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use rustls::{
+    CommonState, DigitallySignedStruct, DistinguishedName, PeerIncompatible, ServerConfig,
+    SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
+use crate::path::{Broken, Judge, Path, Usage};
 use crate::preference::sides;
-use crate::stack::check_chain;
+use crate::revocation::Numbered;
 use crate::{ALPN_H2, ALPN_HTTP1, Error, Keys, Material, National, Stack, refusal_of};
 
 /// A listener: one configuration a stack, never both in one.
@@ -29,6 +34,7 @@ pub struct Server {
 struct Side {
     config: Arc<ServerConfig>,
     key: Arc<CertifiedKey>,
+    judge: Arc<Judge>,
 }
 
 /// What a ClientHello led to.
@@ -55,7 +61,8 @@ impl Server {
     /// and no resumption, so that every connection proves its identity anew.
     ///
     /// # Errors
-    /// [`OWN_KEY`] if chain and key do not fit, [`NO_TRUST`] if there is nobody to trust,
+    /// [`OWN_KEY`] if chain and key do not fit, [`moat_model::code::tls::NO_TRUST`] if there is
+    /// nobody to trust,
     /// [`moat_model::code::tls::IDENTITIES`] if the identities do not fit together or `national`.
     pub fn new(identities: &[Material<'_>], national: National) -> Result<Server, Error> {
         Server::with_keys(identities, national, &mut Keys::default())
@@ -104,6 +111,55 @@ impl Server {
     }
 }
 
+impl Server {
+    fn side(&self, stack: Stack) -> Option<&Side> {
+        match stack {
+            Stack::International => self.international.as_ref(),
+            Stack::National => self.national.as_ref(),
+        }
+    }
+
+    /// What vouches for the caller of a finished handshake. It was found during the handshake and is
+    /// remembered, so that this costs a digest.
+    ///
+    /// # Errors
+    /// If a list of revoked certificates came into force meanwhile.
+    pub fn path(
+        &self,
+        stack: Stack,
+        connection: &CommonState,
+        now: UnixTime,
+    ) -> Result<Arc<Path>, rustls::Error> {
+        let none = || rustls::Error::NoCertificatesPresented;
+        let (leaf, others) =
+            connection.peer_certificates().and_then(<[_]>::split_first).ok_or_else(none)?;
+        self.side(stack).ok_or_else(none)?.judge.path(leaf, others, now)
+    }
+
+    /// Whether what vouched for a caller before, here or in the generation before this one, still
+    /// does.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn still_believes(&self, stack: Stack, path: &Path, now_s: i64) -> Result<(), Broken> {
+        self.side(stack).ok_or(Broken::Anchor)?.judge.still_holds(path, now_s)
+    }
+
+    /// Of each list of revoked certificates, whose it is and its number.
+    #[must_use]
+    pub fn lists(&self) -> Vec<Numbered> {
+        let sides = [&self.international, &self.national];
+        sides.into_iter().flatten().flat_map(|side| side.judge.lists().numbers()).collect()
+    }
+
+    /// When the first of its lists that are current becomes old, in seconds since 1970.
+    #[must_use]
+    pub fn next_list_s(&self, now_s: i64) -> Option<i64> {
+        let sides = [&self.international, &self.national];
+        sides.into_iter().flatten().filter_map(|s| s.judge.lists().next_update_s(now_s)).min()
+    }
+}
+
 impl Choice {
     /// The refusal that a failed handshake amounts to.
     #[must_use]
@@ -118,32 +174,31 @@ impl Choice {
 fn side(material: &Material<'_>, stack: Stack, keys: &mut Keys) -> Result<Side, Error> {
     let provider = stack.provider();
     let key = material.certified(stack, keys)?;
-    let roots = Arc::new(material.roots(stack)?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
-        .build()
-        .map_err(|e| Error::new(&NO_TRUST, e))?;
+    let judge = Arc::new(material.judge(stack, Usage::Client)?);
+    let hints = material.roots(stack)?.subjects();
+    let verifier = CallerVerifier { judge: Arc::clone(&judge), hints };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| Error::new(&OWN_KEY, e))?
-        .with_client_cert_verifier(Arc::new(CallerVerifier { stack, chain: verifier }))
+        .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&key))));
     config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
-    Ok(Side { config: Arc::new(config), key })
+    Ok(Side { config: Arc::new(config), key, judge })
 }
 
-/// webpki's verdict, for chains of one stack only.
+/// The judge's verdict, and whom a caller is told that it believes.
 #[derive(Debug)]
 struct CallerVerifier {
-    stack: Stack,
-    chain: Arc<dyn ClientCertVerifier>,
+    judge: Arc<Judge>,
+    hints: Vec<DistinguishedName>,
 }
 
 impl ClientCertVerifier for CallerVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(
@@ -152,17 +207,17 @@ impl ClientCertVerifier for CallerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        check_chain(self.stack, end_entity, intermediates)?;
-        self.chain.verify_client_cert(end_entity, intermediates, now)
+        self.judge.path(end_entity, intermediates, now)?;
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
+        Err(PeerIncompatible::Tls12NotOffered.into())
     }
 
     fn verify_tls13_signature(
@@ -171,10 +226,10 @@ impl ClientCertVerifier for CallerVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, self.judge.algorithms())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.judge.algorithms().supported_schemes()
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use moat_ca::{Authority, Identity, LeafRequest};
-use moat_tls::{ALPN_HTTP1, Client, Material, National, Negotiated, Server, Stack};
+use moat_tls::{ALPN_HTTP1, Client, Material, National, Negotiated, Server, Stack, Trust};
 use rustls::server::Acceptor;
 use rustls::{ClientConnection, HandshakeKind};
 use rustls_pki_types::ServerName;
@@ -70,7 +70,7 @@ impl World {
             chain_pem: identity.chain_pem.as_bytes(),
             key_pem: identity.key_pem.as_bytes(),
             password: None,
-            trust_pem: self.trust.as_bytes(),
+            trust: Trust::in_authorities(self.trust.as_bytes()),
         })
     }
 

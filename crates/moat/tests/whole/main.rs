@@ -13,6 +13,7 @@ mod faults;
 mod floods;
 mod framing;
 mod identity;
+mod live;
 mod load;
 mod national;
 mod protocols;

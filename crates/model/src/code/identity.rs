@@ -19,6 +19,15 @@ super::codes! {
     EXPIRED = "MOAT-I006", 403, Peer,
         en: "The caller's certificate has expired since the connection was made", "Renew the certificate and connect anew.",
         zh: "调用方证书在连接建立后已过期", "请更新证书后重新连接。";
+    CUT_REVOKED = "MOAT-I020", 403, Peer,
+        en: "The caller's certificate was revoked since the connection was made", "Connect anew with another certificate.",
+        zh: "调用方证书在连接建立后被吊销", "请换用其他证书重新连接。";
+    CUT_UNTRUSTED = "MOAT-I021", 403, Peer,
+        en: "The caller's authority, or its group, is no longer trusted here", "Connect anew with a certificate of the authorities that are trusted now.",
+        zh: "调用方的证书机构或其分组已不再受信任", "请用现受信任机构签发的证书重新连接。";
+    CUT_UNKNOWN = "MOAT-I022", 403, Operator,
+        en: "No current list says any more whether the caller's certificate was revoked", "Fetch the current list of its authority and reload; its callers are refused until then.",
+        zh: "已没有现行列表说明调用方证书是否被吊销", "请获取其机构的最新吊销列表并重新加载；在此之前拒绝其调用方。";
     UNREADABLE = "MOAT-I005", 403, Peer,
         en: "The certificate cannot be read as strictly as needed", "Issue it anew with a standard tool.",
         zh: "证书无法按要求严格解析", "请用标准工具重新签发。";

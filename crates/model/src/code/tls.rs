@@ -43,6 +43,18 @@ super::codes! {
     CHAIN = "MOAT-T014", 0, Peer,
         en: "The caller shows too many certificates", "Show the leaf and the authorities between it and the root: at most 8 certificates and 32 KiB.",
         zh: "调用方出示的证书过多", "请只出示叶证书及其与根之间的机构证书：至多 8 张、32 KiB。";
+    REVOKED = "MOAT-T015", 0, Peer,
+        en: "The caller's certificate, or an authority's in its chain, was revoked", "Get a new certificate; this one will not be taken again.",
+        zh: "调用方证书或其链中的机构证书已被吊销", "请获取新证书；该证书不会再被接受。";
+    REVOCATION_UNKNOWN = "MOAT-T016", 0, Operator,
+        en: "Nothing says whether the caller's certificate was revoked", "Name the list of its issuer under `crls`, or of every authority below the root; `revocation: leaf` asks for that of the caller's issuer alone.",
+        zh: "无从得知调用方证书是否已被吊销", "请在 `crls` 中列出其签发者的吊销列表，以及根以下各机构的列表；`revocation: leaf` 只要求调用方签发者的列表。";
+    REVOCATION_STALE = "MOAT-T017", 0, Operator,
+        en: "The list of revoked certificates of the caller's authority is out of date", "Fetch the current list and reload; callers of this authority are refused until then.",
+        zh: "调用方证书机构的吊销列表已过期", "请获取最新列表并重新加载；在此之前拒绝该机构的调用方。";
+    SERVER_NAME = "MOAT-T018", 0, Peer,
+        en: "The caller names a server that is not served here", "Call one of the names under `server_names`, or give the listener a group without any.",
+        zh: "调用方所指名的服务器不在此处", "请使用 `server_names` 中的名称，或为监听器配置一个不限名称的分组。";
     OWN_KEY = "MOAT-T020", 0, Operator,
         en: "A certificate and its key cannot be used", "Give a PEM certificate chain and the matching PKCS#8 key.",
         zh: "证书与私钥不可用", "请给出 PEM 证书链与相配的 PKCS#8 私钥。";
@@ -52,4 +64,10 @@ super::codes! {
     IDENTITIES = "MOAT-T022", 0, Operator,
         en: "The identities do not fit together or the setting `national`", "Give one identity, or one international and one SM2; `only` needs the SM2 one, `off` the other.",
         zh: "所给身份彼此或与 `national` 设置不符", "请给出一个身份，或国际与 SM2 各一个；`only` 需要 SM2 身份，`off` 需要国际身份。";
+    REVOCATION_LIST = "MOAT-T023", 0, Operator,
+        en: "A list of revoked certificates cannot be used", "Give whole X.509 CRLs (RFC 5280) with a number and a next update, in DER or PEM; delta and partitioned lists are not taken.",
+        zh: "吊销列表不可用", "请给出完整的 X.509 CRL（RFC 5280），含编号与下次更新时间，DER 或 PEM；不接受增量或分区列表。";
+    REVOCATION_BACK = "MOAT-T024", 0, Operator,
+        en: "A list of revoked certificates is older than the one in force", "Fetch the current list: its number must not go back.",
+        zh: "吊销列表比现行列表更旧", "请获取最新列表：编号不得回退。";
 }

@@ -46,4 +46,10 @@ super::codes! {
     CHAIN = "MOAT-U015", 503, Upstream,
         en: "The service shows too many certificates; nothing was sent", "Let it show the leaf and the authorities between it and the root: at most 8 certificates and 32 KiB.",
         zh: "服务出示的证书过多；未发送任何内容", "请让服务只出示叶证书及其与根之间的机构证书：至多 8 张、32 KiB。";
+    REVOKED = "MOAT-U020", 503, Upstream,
+        en: "The service's certificate, or an authority's in its chain, was revoked; nothing was sent", "Give the service a new certificate.",
+        zh: "服务证书或其链中的机构证书已被吊销；未发送任何内容", "请为服务签发新证书。";
+    REVOCATION_UNKNOWN = "MOAT-U021", 503, Operator,
+        en: "No current list says whether the service's certificate was revoked; nothing was sent", "Name the current lists of its authorities under `crls` of the upstream and reload.",
+        zh: "没有现行列表说明服务证书是否已被吊销；未发送任何内容", "请在该上游的 `crls` 中列出其机构的现行吊销列表并重新加载。";
 }

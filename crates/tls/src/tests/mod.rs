@@ -3,6 +3,7 @@ mod cut;
 mod der;
 mod mixed;
 mod national;
+mod paths;
 mod revoked;
 mod wire;
 
@@ -12,7 +13,7 @@ use moat_ca::{Authority, Identity, LeafRequest};
 use moat_model::code::tls;
 use rustls::ClientConfig;
 
-use crate::{ALPN_H2, Client, Material, National, Server};
+use crate::{ALPN_H2, Client, Material, National, Server, Trust};
 use wire::{Ended, shake};
 
 const GATEWAY: &str = "spiffe://bank.test/gateway";
@@ -33,7 +34,7 @@ fn material<'a>(identity: &'a Identity, trust: &'a str) -> Material<'a> {
         chain_pem: identity.chain_pem.as_bytes(),
         key_pem: identity.key_pem.as_bytes(),
         password: None,
-        trust_pem: trust.as_bytes(),
+        trust: Trust::in_authorities(trust.as_bytes()),
     }
 }
 
@@ -141,9 +142,15 @@ fn files_that_cannot_work_are_refused_before_they_are_used() {
         assert_eq!(code, &tls::OWN_KEY);
         let other = Material { key_pem: w.gateway[1 - kind].key_pem.as_bytes(), ..whole() };
         assert_eq!(refused(other), tls::OWN_KEY.id);
-        assert_eq!(refused(Material { trust_pem: b"", ..whole() }), tls::NO_TRUST.id);
+        assert_eq!(
+            refused(Material { trust: Trust::in_authorities(b""), ..whole() }),
+            tls::NO_TRUST.id
+        );
         let of_the_other = [w.sm2.trust_pem(), w.p256.trust_pem()][kind].as_bytes();
-        assert_eq!(refused(Material { trust_pem: of_the_other, ..whole() }), tls::NO_TRUST.id);
+        assert_eq!(
+            refused(Material { trust: Trust::in_authorities(of_the_other), ..whole() }),
+            tls::NO_TRUST.id
+        );
         assert_eq!(refused(Material { chain_pem: b"", ..whole() }), tls::OWN_KEY.id);
     }
 }

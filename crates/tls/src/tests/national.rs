@@ -10,7 +10,7 @@ use rustls::{ClientConfig, HandshakeKind};
 use super::wire::{hello, shake};
 use super::{GATEWAY, TELLER, World, client_config, issue, material};
 use crate::national::{SM4_CCM, SM4_GCM};
-use crate::{ALPN_H2, Client, Keys, Material, National, Server, Stack};
+use crate::{ALPN_H2, Client, Keys, Material, National, Server, Stack, Trust};
 
 /// A caller with the SM2 identity and one suite.
 fn with_suite(w: &World, suite: rustls::CipherSuite) -> Arc<ClientConfig> {
@@ -152,8 +152,8 @@ fn a_key_of_either_kind_may_be_encrypted_by_either_scheme() {
         for key in [by_openssl, &by_sm4] {
             let server = |password| {
                 let (chain_pem, key_pem) = (chain.as_bytes(), key.as_bytes());
-                let trust_pem = w.trust.as_bytes();
-                let material = Material { chain_pem, key_pem, password, trust_pem };
+                let trust = Trust::in_authorities(w.trust.as_bytes());
+                let material = Material { chain_pem, key_pem, password, trust };
                 Server::new(&[material], National::Prefer)
             };
             let caller = client_config(material(&w.teller[kind], &w.trust), GATEWAY);

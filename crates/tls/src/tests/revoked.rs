@@ -1,17 +1,15 @@
-//! Lists of revoked certificates, as `moat ca crl` signs them, before webpki with each provider;
-//! and chains that are too long.
-
-use std::sync::Arc;
+//! Lists of revoked certificates, as `moat ca crl` signs them, before the judge of each stack; and
+//! chains that are too long.
 
 use moat_ca::{Authority, Level, Reason, Register, Revocation, Window, first_certificate};
 use moat_model::code::{tls, upstream};
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::{GATEWAY, TELLER, World, issue, material, now_s};
+use crate::path::{Broken, Judge, Usage};
+use crate::revocation::{Depth, Lists, Standing};
 use crate::stack::{CHAIN_BYTES_MAX, CHAIN_CERTIFICATES_MAX, check_chain};
 use crate::{Stack, code_of, upstream_code_of};
 
@@ -21,19 +19,17 @@ fn chain(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
 }
 
-fn verifier(
-    authority: &Authority,
-    stack: Stack,
-    lists: Vec<Vec<u8>>,
-) -> Arc<dyn ClientCertVerifier> {
+fn judge_of(authority: &Authority, stack: Stack, lists: &[Vec<u8>], depth: Depth) -> Judge {
     let mut roots = RootCertStore::empty();
     roots.add(chain(authority.trust_pem()).remove(0)).unwrap();
-    let lists = lists.into_iter().map(CertificateRevocationListDer::from);
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), stack.provider())
-        .with_crls(lists)
-        .enforce_revocation_expiration()
-        .build()
-        .unwrap()
+    let files: Vec<&[u8]> = lists.iter().map(Vec::as_slice).collect();
+    let algorithms = stack.provider().signature_verification_algorithms;
+    let lists = Lists::read(&files, algorithms).unwrap();
+    Judge::new(stack, Usage::Client, roots, lists, depth)
+}
+
+fn at(now_s: i64) -> UnixTime {
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(now_s.try_into().unwrap()))
 }
 
 #[test]
@@ -56,11 +52,8 @@ fn a_revoked_caller_is_refused_and_a_good_one_taken() {
             authority.list(Level::Root, &mut root, window).unwrap().der,
         ];
         let judge = |lists: &[Vec<u8>], chain: &[CertificateDer<'_>], at_s: i64| {
-            let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-                at_s.try_into().unwrap(),
-            ));
-            let verifier = verifier(authority, stack, lists.to_vec());
-            verifier.verify_client_cert(&chain[0], &chain[1..], at).map(|_| ())
+            let judge = judge_of(authority, stack, lists, Depth::All);
+            judge.path(&chain[0], &chain[1..], at(at_s)).map(|_| ())
         };
         assert_eq!(judge(&lists, &good, now_s()), Ok(()));
         let error = |error: CertificateError| Err(rustls::Error::InvalidCertificate(error));
@@ -81,15 +74,77 @@ fn a_revoked_caller_is_refused_and_a_good_one_taken() {
         root.revoke(&serial.unwrap(), revocation).unwrap();
         lists[1] = authority.list(Level::Root, &mut root, window).unwrap().der;
         assert_eq!(judge(&lists, &good, now_s()), error(CertificateError::Revoked));
-        // A list whose signature is wrong, or another's.
+        // A list whose signature is another's is as good as none.
         let other = match stack {
             Stack::International => Authority::create("Test", now_s()).unwrap(),
             Stack::National => Authority::create_sm2("Test", now_s()).unwrap(),
         };
-        lists[1] = other.list(Level::Root, &mut root, window).unwrap().der;
-        assert!(judge(&lists, &good, now_s()).is_err());
+        let theirs = other.list(Level::Root, &mut root, window).unwrap().der;
+        let of_another = judge(&[lists[0].clone(), theirs.clone()], &good, now_s());
+        assert_eq!(of_another, error(CertificateError::UnknownRevocationStatus));
+        // Beside a good one of the same name it does no harm, and hides nothing.
+        lists.insert(0, theirs);
+        assert_eq!(judge(&lists, &good, now_s()), error(CertificateError::Revoked));
     }
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn a_path_that_was_found_before_is_measured_by_what_is_known_now() {
+    let w = World::new();
+    let dir = tempfile::tempdir().unwrap();
+    for (authority, stack) in [(&w.p256, STACKS[0]), (&w.sm2, STACKS[1])] {
+        let chain = chain(&issue(authority, TELLER).chain_pem);
+        let before = judge_of(authority, stack, &[], Depth::None);
+        let path = before.path(&chain[0], &chain[1..], at(now_s())).unwrap();
+        let open = |level| Register::open(dir.path(), authority.kind(), level).unwrap();
+        let (mut issuing, mut root) = (open(Level::Issuing), open(Level::Root));
+        let window = Window { from_s: now_s(), length_s: 3_600 };
+        let root_list = authority.list(Level::Root, &mut root, window).unwrap().der;
+        let hold = |issuing: &mut Register, at_s: i64, depth: Depth, with_root: bool| {
+            let mut lists = vec![authority.list(Level::Issuing, issuing, window).unwrap().der];
+            lists.extend(with_root.then(|| root_list.clone()));
+            judge_of(authority, stack, &lists, depth).still_holds(&path, at_s)
+        };
+        assert_eq!(hold(&mut issuing, now_s(), Depth::All, true), Ok(()));
+        let late = hold(&mut issuing, now_s() + 3_700, Depth::All, true);
+        assert!(matches!(late, Err(Broken::Standing(Standing::Stale(_)))), "{late:?}");
+        let unknown = hold(&mut issuing, now_s(), Depth::All, false);
+        assert_eq!(unknown, Err(Broken::Standing(Standing::Unknown)));
+        assert_eq!(hold(&mut issuing, now_s(), Depth::Leaf, false), Ok(()), "its issuer's only");
+        let serial = issuing.issued(&chain[0]).unwrap();
+        let revocation = Revocation { at_s: now_s(), reason: Reason::KeyCompromise };
+        issuing.revoke(&serial, revocation).unwrap();
+        let revoked = hold(&mut issuing, now_s(), Depth::Leaf, false);
+        assert_eq!(revoked, Err(Broken::Standing(Standing::Revoked)));
+        assert_eq!(hold(&mut issuing, now_s(), Depth::None, false), Ok(()), "nobody asks");
+        let ended = hold(&mut issuing, path.not_after_s() + 1, Depth::None, false);
+        assert_eq!(ended, Err(Broken::Expired));
+    }
+}
+
+#[test]
+fn lists_of_a_part_or_without_a_number_are_refused() {
+    let w = World::new();
+    let dir = tempfile::tempdir().unwrap();
+    let mut register = Register::open(dir.path(), w.p256.kind(), Level::Issuing).unwrap();
+    let window = Window { from_s: now_s(), length_s: 3_600 };
+    let der = w.p256.list(Level::Issuing, &mut register, window).unwrap().der;
+    let algorithms = STACKS[0].provider().signature_verification_algorithms;
+    let read = |file: &[u8]| Lists::read(&[file], algorithms).map(|_| ()).map_err(|e| e.code);
+    assert_eq!(read(&der), Ok(()));
+    for length in 0..der.len() {
+        assert_eq!(read(&der[..length]), Err(&tls::REVOCATION_LIST), "cut at {length}");
+    }
+    // The number's extension becomes that of a delta list (RFC 5280 §5.2.4).
+    let number: &[u8] = &[0x55, 0x1d, 20];
+    let at = der.windows(3).position(|three| three == number).unwrap();
+    let mut delta = der;
+    delta[at + 2] = 27;
+    assert_eq!(read(&delta), Err(&tls::REVOCATION_LIST));
+    delta[at + 2] = 28;
+    assert_eq!(read(&delta), Err(&tls::REVOCATION_LIST), "a distribution point");
+    assert_eq!(read(b"no list"), Err(&tls::REVOCATION_LIST));
 }
 
 #[test]

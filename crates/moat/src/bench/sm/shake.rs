@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use moat_ca::{Authority, LeafRequest};
-use moat_tls::{ALPN_HTTP1, Client, Material, National, Negotiated, Server, Stack};
+use moat_tls::{ALPN_HTTP1, Client, Material, National, Negotiated, Server, Stack, Trust};
 use rustls::server::Acceptor;
 use rustls::{ClientConnection, HandshakeKind};
 use rustls_pki_types::ServerName;
@@ -48,7 +48,7 @@ impl Sides {
             chain_pem: identity.chain_pem.as_bytes(),
             key_pem: identity.key_pem.as_bytes(),
             password: None,
-            trust_pem: authority.trust_pem().as_bytes(),
+            trust: Trust::in_authorities(authority.trust_pem().as_bytes()),
         });
         let server = Server::new(&[gateway], National::Prefer)?;
         let expected = GATEWAY.parse().ok().context("a SPIFFE id")?;

@@ -221,6 +221,8 @@ impl Gateway {
             moat(&["audit", "keygen", "--origin", "bank.test/audit/whole", "--out", &key]);
         assert_eq!(code, 0, "{out}{err}");
         self.edit_config("kind: Gateway", "kind: Gateway\nprofile: prod");
+        let trust = "trust: \"file:pki/root.pem\"";
+        self.edit_config(trust, &format!("revocation: none, {trust}"));
         self.edit_config("segment_mib:", "keys: [\"file:log.key\"], segment_mib:");
     }
 

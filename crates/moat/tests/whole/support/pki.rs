@@ -4,13 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use moat_ca::{Authority, Identity, LeafRequest};
+use moat_ca::{Authority, Identity, LeafRequest, Level, Reason, Register, Revocation, Window};
 use moat_tls::Stack;
-use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::ResolvesClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -135,6 +137,24 @@ impl Pki {
         self.stack
     }
 
+    /// A certificate and its key as a caller shows them.
+    pub(crate) fn certified(&self, identity: &Identity) -> Arc<CertifiedKey> {
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key(identity)).unwrap();
+        Arc::new(CertifiedKey::new(chain(identity), key))
+    }
+
+    /// TLS of a caller that names a server as it likes, and takes whatever answers. `shows` is asked
+    /// for its certificate.
+    pub(crate) fn naming(&self, shows: Arc<dyn ResolvesClientCert>) -> Arc<ClientConfig> {
+        let config = ClientConfig::builder_with_provider(self.stack.provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(self.stack)))
+            .with_client_cert_resolver(shows);
+        Arc::new(config)
+    }
+
     /// TLS of a service that asks for no certificate.
     pub(crate) fn open_server(&self, identity: &Identity) -> Arc<ServerConfig> {
         let config = ServerConfig::builder_with_provider(self.stack.provider())
@@ -143,6 +163,46 @@ impl Pki {
             .with_no_client_auth()
             .with_single_cert(chain(identity), key(identity));
         Arc::new(config.unwrap())
+    }
+}
+
+/// Takes any service's certificate.
+#[derive(Debug)]
+struct Anybody(Stack);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        unreachable!("TLS 1.3 only")
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = self.0.provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -187,6 +247,35 @@ impl ClientCertVerifier for Asking {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         [self.own.supported_verify_schemes(), self.other.supported_verify_schemes()].concat()
+    }
+}
+
+/// What an authority says of revoked certificates.
+pub(crate) struct Lists {
+    issuing: Register,
+    root: Register,
+    _dir: tempfile::TempDir,
+}
+
+impl Lists {
+    pub(crate) fn new(pki: &Pki) -> Lists {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |level| Register::open(dir.path(), pki.authority.kind(), level).unwrap();
+        Lists { issuing: open(Level::Issuing), root: open(Level::Root), _dir: dir }
+    }
+
+    /// Revokes what the issuing authority has issued.
+    pub(crate) fn revoke(&mut self, identity: &Identity) {
+        let serial = self.issuing.enter(&chain(identity)[0]).unwrap();
+        let revocation = Revocation { at_s: now_s(), reason: Reason::KeyCompromise };
+        self.issuing.revoke(&serial, revocation).unwrap();
+    }
+
+    /// The current lists of both levels, in one file.
+    pub(crate) fn pem(&mut self, pki: &Pki, length_s: i64) -> String {
+        let window = Window { from_s: now_s(), length_s };
+        let list = |level, register| pki.authority.list(level, register, window).unwrap().pem;
+        list(Level::Issuing, &mut self.issuing) + &list(Level::Root, &mut self.root)
     }
 }
 

@@ -1,0 +1,110 @@
+//! Whom a listener or an upstream believes, and what it must know of revoked certificates.
+
+use std::collections::BTreeSet;
+
+use moat_model::code::config as codes;
+use serde_saphyr::Spanned;
+
+use crate::raw::{RawClients, RawRevocation, RawUpstreamTls, Text};
+use crate::resolve::Resolver;
+use crate::resolved::{Clients, Revocation, Trust};
+
+/// Most groups of callers of one listener.
+const CLIENTS_MAX: usize = 32;
+/// Most server names of one group.
+const SERVER_NAMES_MAX: usize = 64;
+/// Most files of lists of one group.
+const CRLS_MAX: usize = 64;
+/// Longest server name (RFC 1035 §2.3.4).
+const SERVER_NAME_BYTES_MAX: usize = 253;
+
+pub(crate) fn clients(r: &mut Resolver<'_>, listener: &Text, raw: &[RawClients]) -> Vec<Clients> {
+    if raw.is_empty() || raw.len() > CLIENTS_MAX {
+        let message = format!("a listener takes 1 to {CLIENTS_MAX} groups of clients");
+        r.bad(&codes::BAD_VALUE, listener, message, "list them under `clients`");
+    }
+    let mut others = raw.iter().filter(|group| group.server_names.is_empty()).skip(1);
+    if let Some(second) = others.next() {
+        let message = "a second group without `server_names`: nothing says whose callers it has";
+        let fix = "give it `server_names`, or merge the two";
+        r.bad(&codes::BAD_VALUE, &second.role, message, fix);
+    }
+    let mut seen = BTreeSet::new();
+    raw.iter().map(|group| one(r, group, &mut seen)).collect()
+}
+
+fn one(r: &mut Resolver<'_>, raw: &RawClients, seen: &mut BTreeSet<String>) -> Clients {
+    if raw.server_names.len() > SERVER_NAMES_MAX {
+        let message = format!("more than {SERVER_NAMES_MAX} server names");
+        r.bad(&codes::BAD_VALUE, &raw.role, message, "make two groups of it");
+    }
+    for name in &raw.server_names {
+        if !is_host_name(&name.value) {
+            let fix = "write a DNS name such as pos.bank.example, without `*`";
+            r.bad(&codes::BAD_VALUE, name, format!("`{}` is no host name", name.value), fix);
+        }
+        if !seen.insert(name.value.to_ascii_lowercase()) {
+            let message = format!("`{}` stands twice", name.value);
+            r.bad(&codes::DUPLICATE_KEY, name, message, "name each server in one group only");
+        }
+    }
+    let names = raw.server_names.iter().map(|name| name.value.to_ascii_lowercase());
+    Clients {
+        role: raw.role.value.clone(),
+        server_names: names.collect(),
+        trust: trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls),
+    }
+}
+
+pub(crate) fn service(r: &mut Resolver<'_>, raw: &RawUpstreamTls) -> Trust {
+    trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls)
+}
+
+fn trust(
+    r: &mut Resolver<'_>,
+    pem: &Text,
+    revocation: Option<&Spanned<RawRevocation>>,
+    crls: &[Text],
+) -> Trust {
+    if crls.len() > CRLS_MAX {
+        let message = format!("more than {CRLS_MAX} files of lists");
+        r.bad(&codes::BAD_VALUE, pem, message, "put several lists into one PEM file");
+    }
+    let said = revocation.map(|said| said.value);
+    if let Some(revocation) = revocation
+        && crls.is_empty() != (revocation.value == RawRevocation::None)
+    {
+        let (message, fix) = if crls.is_empty() {
+            ("there are no lists to look into", "name them under `crls`, or write `none`")
+        } else {
+            ("there are lists that nobody would look into", "remove `crls`, or write `all`")
+        };
+        r.bad(&codes::BAD_VALUE, revocation, message, fix);
+    }
+    if said.is_none() && crls.is_empty() && r.prod {
+        let message = "`profile: prod` wants to know how revoked certificates are known";
+        let fix = "name the authorities' lists under `crls`, or write `revocation: none`";
+        r.bad(&codes::PROD_ONLY, pem, message, fix);
+    }
+    Trust {
+        pem: r.fetch(pem),
+        crls: crls.iter().map(|list| r.fetch(list)).collect(),
+        revocation: match said {
+            Some(RawRevocation::Leaf) => Revocation::Leaf,
+            Some(RawRevocation::All) => Revocation::All,
+            None if !crls.is_empty() => Revocation::All,
+            None | Some(RawRevocation::None) => Revocation::None,
+        },
+    }
+}
+
+/// A name as SNI has it (RFC 6066 §3): letters, digits and hyphens between dots.
+fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        let fine = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(fine)
+    };
+    name.len() <= SERVER_NAME_BYTES_MAX
+        && name.split('.').all(is_label)
+        && !name.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+}

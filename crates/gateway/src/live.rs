@@ -1,0 +1,160 @@
+//! Open connections, looked at again whenever what let them in may have changed: a generation with
+//! other authorities, lists of revoked certificates or trust domain, a certificate that expires, a
+//! list that becomes old.
+//!
+//! A connection that would not be let in now is cut: no call begins on it any more, calls under way
+//! have [`GRACE`] to end, and its refusal is recorded with the reason. A call whose connection is
+//! gone is finished and recorded like that of any caller that went away. Connections that are still
+//! good notice nothing.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use moat_model::code::identity::{CUT_REVOKED, CUT_UNKNOWN, CUT_UNTRUSTED, EXPIRED, TRUST_DOMAIN};
+use moat_model::{Clock, Code};
+use moat_tls::{Broken, Standing};
+use tokio::sync::Notify;
+
+use crate::generation::Generation;
+use crate::session::Session;
+use crate::worker::Worker;
+
+/// How long calls under way may go on after their connection was cut.
+pub(crate) const GRACE: Duration = Duration::from_millis(250);
+/// How often it is looked whether a time has come.
+const LOOK: Duration = Duration::from_millis(250);
+/// After how many connections other work has its turn.
+const BATCH: usize = 256;
+
+/// Whether a connection was cut, and for what.
+#[derive(Debug, Default)]
+pub(crate) struct Cut {
+    code: Cell<Option<&'static Code>>,
+    told: Notify,
+}
+
+impl Cut {
+    pub(crate) fn code(&self) -> Option<&'static Code> {
+        self.code.get()
+    }
+
+    /// Resolves when the connection is cut.
+    pub(crate) async fn come(&self) {
+        while self.code.get().is_none() {
+            self.told.notified().await;
+        }
+    }
+
+    fn cut(&self, code: &'static Code) {
+        self.code.set(Some(code));
+        self.told.notify_waiters();
+    }
+}
+
+/// The open connections of one worker.
+#[derive(Default)]
+pub(crate) struct Live {
+    sessions: RefCell<HashMap<u64, Weak<Session>>>,
+    next: Cell<u64>,
+    /// When the first certificate of an open connection expires, in seconds since 1970.
+    due_s: Cell<Option<i64>>,
+    changed: Notify,
+}
+
+/// A place among the open connections.
+pub(crate) struct Place {
+    live: Rc<Live>,
+    key: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.live.sessions.borrow_mut().remove(&self.key);
+    }
+}
+
+impl Live {
+    /// Adds a connection.
+    pub(crate) fn enter(self: &Rc<Self>, session: &Rc<Session>) -> Place {
+        let key = self.next.replace(self.next.get() + 1);
+        self.sessions.borrow_mut().insert(key, Rc::downgrade(session));
+        self.is_due_at(session.believed.path.not_after_s().saturating_add(1));
+        Place { live: Rc::clone(self), key }
+    }
+
+    /// A generation came into force.
+    pub(crate) fn has_changed(&self) {
+        self.changed.notify_one();
+    }
+
+    fn is_due_at(&self, at_s: i64) {
+        self.due_s.set(Some(self.due_s.get().map_or(at_s, |due_s| due_s.min(at_s))));
+    }
+
+    fn keys(&self) -> Vec<u64> {
+        self.sessions.borrow().keys().copied().collect()
+    }
+
+    fn session(&self, key: u64) -> Option<Rc<Session>> {
+        self.sessions.borrow().get(&key).and_then(Weak::upgrade)
+    }
+}
+
+/// Looks after the connections of a worker for as long as it lives.
+pub(crate) async fn watch(worker: Rc<Worker>) {
+    loop {
+        let is_new = tokio::select! {
+            () = worker.live.changed.notified() => true,
+            () = tokio::time::sleep(LOOK) => false,
+        };
+        let now_s = now_s(&worker);
+        if is_new || worker.live.due_s.get().is_some_and(|due_s| due_s <= now_s) {
+            look(&worker, now_s).await;
+        }
+    }
+}
+
+async fn look(worker: &Rc<Worker>, now_s: i64) {
+    let (live, generation) = (&worker.live, worker.generation());
+    live.due_s.set(generation.shared.next_list_s(now_s));
+    for (at, key) in live.keys().into_iter().enumerate() {
+        let Some(session) = live.session(key) else { continue };
+        if session.cut.code().is_some() {
+            continue;
+        }
+        match against(&generation.shared, &session, now_s) {
+            Some(code) => {
+                worker.counters.cut.add();
+                session.cut.cut(code);
+            }
+            None => live.is_due_at(session.believed.path.not_after_s().saturating_add(1)),
+        }
+        if at % BATCH == BATCH - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Why a connection would not be let in now.
+fn against(generation: &Generation, session: &Session, now_s: i64) -> Option<&'static Code> {
+    let believed = &session.believed;
+    let listener = generation.listeners.get(session.listener);
+    let group = listener.and_then(|listener| listener.group(believed.server_name.as_deref()));
+    let Some(group) = group else { return Some(&CUT_UNTRUSTED) };
+    if session.peer().is_some_and(|peer| peer.spiffe().trust_domain() != generation.trust_domain) {
+        return Some(&TRUST_DOMAIN);
+    }
+    let stack = session.negotiated.stack;
+    group.tls.still_believes(stack, &believed.path, now_s).err().map(|broken| match broken {
+        Broken::Anchor => &CUT_UNTRUSTED,
+        Broken::Expired => &EXPIRED,
+        Broken::Standing(Standing::Revoked) => &CUT_REVOKED,
+        Broken::Standing(Standing::Unknown | Standing::Stale(_)) => &CUT_UNKNOWN,
+    })
+}
+
+fn now_s(worker: &Worker) -> i64 {
+    i64::try_from(worker.clock.wall_ns() / 1_000_000_000).unwrap_or(i64::MAX)
+}

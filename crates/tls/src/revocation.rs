@@ -1,0 +1,250 @@
+//! Lists of revoked certificates (CRLs, RFC 5280 §5), and what they say of one certificate.
+//!
+//! All lists of an authority count together: a certificate is revoked if one of them names it, and
+//! good only if one of them is current and none names it. An authority without a list, or with old
+//! ones only, makes its own certificates unknown and nobody else's. Lists of a part of the
+//! certificates (delta, partitioned, indirect) are refused when they are read, so that none is
+//! taken for a whole one.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use moat_model::code::tls::REVOCATION_LIST;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls_pki_types::CertificateRevocationListDer;
+use rustls_pki_types::pem::PemObject;
+use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+
+use crate::Error;
+use crate::der::{Signed, signed};
+
+/// Most lists of one group of authorities.
+const LISTS_MAX: usize = 256;
+/// How far ahead of ours an authority's clock may be, in seconds.
+const CLOCK_SKEW_S: i64 = 300;
+/// Most verdicts on signatures of lists that are remembered.
+const SIGNATURES_MAX: usize = 1_024;
+
+/// What is asked of the lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Depth {
+    /// Nothing.
+    #[default]
+    None,
+    /// The end's own certificate.
+    Leaf,
+    /// Every certificate below the root.
+    All,
+}
+
+/// Why a certificate cannot be relied on any more, or a list not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A list names it.
+    Revoked,
+    /// There is no list of its issuer's.
+    Unknown,
+    /// No list of its issuer's is current; the latest should have been replaced then, in seconds
+    /// since 1970.
+    Stale(i64),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Lists {
+    lists: Vec<List>,
+    algorithms: WebPkiSupportedAlgorithms,
+    /// Whether a list, by its place, is signed with a key, by its digest.
+    signatures: Mutex<HashMap<(usize, Digest), bool>>,
+}
+
+/// SHA-256.
+pub(crate) type Digest = [u8; 32];
+
+#[derive(Debug)]
+struct List {
+    der: Vec<u8>,
+    parsed: CertRevocationList<'static>,
+    this_update_s: i64,
+    next_update_s: i64,
+    /// Big endian, without leading zeros.
+    number: Vec<u8>,
+}
+
+/// Whose list it is and which number it has: a later generation must not have a lower one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// The issuer's name in DER, without its tag.
+    pub issuer: Vec<u8>,
+    /// Big endian, without leading zeros.
+    pub number: Vec<u8>,
+}
+
+impl core::fmt::Display for Numbered {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("0x")?;
+        self.number.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Numbered {
+    /// Whether the number is lower than another's of the same issuer.
+    #[must_use]
+    pub fn is_behind(&self, other: &Numbered) -> bool {
+        let key = |one: &Numbered| (one.number.len(), one.number.clone());
+        self.issuer == other.issuer && key(self) < key(other)
+    }
+}
+
+/// Who issued a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Issuer {
+    /// Its name in DER, without the tag.
+    pub(crate) name: Vec<u8>,
+    /// The content of its SubjectPublicKeyInfo.
+    pub(crate) key: Vec<u8>,
+    pub(crate) key_digest: Digest,
+    /// Whether its certificate lets it sign lists; a root's need not say.
+    pub(crate) may_sign_lists: bool,
+}
+
+impl Lists {
+    /// Reads files of one or more lists each, PEM or DER.
+    ///
+    /// # Errors
+    /// [`REVOCATION_LIST`], with the place of the file in `files`.
+    pub(crate) fn read(
+        files: &[&[u8]],
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Result<Lists, Error> {
+        let mut lists = Vec::new();
+        for (at, file) in files.iter().enumerate() {
+            let no = |why: &dyn core::fmt::Display| {
+                Error::new(&REVOCATION_LIST, format_args!("list {}: {why}", at + 1))
+            };
+            for der in ders(file).map_err(|why| no(&why))? {
+                if lists.len() >= LISTS_MAX {
+                    return Err(no(&format_args!("there are more than {LISTS_MAX} lists")));
+                }
+                lists.push(List::read(der).map_err(|why| no(&why))?);
+            }
+        }
+        Ok(Lists { lists, algorithms, signatures: Mutex::default() })
+    }
+
+    /// What the lists say of a certificate at a time: nothing bad, or why not.
+    pub(crate) fn judge(&self, issuer: &Issuer, serial: &[u8], now_s: i64) -> Result<(), Standing> {
+        let of_issuer = |(at, list): &(usize, &List)| {
+            list.parsed.issuer() == issuer.name
+                && issuer.may_sign_lists
+                && self.is_signed(*at, list, issuer)
+        };
+        let (mut latest, mut is_current) = (None, false);
+        for (_, list) in self.lists.iter().enumerate().filter(of_issuer) {
+            // A list that cannot be searched must not pass for one that does not name it.
+            if !matches!(list.parsed.find_serial(serial), Ok(None)) {
+                return Err(Standing::Revoked);
+            }
+            is_current |= list.is_current(now_s);
+            latest = latest.max(Some(list.next_update_s));
+        }
+        match latest {
+            _ if is_current => Ok(()),
+            Some(next_s) => Err(Standing::Stale(next_s)),
+            None => Err(Standing::Unknown),
+        }
+    }
+
+    /// When the first of the current ones becomes old.
+    pub(crate) fn next_update_s(&self, now_s: i64) -> Option<i64> {
+        self.lists.iter().map(|list| list.next_update_s).filter(|next_s| *next_s > now_s).min()
+    }
+
+    /// Of each list, whose it is and its number.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = Numbered> {
+        self.lists.iter().map(|list| Numbered {
+            issuer: list.parsed.issuer().to_vec(),
+            number: list.number.clone(),
+        })
+    }
+
+    fn is_signed(&self, at: usize, list: &List, issuer: &Issuer) -> bool {
+        let key = (at, issuer.key_digest);
+        let known = || self.signatures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(is_good) = known().get(&key) {
+            return *is_good;
+        }
+        let is_good = signed(&list.der)
+            .is_some_and(|parts| is_signature_good(&self.algorithms, &parts, &issuer.key));
+        let mut known = known();
+        if known.len() < SIGNATURES_MAX {
+            known.insert(key, is_good);
+        }
+        is_good
+    }
+}
+
+/// Whether a key, the content of a SubjectPublicKeyInfo, made a signature.
+pub(crate) fn is_signature_good(
+    algorithms: &WebPkiSupportedAlgorithms,
+    signed: &Signed<'_>,
+    spki: &[u8],
+) -> bool {
+    let Some((algorithm, bits)) = crate::der::sequence(spki) else { return false };
+    let Some(key) = crate::der::bits(bits) else { return false };
+    algorithms.all.iter().any(|one| {
+        one.public_key_alg_id().as_ref() == algorithm
+            && one.signature_alg_id().as_ref() == signed.algorithm
+            && one.verify_signature(key, signed.content, signed.signature).is_ok()
+    })
+}
+
+impl List {
+    fn read(der: Vec<u8>) -> Result<List, String> {
+        let parsed = OwnedCertRevocationList::from_der(&der).map_err(|e| match e {
+            webpki::Error::UnsupportedDeltaCrl => {
+                "it is a delta list; give whole ones only".to_owned()
+            }
+            e => format!("it cannot be read: {e}"),
+        })?;
+        let parsed = CertRevocationList::Owned(parsed);
+        if parsed.issuing_distribution_point().is_some() {
+            return Err("it covers a part of the authority's certificates only (issuing \
+                        distribution point); give a list of all of them"
+                .to_owned());
+        }
+        let (_, times) = CertificateRevocationList::from_der(&der).map_err(|e| e.to_string())?;
+        let inner = times.tbs_cert_list.signature.algorithm.as_bytes();
+        if times.signature_algorithm.algorithm.as_bytes() != inner || signed(&der).is_none() {
+            return Err("its two algorithms differ".to_owned());
+        }
+        let next = times.next_update().ok_or("it does not say when the next one comes")?;
+        let number = times.crl_number().ok_or("it has no number")?.to_bytes_be();
+        Ok(List {
+            parsed,
+            this_update_s: times.last_update().timestamp(),
+            next_update_s: next.timestamp(),
+            number,
+            der,
+        })
+    }
+
+    fn is_current(&self, now_s: i64) -> bool {
+        self.this_update_s <= now_s.saturating_add(CLOCK_SKEW_S) && now_s < self.next_update_s
+    }
+}
+
+/// The lists in a file: one in DER, or any number in PEM.
+fn ders(file: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    if file.first() == Some(&0x30) {
+        return Ok(vec![file.to_vec()]);
+    }
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(file).collect();
+    let lists = lists.map_err(|e| e.to_string())?;
+    if lists.is_empty() {
+        return Err("the file holds no list, neither DER nor PEM (X509 CRL)".to_owned());
+    }
+    Ok(lists.iter().map(|list| list.to_vec()).collect())
+}
