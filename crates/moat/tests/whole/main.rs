@@ -14,6 +14,7 @@ mod floods;
 mod framing;
 mod identity;
 mod load;
+mod message;
 mod national;
 mod protocols;
 mod reload;
