@@ -29,14 +29,25 @@ const LAYERS: &[&[&str]] = &[
     &["moat", "moat-verify", "moat-hsm"],
     &["moat-gateway", "moat-auditor", "moat-admin"],
     &["moat-kernel", "moat-net"],
-    &["moat-config", "moat-tls", "moat-policy", "moat-mask", "moat-audit", "moat-ca"],
+    &[
+        "moat-config",
+        "moat-tls",
+        "moat-policy",
+        "moat-mask",
+        "moat-message",
+        "moat-audit",
+        "moat-ca",
+    ],
     &["moat-identity", "moat-tlog"],
     &["moat-model", "moat-sm"],
 ];
 
 /// Pairs within one layer that are allowed all the same: user, used, reason.
-const BESIDE: &[(&str, &str, &str)] =
-    &[("moat-config", "moat-mask", "the strategies that a configuration names are parsed there")];
+const BESIDE: &[(&str, &str, &str)] = &[
+    ("moat-config", "moat-mask", "the strategies that a configuration names are parsed there"),
+    ("moat-message", "moat-mask", "what may be shown of a card is decided there"),
+    ("moat-message", "moat-audit", "one value has one canonical form, in every format"),
+];
 
 /// Services behind the gateway. They may use any crate but programs and roles.
 const SERVICES: &[&str] = &["moat-accounts"];
@@ -97,6 +108,11 @@ const LINKS_NONE_OF: &[(&str, &[&str], &str)] = &[
         "moat-tlog",
         &["tokio", "rustls", "aws-lc-rs", "hyper"],
         "an offline verifier links it, and brings the arithmetic of signatures itself",
+    ),
+    (
+        "moat-message",
+        &["tokio", "rustls", "aws-lc-rs", "hyper"],
+        "views of messages are functions of their bytes: no runtime, no TLS",
     ),
     (
         "moat-verify",

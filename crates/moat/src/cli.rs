@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cli_ca::CaCommand;
+use crate::cli_message::MessageCommand;
 
 /// Moat (护城河): a zero-trust API gateway for financial institutions.
 ///
@@ -36,10 +37,10 @@ pub(crate) enum Command {
     /// SIGHUP reads the configuration again; so does a change of any file it refers to. SIGTERM
     /// finishes what is open and ends.
     Serve(ServeArgs),
-    /// Check a configuration without running it; exit 0 or 78.
+    /// Check a configuration, or the spec of a dialect, without running it; exit 0 or 78.
     ///
     /// Reads every file the configuration refers to and compiles the policy, so that what passes
-    /// here starts.
+    /// here starts. A file that begins with `spec:` is the spec of a dialect.
     Check(CheckArgs),
     /// Print the JSON Schema of moat.yaml, for editors.
     Schema,
@@ -66,6 +67,13 @@ pub(crate) enum Command {
     ///   moat ca crl --sm2
     #[command(subcommand, verbatim_doc_comment)]
     Ca(CaCommand),
+    /// Look into messages of ISO 8583, make them, compare them.
+    ///
+    ///   moat message specs
+    ///   moat message show --spec iso8583-1987-ascii message.bin
+    ///   moat message pack --spec my-network.yaml --framed < message.json
+    #[command(subcommand, verbatim_doc_comment)]
+    Message(MessageCommand),
     /// Measure on this machine; exit 1 if a goal does not hold.
     ///
     /// Each topic prints rows: figure, value, unit, the peer measured in the same run, the ratio to

@@ -9,10 +9,12 @@ mod ca;
 mod check;
 mod cli;
 mod cli_ca;
+mod cli_message;
 mod demo;
 mod evidence;
 mod exit;
 mod explain;
+mod message;
 mod policy;
 mod role;
 mod serve;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Policy(args) => policy::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Ca(args) => ca::run(&args),
+        Command::Message(args) => message::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Version => {
             println!("moat {}", env!("CARGO_PKG_VERSION"));

@@ -11,6 +11,7 @@ pub mod config;
 pub mod http;
 pub mod identity;
 pub mod mask;
+pub mod message;
 pub mod policy;
 pub mod system;
 pub mod tls;
@@ -118,6 +119,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         http::ALL,
         identity::ALL,
         mask::ALL,
+        message::ALL,
         policy::ALL,
         system::ALL,
         tls::ALL,

@@ -15,6 +15,7 @@ mod framing;
 mod identity;
 mod live;
 mod load;
+mod message;
 mod national;
 mod protocols;
 mod reload;

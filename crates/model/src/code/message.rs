@@ -1,0 +1,52 @@
+//! Codes of financial messages (area F): framing, ISO 8583, EMV TLV and the specs of dialects.
+
+super::codes! {
+    FRAME = "MOAT-F001", 400, Peer,
+        en: "The length in front of a message is malformed or too large", "Use the framing of the listener; no message is longer than 65,535 bytes.",
+        zh: "消息前的长度格式错误或过大", "请使用监听器所定的成帧方式；消息不超过 65,535 字节。";
+    TOO_LONG = "MOAT-F002", 413, Peer,
+        en: "The message or one of its values is longer than allowed", "Keep a message below 65,536 bytes and each field within its spec.",
+        zh: "消息或其中的值超过允许的长度", "消息须小于 65,536 字节，各字段须符合其规格。";
+    TRUNCATED = "MOAT-F003", 400, Peer,
+        en: "The message ends inside a field", "Send the message whole; if it is, its dialect differs from the spec: the field named is where they part.",
+        zh: "消息在字段中间结束", "请发送完整消息；若消息完整，则其方言与规格不符，分歧始于所指字段。";
+    TRAILING = "MOAT-F004", 400, Peer,
+        en: "Bytes follow the last field of the message", "Send nothing after the last field that the bitmap names.",
+        zh: "消息最后一个字段之后仍有数据", "位图所示最后一个字段之后不得再有数据。";
+    MTI = "MOAT-F005", 400, Peer,
+        en: "The message type is not one of ISO 8583", "Send four digits: version 0, 1, 2, 8 or 9, class 1 to 8, function 0 to 7, origin 0 to 5.",
+        zh: "消息类型不属于 ISO 8583", "请发送四位数字：版本 0、1、2、8 或 9，类别 1 至 8，功能 0 至 7，来源 0 至 5。";
+    BITMAP = "MOAT-F006", 400, Peer,
+        en: "The bitmap is malformed", "Send 8 bytes, or 16 hexadecimal characters, as the spec says.",
+        zh: "位图格式错误", "请按规格发送 8 个字节或 16 个十六进制字符。";
+    UNKNOWN_FIELD = "MOAT-F007", 400, Peer,
+        en: "The bitmap names a field that the spec does not have", "Leave the field out, or add it to the spec: without a rule its length is not known.",
+        zh: "位图指示了规格中没有的字段", "请去掉该字段，或将其加入规格：没有规则便无从得知其长度。";
+    FIELD_LENGTH = "MOAT-F008", 400, Peer,
+        en: "The length of a field is malformed or outside its spec", "Write the length in the encoding and unit of the spec, no more than its maximum.",
+        zh: "字段长度格式错误或超出规格", "请按规格的编码与单位书写长度，且不超过上限。";
+    CHARACTERS = "MOAT-F009", 400, Peer,
+        en: "A field holds a character that its kind does not allow", "Send digits in n, letters in a, and so on; pad odd BCD with 0 or F.",
+        zh: "字段含有其类型不允许的字符", "n 类只含数字，a 类只含字母，依此类推；奇数位 BCD 以 0 或 F 填充。";
+    VALUE = "MOAT-F010", 422, Peer,
+        en: "A value does not fit where it is to be read or written", "Give a value of the field's kind and length, fields in ascending order, bitmaps left alone.",
+        zh: "值与读取或写入之处不符", "请给出符合字段类型与长度的值，字段按升序排列，且不要写位图。";
+    TLV = "MOAT-F011", 400, Peer,
+        en: "The TLV data are malformed", "Send BER-TLV with tags of at most three bytes and definite lengths that end within the field (EMV Book 3, Annex B).",
+        zh: "TLV 数据格式错误", "请发送 BER-TLV：标签至多三字节，长度为定长形式且不越出字段（EMV Book 3 附录 B）。";
+    TLV_LIMIT = "MOAT-F012", 400, Peer,
+        en: "The TLV data are nested too deep or have too many objects", "Nest templates at most four deep, and send at most 64 objects.",
+        zh: "TLV 嵌套过深或对象过多", "模板至多嵌套四层，对象至多 64 个。";
+    HEADER = "MOAT-F013", 400, Peer,
+        en: "The header in front of the message is not the one of its spec", "Send the header that the spec names, with the length of the whole message where it has one.",
+        zh: "消息前的报文头与规格不符", "请发送规格所定的报文头；其中若有总长度，须与整个消息一致。";
+    PARTS = "MOAT-F014", 400, Peer,
+        en: "A composite field does not consist of its parts", "Send the parts in the order, with the tags or the bitmap that the spec has.",
+        zh: "复合字段与其组成部分不符", "请按规格所定的顺序、标签或位图发送各组成部分。";
+    SPEC_SYNTAX = "MOAT-F020", 0, Operator,
+        en: "The spec of a dialect cannot be read", "Correct the place shown; docs/messages.md has the keys.",
+        zh: "无法读取方言规格", "请修正所示位置；各键见 docs/messages.md。";
+    SPEC_FIELD = "MOAT-F021", 0, Operator,
+        en: "The spec of a dialect contradicts itself", "Change the field named as the message says.",
+        zh: "方言规格自相矛盾", "请按提示修改所指字段。";
+}
