@@ -151,6 +151,9 @@ pub struct RawIdentity {
     /// does not count.
     #[schemars(with = "Option<String>")]
     pub password: Option<Text>,
+    /// An OCSP response for the certificate, DER, that is stapled to handshakes: `file:gw.ocsp`.
+    #[schemars(with = "Option<String>")]
+    pub ocsp: Option<Text>,
 }
 
 /// One group of callers.
@@ -170,13 +173,28 @@ pub struct RawClients {
     #[schemars(with = "String")]
     pub trust: Text,
     /// Which certificates must be known not to be revoked: `all` below the root (default where
-    /// there are `crls`), `leaf` or `none`; `profile: prod` wants one of them said.
+    /// there are `crls`), `leaf` (default where there is `ocsp` alone) or `none`; `profile: prod` wants one of them said.
     #[schemars(with = "Option<RawRevocation>")]
     pub revocation: Option<Spanned<RawRevocation>>,
     /// Lists of revoked certificates, PEM or DER: `file:issuing.crl`.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub crls: Vec<Text>,
+    /// OCSP responses for single callers, DER, fetched ahead: `file:teller.ocsp`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub ocsp: Vec<Text>,
+}
+
+/// Whether a service must staple.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RawStaple {
+    /// It need not, and nobody looks.
+    #[default]
+    Off,
+    /// It must, a response that says that its certificate is good now.
+    Require,
 }
 
 /// Which certificates must be known not to be revoked.
@@ -264,6 +282,9 @@ pub struct RawUpstreamTls {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub crls: Vec<Text>,
+    /// Whether the service must staple a sound OCSP response: `off` (default) or `require`.
+    #[serde(default)]
+    pub ocsp: RawStaple,
     /// The SPIFFE id the service must prove.
     #[schemars(with = "String")]
     pub spiffe: Text,

@@ -308,6 +308,7 @@ fn identities(r: &mut Resolver<'_>, name: &Text, raw: &[RawIdentity]) -> Vec<Ide
             bytes.pop_if(|last| *last == b'\n');
             bytes
         }),
+        ocsp: identity.ocsp.as_ref().map(|text| r.fetch(text)),
     };
     raw.iter().map(one).collect()
 }

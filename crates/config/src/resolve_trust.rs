@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use moat_model::code::config as codes;
 use serde_saphyr::Spanned;
 
-use crate::raw::{RawClients, RawRevocation, RawUpstreamTls, Text};
+use crate::raw::{RawClients, RawRevocation, RawStaple, RawUpstreamTls, Text};
 use crate::resolve::Resolver;
 use crate::resolved::{Clients, Revocation, Trust};
 
@@ -15,6 +15,8 @@ const CLIENTS_MAX: usize = 32;
 const SERVER_NAMES_MAX: usize = 64;
 /// Most files of lists of one group.
 const CRLS_MAX: usize = 64;
+/// Most OCSP responses of one group.
+const RESPONSES_MAX: usize = 256;
 /// Longest server name (RFC 1035 §2.3.4).
 const SERVER_NAME_BYTES_MAX: usize = 253;
 
@@ -52,12 +54,13 @@ fn one(r: &mut Resolver<'_>, raw: &RawClients, seen: &mut BTreeSet<String>) -> C
     Clients {
         role: raw.role.value.clone(),
         server_names: names.collect(),
-        trust: trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls),
+        trust: trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls, &raw.ocsp),
     }
 }
 
 pub(crate) fn service(r: &mut Resolver<'_>, raw: &RawUpstreamTls) -> Trust {
-    trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls)
+    let trust = trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls, &[]);
+    Trust { must_staple: raw.ocsp == RawStaple::Require, ..trust }
 }
 
 fn trust(
@@ -65,23 +68,29 @@ fn trust(
     pem: &Text,
     revocation: Option<&Spanned<RawRevocation>>,
     crls: &[Text],
+    ocsp: &[Text],
 ) -> Trust {
     if crls.len() > CRLS_MAX {
         let message = format!("more than {CRLS_MAX} files of lists");
         r.bad(&codes::BAD_VALUE, pem, message, "put several lists into one PEM file");
     }
+    if ocsp.len() > RESPONSES_MAX {
+        let message = format!("more than {RESPONSES_MAX} OCSP responses");
+        r.bad(&codes::BAD_VALUE, pem, message, "use a list of revoked certificates");
+    }
+    let knows_nothing = crls.is_empty() && ocsp.is_empty();
     let said = revocation.map(|said| said.value);
     if let Some(revocation) = revocation
-        && crls.is_empty() != (revocation.value == RawRevocation::None)
+        && knows_nothing != (revocation.value == RawRevocation::None)
     {
-        let (message, fix) = if crls.is_empty() {
-            ("there are no lists to look into", "name them under `crls`, or write `none`")
+        let (message, fix) = if knows_nothing {
+            ("there is nothing to look into", "name lists under `crls`, or write `none`")
         } else {
-            ("there are lists that nobody would look into", "remove `crls`, or write `all`")
+            ("there are lists or responses that nobody would look into", "write `all` or `leaf`")
         };
         r.bad(&codes::BAD_VALUE, revocation, message, fix);
     }
-    if said.is_none() && crls.is_empty() && r.prod {
+    if said.is_none() && knows_nothing && r.prod {
         let message = "`profile: prod` wants to know how revoked certificates are known";
         let fix = "name the authorities' lists under `crls`, or write `revocation: none`";
         r.bad(&codes::PROD_ONLY, pem, message, fix);
@@ -89,10 +98,13 @@ fn trust(
     Trust {
         pem: r.fetch(pem),
         crls: crls.iter().map(|list| r.fetch(list)).collect(),
+        ocsp: ocsp.iter().map(|response| r.fetch(response)).collect(),
+        must_staple: false,
         revocation: match said {
             Some(RawRevocation::Leaf) => Revocation::Leaf,
             Some(RawRevocation::All) => Revocation::All,
             None if !crls.is_empty() => Revocation::All,
+            None if !ocsp.is_empty() => Revocation::Leaf,
             None | Some(RawRevocation::None) => Revocation::None,
         },
     }

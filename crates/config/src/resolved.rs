@@ -78,6 +78,8 @@ pub struct Identity {
     pub key_pem: Zeroizing<Vec<u8>>,
     /// Password of an encrypted key.
     pub password: Option<Zeroizing<Vec<u8>>>,
+    /// OCSP response to be stapled, DER.
+    pub ocsp: Option<Vec<u8>>,
 }
 
 /// When national cryptography is used, as far as there is an SM2 identity.
@@ -111,8 +113,12 @@ pub struct Trust {
     pub pem: Vec<u8>,
     /// Files of lists of revoked certificates, PEM or DER.
     pub crls: Vec<Vec<u8>>,
-    /// Which certificates the lists must speak for.
+    /// OCSP responses for single certificates, DER.
+    pub ocsp: Vec<Vec<u8>>,
+    /// Which certificates lists and responses must speak for.
     pub revocation: Revocation,
+    /// Whether a service must staple an OCSP response.
+    pub must_staple: bool,
 }
 
 /// One group of callers.

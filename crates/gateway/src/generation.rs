@@ -372,6 +372,8 @@ fn materials<'a>(
     let trust = Trust {
         pem: &trust.pem,
         lists: &trust.crls,
+        responses: &trust.ocsp,
+        must_staple: trust.must_staple,
         depth: match trust.revocation {
             moat_config::Revocation::None => Depth::None,
             moat_config::Revocation::Leaf => Depth::Leaf,
@@ -379,9 +381,10 @@ fn materials<'a>(
         },
     };
     let material = |identity: &'a moat_config::Identity| {
-        let moat_config::Identity { chain_pem, key_pem, password } = identity;
+        let moat_config::Identity { chain_pem, key_pem, password, ocsp } = identity;
+        let staple = ocsp.as_deref();
         let password = password.as_ref().map(|password| password.as_slice());
-        Material { chain_pem, key_pem, password, trust }
+        Material { chain_pem, key_pem, password, staple, trust }
     };
     identities.iter().map(material).collect()
 }

@@ -107,6 +107,7 @@ impl Scene {
             chain_pem: identity.chain_pem.as_bytes(),
             key_pem: identity.key_pem.as_bytes(),
             password: None,
+            staple: None,
             trust: Trust::in_authorities(trust.as_bytes()),
         });
         let expected = SERVICE.parse().unwrap();

@@ -56,6 +56,7 @@ fn sides(create: fn(&str, i64) -> Result<Authority, moat_ca::Error>) -> (Server,
         chain_pem: identity.chain_pem.as_bytes(),
         key_pem: identity.key_pem.as_bytes(),
         password: None,
+        staple: None,
         trust: Trust::in_authorities(authority.trust_pem().as_bytes()),
     });
     let expected = GATEWAY.parse().unwrap();

@@ -353,10 +353,12 @@ impl ServerCertVerifier for SpiffeVerifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.trust_for(end_entity)?.path(end_entity, intermediates, now)?;
+        let judge = self.trust_for(end_entity)?;
+        let path = judge.path(end_entity, intermediates, now)?;
+        judge.staple(&path, ocsp_response, now)?;
         let refused = || CertificateError::ApplicationVerificationFailure;
         let peer =
             identify(end_entity, self.expected.trust_domain()).map_err(|_refusal| refused())?;

@@ -57,10 +57,32 @@ pub struct Signed<'a> {
 pub fn signed(der: &[u8]) -> Option<Signed<'_>> {
     let (whole, rest) = sequence(der)?;
     let (_, after) = sequence(whole)?;
-    let content = whole.get(..whole.len().checked_sub(after.len())?)?;
+    let content = content(whole, after)?;
     let (algorithm, after) = sequence(after)?;
     let signature = bits(after)?;
     rest.is_empty().then_some(Signed { content, algorithm, signature })
+}
+
+/// A SEQUENCE with this content, of less than 16 MiB.
+pub(crate) fn sequence_of(content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let digits =
+        length.iter().position(|byte| *byte != 0).map_or(&[0][..], |at| length.split_at(at).1);
+    let mut der = vec![0x30];
+    match digits {
+        [short @ 0..0x80] => der.push(*short),
+        digits => {
+            der.push(0x80 | u8::try_from(digits.len()).unwrap_or(0x7f));
+            der.extend_from_slice(digits);
+        }
+    }
+    der.extend_from_slice(content);
+    der
+}
+
+/// What stands before the rest.
+pub(crate) fn content<'a>(whole: &'a [u8], rest: &[u8]) -> Option<&'a [u8]> {
+    whole.get(..whole.len().checked_sub(rest.len())?)
 }
 
 /// The whole content of a BIT STRING without unused bits, and nothing behind it.
@@ -76,7 +98,7 @@ pub(crate) fn sequence(der: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Longest length: three bytes, 16 MiB. A longer certificate is refused before, by its size.
-fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+pub(crate) fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (_, rest) = der.split_first().filter(|(first, _)| **first == tag)?;
     let (first, rest) = rest.split_first()?;
     let (length, rest) = match first {

@@ -59,6 +59,9 @@ pub fn upstream_code_of(error: &io::Error) -> &'static Code {
     match inner {
         None => &upstream::CONNECT,
         Some(rustls::Error::InvalidCertificate(Certificate::Revoked)) => &upstream::REVOKED,
+        Some(rustls::Error::InvalidCertificate(Certificate::InvalidOcspResponse)) => {
+            &upstream::NO_STAPLE
+        }
         Some(rustls::Error::InvalidCertificate(
             Certificate::UnknownRevocationStatus
             | Certificate::ExpiredRevocationList

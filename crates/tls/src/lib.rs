@@ -10,6 +10,7 @@ mod encrypted;
 mod error;
 mod material;
 mod national;
+mod ocsp;
 mod path;
 mod preference;
 mod revocation;

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use moat_model::code::tls::{NO_TRUST, OWN_KEY};
+use moat_model::code::tls::{NO_TRUST, OWN_KEY, OWN_STAPLE};
 use moat_sm::pem;
 use moat_sm::sm2::der::decrypt_pkcs8;
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use zeroize::Zeroizing;
 
-use crate::path::{Judge, Usage};
+use crate::ocsp::{self, Mute, Said};
+use crate::path::{self, Judge, Usage};
 use crate::revocation::{Depth, Lists};
 use crate::{Error, Stack, encrypted};
 
@@ -25,6 +26,8 @@ pub struct Material<'a> {
     pub key_pem: &'a [u8],
     /// Password of an encrypted PKCS#8 key.
     pub password: Option<&'a [u8]>,
+    /// An OCSP response for the leaf, DER, that is stapled to handshakes as long as it is current.
+    pub staple: Option<&'a [u8]>,
     /// Whom to believe on the other side.
     pub trust: Trust<'a>,
 }
@@ -36,15 +39,19 @@ pub struct Trust<'a> {
     pub pem: &'a [u8],
     /// Files of lists of revoked certificates, PEM or DER.
     pub lists: &'a [Vec<u8>],
+    /// OCSP responses for single certificates, DER.
+    pub responses: &'a [Vec<u8>],
     /// Which certificates the lists must speak for.
     pub depth: Depth,
+    /// Whether a service must staple a sound OCSP response to its handshakes.
+    pub must_staple: bool,
 }
 
 impl<'a> Trust<'a> {
     /// Authorities whose certificates count until they expire.
     #[must_use]
     pub fn in_authorities(pem: &'a [u8]) -> Trust<'a> {
-        Trust { pem, lists: &[], depth: Depth::None }
+        Trust { pem, lists: &[], responses: &[], depth: Depth::None, must_staple: false }
     }
 }
 
@@ -128,6 +135,31 @@ impl Material<'_> {
         Ok(certified)
     }
 
+    /// The response to be stapled, and until when; none, and a word in the log, once it is old.
+    pub(crate) fn staple(&self, stack: Stack) -> Result<Option<(Vec<u8>, i64)>, Error> {
+        let Some(response) = self.staple else { return Ok(None) };
+        let no = |why: &dyn core::fmt::Display| {
+            Error::new(&OWN_STAPLE, format_args!("the OCSP response: {why}"))
+        };
+        let chain = self.chain()?;
+        let [leaf, issuer, ..] = chain.as_slice() else {
+            return Err(no(&"the certificate file lacks the issuer, who signed it"));
+        };
+        let issuer = path::issuer(issuer).map_err(|why| no(&why))?;
+        let serial = path::serial(leaf).map_err(|why| no(&why))?;
+        let algorithms = stack.provider().signature_verification_algorithms;
+        let now_s = path::seconds(UnixTime::now());
+        match ocsp::said(response, &issuer, &serial, &algorithms, now_s) {
+            Ok(Said::Good { until_s }) => Ok(Some((response.to_vec(), until_s))),
+            Ok(Said::Revoked) => Err(no(&"it says that the certificate is revoked")),
+            Err(Mute::Old) => {
+                tracing::warn!("an OCSP response to be stapled is out of date, and left out");
+                Ok(None)
+            }
+            Err(why) => Err(no(&why)),
+        }
+    }
+
     /// The key's bytes, which are wiped when they are dropped.
     fn key(&self) -> Result<Zeroizing<PrivateKeyDer<'static>>, Error> {
         let text = core::str::from_utf8(self.key_pem).unwrap_or_default();
@@ -185,8 +217,10 @@ impl Material<'_> {
     pub(crate) fn judge(&self, stack: Stack, usage: Usage) -> Result<Judge, Error> {
         let algorithms = stack.provider().signature_verification_algorithms;
         let files: Vec<&[u8]> = self.trust.lists.iter().map(Vec::as_slice).collect();
-        let lists = Lists::read(&files, algorithms)?;
-        Ok(Judge::new(stack, usage, self.roots(stack)?, lists, self.trust.depth))
+        let responses: Vec<&[u8]> = self.trust.responses.iter().map(Vec::as_slice).collect();
+        let lists = Lists::read(&files, &responses, algorithms)?;
+        let (depth, must_staple) = (self.trust.depth, self.trust.must_staple);
+        Ok(Judge::new(stack, usage, self.roots(stack)?, lists, depth, must_staple))
     }
 
     /// The authorities of one stack. Those of the other are no use there, and are not named to

@@ -22,6 +22,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::der::{sequence, subject};
+use crate::ocsp::{self, Said};
 use crate::revocation::{Depth, Digest, Issuer, Lists, Standing};
 use crate::stack::{Stack, check_chain};
 
@@ -119,6 +120,7 @@ pub(crate) struct Judge {
     algorithms: WebPkiSupportedAlgorithms,
     lists: Lists,
     depth: Depth,
+    must_staple: bool,
     paths: Mutex<HashMap<Digest, Arc<Path>>>,
 }
 
@@ -129,11 +131,13 @@ impl Judge {
         roots: RootCertStore,
         lists: Lists,
         depth: Depth,
+        must_staple: bool,
     ) -> Judge {
         let anchors = roots.roots;
         let digests = anchors.iter().map(digest_of).collect();
         let algorithms = stack.provider().signature_verification_algorithms;
-        Judge { stack, usage, anchors, digests, algorithms, lists, depth, paths: Mutex::default() }
+        let paths = Mutex::default();
+        Judge { stack, usage, anchors, digests, algorithms, lists, depth, must_staple, paths }
     }
 
     pub(crate) fn stack(&self) -> Stack {
@@ -184,6 +188,30 @@ impl Judge {
             return Err(Broken::Expired);
         }
         self.stand(&path.links, now_s).map_err(Broken::Standing)
+    }
+
+    /// Looks into the OCSP response that a service stapled, if it must.
+    ///
+    /// # Errors
+    /// It stapled none, or none that says that its certificate is good now; or one that says that it
+    /// was revoked.
+    pub(crate) fn staple(
+        &self,
+        path: &Path,
+        response: &[u8],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        if !self.must_staple {
+            return Ok(());
+        }
+        let none = CertificateError::InvalidOcspResponse;
+        let Some(link) = path.links.first() else { return Err(none.into()) };
+        let now_s = seconds(now);
+        match ocsp::said(response, &link.issuer, &link.serial, &self.algorithms, now_s) {
+            Ok(Said::Good { .. }) => Ok(()),
+            Ok(Said::Revoked) => Err(CertificateError::Revoked.into()),
+            Err(_) => Err(none.into()),
+        }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Arc<Path>>> {
@@ -241,7 +269,17 @@ impl Judge {
     }
 }
 
-fn seconds(time: UnixTime) -> i64 {
+/// An issuer as its certificate tells.
+pub(crate) fn issuer(certificate: &CertificateDer<'_>) -> Result<Issuer, webpki::Error> {
+    issuer_of(&*EndEntityCert::try_from(certificate)?)
+}
+
+/// The serial number of a certificate.
+pub(crate) fn serial(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, webpki::Error> {
+    Ok(EndEntityCert::try_from(certificate)?.serial().to_vec())
+}
+
+pub(crate) fn seconds(time: UnixTime) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 

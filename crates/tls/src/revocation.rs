@@ -4,7 +4,8 @@
 //! good only if one of them is current and none names it. An authority without a list, or with old
 //! ones only, makes its own certificates unknown and nobody else's. Lists of a part of the
 //! certificates (delta, partitioned, indirect) are refused when they are read, so that none is
-//! taken for a whole one.
+//! taken for a whole one. OCSP responses that were fetched ahead speak for single certificates
+//! where no list does.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +20,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::Error;
 use crate::der::{Signed, signed};
+use crate::ocsp::{self, Said};
 
 /// Most lists of one group of authorities.
 const LISTS_MAX: usize = 256;
@@ -55,6 +57,10 @@ pub enum Standing {
 #[derive(Debug)]
 pub(crate) struct Lists {
     lists: Vec<List>,
+    /// OCSP responses in DER.
+    responses: Vec<Vec<u8>>,
+    /// What the responses say.
+    said: Mutex<HashMap<Certificate, Option<Said>>>,
     algorithms: WebPkiSupportedAlgorithms,
     /// Whether a list, by its place, is signed with a key, by its digest.
     signatures: Mutex<HashMap<(usize, Digest), bool>>,
@@ -62,6 +68,8 @@ pub(crate) struct Lists {
 
 /// SHA-256.
 pub(crate) type Digest = [u8; 32];
+/// A certificate, by the digest of its issuer's key and its serial number.
+type Certificate = (Digest, Vec<u8>);
 
 #[derive(Debug)]
 struct List {
@@ -110,6 +118,13 @@ pub(crate) struct Issuer {
     pub(crate) may_sign_lists: bool,
 }
 
+impl Issuer {
+    /// Its name in DER.
+    pub(crate) fn name_with_tag(&self) -> Vec<u8> {
+        crate::der::sequence_of(&self.name)
+    }
+}
+
 impl Lists {
     /// Reads files of one or more lists each, PEM or DER.
     ///
@@ -117,6 +132,7 @@ impl Lists {
     /// [`REVOCATION_LIST`], with the place of the file in `files`.
     pub(crate) fn read(
         files: &[&[u8]],
+        responses: &[&[u8]],
         algorithms: WebPkiSupportedAlgorithms,
     ) -> Result<Lists, Error> {
         let mut lists = Vec::new();
@@ -131,11 +147,56 @@ impl Lists {
                 lists.push(List::read(der).map_err(|why| no(&why))?);
             }
         }
-        Ok(Lists { lists, algorithms, signatures: Mutex::default() })
+        for (at, response) in responses.iter().enumerate() {
+            if !ocsp::is_response(response) {
+                let why = format_args!("OCSP response {}: it is none that succeeded", at + 1);
+                return Err(Error::new(&REVOCATION_LIST, why));
+            }
+        }
+        let responses = responses.iter().map(|response| response.to_vec()).collect();
+        let (signatures, said) = (Mutex::default(), Mutex::default());
+        Ok(Lists { lists, responses, said, algorithms, signatures })
     }
 
-    /// What the lists say of a certificate at a time: nothing bad, or why not.
+    /// What is known of a certificate at a time: nothing bad, or why not.
     pub(crate) fn judge(&self, issuer: &Issuer, serial: &[u8], now_s: i64) -> Result<(), Standing> {
+        let by_lists = self.by_lists(issuer, serial, now_s);
+        if by_lists == Err(Standing::Revoked) {
+            return by_lists;
+        }
+        match self.by_responses(issuer, serial, now_s) {
+            Some(Said::Revoked) => Err(Standing::Revoked),
+            Some(Said::Good { until_s }) if now_s < until_s => Ok(()),
+            Some(Said::Good { until_s }) => by_lists.map_err(|_| Standing::Stale(until_s)),
+            None => by_lists,
+        }
+    }
+
+    fn by_responses(&self, issuer: &Issuer, serial: &[u8], now_s: i64) -> Option<Said> {
+        if self.responses.is_empty() {
+            return None;
+        }
+        let key = (issuer.key_digest, serial.to_vec());
+        let known = || self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(said) = known().get(&key) {
+            return *said;
+        }
+        let mut found = None;
+        for response in &self.responses {
+            match ocsp::said(response, issuer, serial, &self.algorithms, now_s) {
+                Ok(Said::Revoked) => found = Some(Said::Revoked),
+                Ok(good) if found != Some(Said::Revoked) => found = found.max(Some(good)),
+                _ => {}
+            }
+        }
+        let mut known = known();
+        if known.len() < SIGNATURES_MAX {
+            known.insert(key, found);
+        }
+        found
+    }
+
+    fn by_lists(&self, issuer: &Issuer, serial: &[u8], now_s: i64) -> Result<(), Standing> {
         let of_issuer = |(at, list): &(usize, &List)| {
             list.parsed.issuer() == issuer.name
                 && issuer.may_sign_lists
@@ -157,9 +218,15 @@ impl Lists {
         }
     }
 
-    /// When the first of the current ones becomes old.
+    /// When the first of the current ones that was used becomes old.
     pub(crate) fn next_update_s(&self, now_s: i64) -> Option<i64> {
-        self.lists.iter().map(|list| list.next_update_s).filter(|next_s| *next_s > now_s).min()
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let responses = said.values().filter_map(|said| match said {
+            Some(Said::Good { until_s }) => Some(*until_s),
+            _ => None,
+        });
+        let lists = self.lists.iter().map(|list| list.next_update_s);
+        lists.chain(responses).filter(|next_s| *next_s > now_s).min()
     }
 
     /// Of each list, whose it is and its number.

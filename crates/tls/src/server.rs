@@ -8,15 +8,15 @@ use moat_model::{Code, Refusal, Stage};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::verify_tls13_signature;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ClientHello, NoServerSessionStorage};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CommonState, DigitallySignedStruct, DistinguishedName, PeerIncompatible, ServerConfig,
     SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::path::{Broken, Judge, Path, Usage};
+use crate::path::{Broken, Judge, Path, Usage, seconds};
 use crate::preference::sides;
 use crate::revocation::Numbered;
 use crate::{ALPN_H2, ALPN_HTTP1, Error, Keys, Material, National, Stack, refusal_of};
@@ -181,12 +181,39 @@ fn side(material: &Material<'_>, stack: Stack, keys: &mut Keys) -> Result<Side, 
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| Error::new(&OWN_KEY, e))?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&key))));
+        .with_cert_resolver(Arc::new(Showing::new(Arc::clone(&key), material.staple(stack)?)));
     config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
     Ok(Side { config: Arc::new(config), key, judge })
+}
+
+/// Shows one certificate, with an OCSP response as long as that is current.
+#[derive(Debug)]
+struct Showing {
+    plain: Arc<CertifiedKey>,
+    /// The same with the response, and until when.
+    stapled: Option<(Arc<CertifiedKey>, i64)>,
+}
+
+impl Showing {
+    fn new(plain: Arc<CertifiedKey>, staple: Option<(Vec<u8>, i64)>) -> Showing {
+        let stapled = staple.map(|(response, until_s)| {
+            let mut stapled = CertifiedKey::clone(&plain);
+            stapled.ocsp = Some(response);
+            (Arc::new(stapled), until_s)
+        });
+        Showing { plain, stapled }
+    }
+}
+
+impl ResolvesServerCert for Showing {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let now_s = seconds(UnixTime::now());
+        let stapled = self.stapled.as_ref().filter(|(_, until_s)| now_s < *until_s);
+        Some(Arc::clone(stapled.map_or(&self.plain, |(stapled, _)| stapled)))
+    }
 }
 
 /// The judge's verdict, and whom a caller is told that it believes.

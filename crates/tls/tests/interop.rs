@@ -70,6 +70,7 @@ impl World {
             chain_pem: identity.chain_pem.as_bytes(),
             key_pem: identity.key_pem.as_bytes(),
             password: None,
+            staple: None,
             trust: Trust::in_authorities(self.trust.as_bytes()),
         })
     }

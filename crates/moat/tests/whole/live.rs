@@ -285,6 +285,51 @@ async fn a_service_that_wants_it_is_told_the_callers_chain_and_nothing_that_was_
     assert_eq!(spared, bytes as u64, "{}", gateway.status());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_must_staple_where_it_is_told_so_and_the_gateway_does_too() {
+    let pki = Pki::new();
+    let mut lists = Lists::new(&pki);
+    let identity = pki.identity("accounts");
+    let response = lists.answer(&pki, &identity);
+    let other = lists.answer(&pki, &pki.identity("other"));
+    let require = (
+        "spiffe: \"spiffe://bank.test/accounts\"",
+        "ocsp: require, spiffe: \"spiffe://bank.test/accounts\"",
+    );
+    for (response, status) in [(Some(response), 200), (Some(other), 503), (None, 503)] {
+        let tls = match response {
+            Some(response) => pki.stapling(&identity, response),
+            None => pki.server(&identity, &["http/1.1"]),
+        };
+        let service = Service::start_with(tls).await;
+        let gateway = Gateway::start(&pki, service.address, Options::default()).await;
+        gateway.edit_config(require.0, require.1);
+        assert_eq!(gateway.reload().0, 0);
+        let mut client = Client::http1(&pki, gateway.address, "teller").await;
+        let answer = client.get("/pass/ok").await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(status == 200 || answer.code() == "MOAT-U022", "{answer:?}");
+        assert_eq!(service.paths().len(), usize::from(status == 200));
+        if status != 200 {
+            continue;
+        }
+        // A response for another certificate is no reload; one for its own is stapled.
+        let folder = gateway.dir.path().join("pki");
+        std::fs::write(folder.join("gateway.ocsp"), "no response").unwrap();
+        let key = "key: \"file:pki/gateway.key\"";
+        gateway.edit_config(key, &format!("{key}, ocsp: \"file:pki/gateway.ocsp\""));
+        let (code, text) = gateway.reload();
+        assert_eq!(code, 78, "{text}");
+        assert!(text.contains("MOAT-T025"), "{text}");
+        let chain_pem = std::fs::read_to_string(folder.join("gateway.pem")).unwrap();
+        let own = Identity { chain_pem, key_pem: String::new().into() };
+        std::fs::write(folder.join("gateway.ocsp"), lists.answer(&pki, &own)).unwrap();
+        assert_eq!(gateway.reload().0, 0);
+        let stapled = pki.stapled(&pki.identity("teller"), gateway.address).await;
+        assert_eq!(stapled, std::fs::read(folder.join("gateway.ocsp")).unwrap());
+    }
+}
+
 /// Shows its certificate to whoever asks, and keeps whom they say they trust.
 #[derive(Debug)]
 struct Keeping {

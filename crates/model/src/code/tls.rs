@@ -67,6 +67,9 @@ super::codes! {
     REVOCATION_LIST = "MOAT-T023", 0, Operator,
         en: "A list of revoked certificates cannot be used", "Give whole X.509 CRLs (RFC 5280) with a number and a next update, in DER or PEM; delta and partitioned lists are not taken.",
         zh: "吊销列表不可用", "请给出完整的 X.509 CRL（RFC 5280），含编号与下次更新时间，DER 或 PEM；不接受增量或分区列表。";
+    OWN_STAPLE = "MOAT-T025", 0, Operator,
+        en: "The OCSP response to be stapled cannot be used", "Give the DER response of the certificate's own issuer or its responder, and the issuer in the certificate file; `moat ca ocsp` makes one.",
+        zh: "待装订的 OCSP 应答不可用", "请给出证书签发者或其应答者签发的 DER 应答，证书文件中须含签发者；`moat ca ocsp` 可生成。";
     REVOCATION_BACK = "MOAT-T024", 0, Operator,
         en: "A list of revoked certificates is older than the one in force", "Fetch the current list: its number must not go back.",
         zh: "吊销列表比现行列表更旧", "请获取最新列表：编号不得回退。";

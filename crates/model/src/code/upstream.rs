@@ -49,6 +49,9 @@ super::codes! {
     REVOKED = "MOAT-U020", 503, Upstream,
         en: "The service's certificate, or an authority's in its chain, was revoked; nothing was sent", "Give the service a new certificate.",
         zh: "服务证书或其链中的机构证书已被吊销；未发送任何内容", "请为服务签发新证书。";
+    NO_STAPLE = "MOAT-U022", 503, Upstream,
+        en: "The service staples no sound OCSP response; nothing was sent", "Let the service staple a current response of its issuer, or remove `ocsp: require` of the upstream.",
+        zh: "服务未装订有效的 OCSP 应答；未发送任何内容", "请让服务装订其签发者的现行应答，或去掉该上游的 `ocsp: require`。";
     REVOCATION_UNKNOWN = "MOAT-U021", 503, Operator,
         en: "No current list says whether the service's certificate was revoked; nothing was sent", "Name the current lists of its authorities under `crls` of the upstream and reload.",
         zh: "没有现行列表说明服务证书是否已被吊销；未发送任何内容", "请在该上游的 `crls` 中列出其机构的现行吊销列表并重新加载。";

@@ -3,6 +3,7 @@ mod cut;
 mod der;
 mod mixed;
 mod national;
+mod ocsp;
 mod paths;
 mod revoked;
 mod wire;
@@ -34,6 +35,7 @@ fn material<'a>(identity: &'a Identity, trust: &'a str) -> Material<'a> {
         chain_pem: identity.chain_pem.as_bytes(),
         key_pem: identity.key_pem.as_bytes(),
         password: None,
+        staple: None,
         trust: Trust::in_authorities(trust.as_bytes()),
     }
 }

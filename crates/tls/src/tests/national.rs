@@ -153,7 +153,7 @@ fn a_key_of_either_kind_may_be_encrypted_by_either_scheme() {
             let server = |password| {
                 let (chain_pem, key_pem) = (chain.as_bytes(), key.as_bytes());
                 let trust = Trust::in_authorities(w.trust.as_bytes());
-                let material = Material { chain_pem, key_pem, password, trust };
+                let material = Material { chain_pem, key_pem, password, staple: None, trust };
                 Server::new(&[material], National::Prefer)
             };
             let caller = client_config(material(&w.teller[kind], &w.trust), GATEWAY);

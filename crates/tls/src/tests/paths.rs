@@ -74,8 +74,8 @@ fn now() -> UnixTime {
 
 fn judge(roots: RootCertStore) -> Judge {
     let stack = Stack::International;
-    let lists = Lists::read(&[], stack.provider().signature_verification_algorithms).unwrap();
-    Judge::new(stack, Usage::Client, roots, lists, Depth::None)
+    let lists = Lists::read(&[], &[], stack.provider().signature_verification_algorithms).unwrap();
+    Judge::new(stack, Usage::Client, roots, lists, Depth::None, false)
 }
 
 /// What webpki says of the chain as it was shown.

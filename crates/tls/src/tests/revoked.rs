@@ -24,8 +24,8 @@ fn judge_of(authority: &Authority, stack: Stack, lists: &[Vec<u8>], depth: Depth
     roots.add(chain(authority.trust_pem()).remove(0)).unwrap();
     let files: Vec<&[u8]> = lists.iter().map(Vec::as_slice).collect();
     let algorithms = stack.provider().signature_verification_algorithms;
-    let lists = Lists::read(&files, algorithms).unwrap();
-    Judge::new(stack, Usage::Client, roots, lists, depth)
+    let lists = Lists::read(&files, &[], algorithms).unwrap();
+    Judge::new(stack, Usage::Client, roots, lists, depth, false)
 }
 
 fn at(now_s: i64) -> UnixTime {
@@ -131,7 +131,7 @@ fn lists_of_a_part_or_without_a_number_are_refused() {
     let window = Window { from_s: now_s(), length_s: 3_600 };
     let der = w.p256.list(Level::Issuing, &mut register, window).unwrap().der;
     let algorithms = STACKS[0].provider().signature_verification_algorithms;
-    let read = |file: &[u8]| Lists::read(&[file], algorithms).map(|_| ()).map_err(|e| e.code);
+    let read = |file: &[u8]| Lists::read(&[file], &[], algorithms).map(|_| ()).map_err(|e| e.code);
     assert_eq!(read(&der), Ok(()));
     for length in 0..der.len() {
         assert_eq!(read(&der[..length]), Err(&tls::REVOCATION_LIST), "cut at {length}");

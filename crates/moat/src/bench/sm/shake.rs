@@ -48,6 +48,7 @@ impl Sides {
             chain_pem: identity.chain_pem.as_bytes(),
             key_pem: identity.key_pem.as_bytes(),
             password: None,
+            staple: None,
             trust: Trust::in_authorities(authority.trust_pem().as_bytes()),
         });
         let server = Server::new(&[gateway], National::Prefer)?;

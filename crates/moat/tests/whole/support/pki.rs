@@ -1,10 +1,13 @@
 //! Certificates of a small bank.
 
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use moat_ca::{Authority, Identity, LeafRequest, Level, Reason, Register, Revocation, Window};
+use moat_ca::{
+    Authority, Identity, LeafRequest, Level, Question, Reason, Register, Revocation, Window,
+};
 use moat_tls::Stack;
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -115,6 +118,15 @@ impl Pki {
         config
     }
 
+    /// TLS of a service that staples what it is given.
+    pub(crate) fn stapling(&self, identity: &Identity, response: Vec<u8>) -> Arc<ServerConfig> {
+        let mut certified = CertifiedKey::clone(&self.certified(identity));
+        certified.ocsp = Some(response);
+        let mut config = self.server_with(identity, &["http/1.1"], self.stack.provider());
+        config.cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        Arc::new(config)
+    }
+
     /// TLS of a service that asks for certificates of its own stack and of the other's, and takes
     /// those of its own.
     pub(crate) fn server_asking(&self, identity: &Identity, other: &Pki) -> Arc<ServerConfig> {
@@ -150,9 +162,22 @@ impl Pki {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(self.stack)))
+            .with_custom_certificate_verifier(Arc::new(Anybody::new(self.stack)))
             .with_client_cert_resolver(shows);
         Arc::new(config)
+    }
+
+    /// What a server staples to its handshake.
+    pub(crate) async fn stapled(&self, identity: &Identity, to: SocketAddr) -> Vec<u8> {
+        let anybody = Arc::new(Anybody::new(self.stack));
+        let mut config = ClientConfig::clone(&self.client(Some(identity), "http/1.1"));
+        let verifier = Arc::clone(&anybody) as Arc<dyn ServerCertVerifier>;
+        config.dangerous().set_certificate_verifier(verifier);
+        let stream = tokio::net::TcpStream::connect(to).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let _tls = connector.connect(name, stream).await.unwrap();
+        anybody.stapled.lock().unwrap().clone()
     }
 
     /// TLS of a service that asks for no certificate.
@@ -166,9 +191,18 @@ impl Pki {
     }
 }
 
-/// Takes any service's certificate.
+/// Takes any service's certificate, and keeps what it staples.
 #[derive(Debug)]
-struct Anybody(Stack);
+struct Anybody {
+    stack: Stack,
+    stapled: Mutex<Vec<u8>>,
+}
+
+impl Anybody {
+    fn new(stack: Stack) -> Anybody {
+        Anybody { stack, stapled: Mutex::default() }
+    }
+}
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -176,9 +210,10 @@ impl ServerCertVerifier for Anybody {
         _end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.stapled.lock().unwrap() = ocsp_response.to_vec();
         Ok(ServerCertVerified::assertion())
     }
 
@@ -197,12 +232,12 @@ impl ServerCertVerifier for Anybody {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = self.0.provider().signature_verification_algorithms;
+        let algorithms = self.stack.provider().signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.provider().signature_verification_algorithms.supported_schemes()
+        self.stack.provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -269,6 +304,16 @@ impl Lists {
         let serial = self.issuing.enter(&chain(identity)[0]).unwrap();
         let revocation = Revocation { at_s: now_s(), reason: Reason::KeyCompromise };
         self.issuing.revoke(&serial, revocation).unwrap();
+    }
+
+    /// An OCSP response for what the issuing authority has issued.
+    pub(crate) fn answer(&mut self, pki: &Pki, identity: &Identity) -> Vec<u8> {
+        let certificates = [chain(identity).swap_remove(0)];
+        self.issuing.enter(&certificates[0]).unwrap();
+        let window = Window { from_s: now_s(), length_s: 3_600 };
+        let hash = pki.authority.usual_hash();
+        let question = Question { certificates: &certificates, hash, window, responder: None };
+        pki.authority.answer(&self.issuing, &question).unwrap().der
     }
 
     /// The current lists of both levels, in one file.

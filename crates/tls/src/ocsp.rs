@@ -1,0 +1,194 @@
+//! OCSP responses (RFC 6960), as they come stapled to a handshake or from a file: what they say of
+//! one certificate. Nothing is asked of a responder here, and nobody waits for one.
+//!
+//! A response counts if its issuer signed it, or somebody whom the issuer certified for that
+//! purpose, and if it is current. Whatever else is wrong with it, it says nothing; only
+//! [`Said::Revoked`] is believed without a next update.
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use der::Decode;
+use der::asn1::ObjectIdentifier;
+use moat_sm::sm3::Sm3;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use x509_ocsp::{BasicOcspResponse, CertStatus, OcspResponse, OcspResponseStatus, SingleResponse};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use crate::der::{Signed, bits, content, element, sequence, signed};
+use crate::revocation::{Issuer, is_signature_good};
+
+/// Longest response, with its responder's certificate.
+const RESPONSE_BYTES_MAX: usize = 16 * 1024;
+/// How far ahead of ours a responder's clock may be, in seconds.
+const CLOCK_SKEW_S: i64 = 300;
+
+const BASIC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.1");
+const SHA1_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.26");
+const SHA256_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
+const SM3_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.156.10197.1.401");
+
+/// What a sound response says of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Said {
+    /// It was not revoked, and this holds until then, in seconds since 1970.
+    Good {
+        /// The next update.
+        until_s: i64,
+    },
+    /// It was revoked.
+    Revoked,
+}
+
+/// Why a response says nothing of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mute {
+    /// It is no response, or a responder's excuse.
+    Malformed,
+    /// It is about other certificates, or does not know this one.
+    Silent,
+    /// Neither the issuer signed it nor anybody whom the issuer lets do so.
+    Unsigned,
+    /// It is not current.
+    Old,
+}
+
+impl core::fmt::Display for Mute {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Mute::Malformed => "it is no OCSP response that succeeded",
+            Mute::Silent => "it says nothing of this certificate",
+            Mute::Unsigned => {
+                "its signature is not the issuer's, nor of a responder of the issuer's"
+            }
+            Mute::Old => "its next update has passed, or it names none",
+        })
+    }
+}
+
+/// Whether it is a response at all, and one that succeeded.
+pub(crate) fn is_response(response: &[u8]) -> bool {
+    basic(response).is_some()
+}
+
+/// The basic response in a response, in DER.
+fn basic(response: &[u8]) -> Option<Vec<u8>> {
+    let outer = OcspResponse::from_der(response.get(..RESPONSE_BYTES_MAX.min(response.len()))?);
+    let outer = outer.ok()?;
+    let inner = outer.response_bytes?;
+    let is_good = outer.response_status == OcspResponseStatus::Successful
+        && inner.response_type == BASIC
+        && BasicOcspResponse::from_der(inner.response.as_bytes()).is_ok();
+    is_good.then(|| inner.response.into_bytes())
+}
+
+/// Looks into a response for one certificate.
+///
+/// # Errors
+/// Why it says nothing.
+pub(crate) fn said(
+    response: &[u8],
+    issuer: &Issuer,
+    serial: &[u8],
+    algorithms: &WebPkiSupportedAlgorithms,
+    now_s: i64,
+) -> Result<Said, Mute> {
+    let raw = basic(response).ok_or(Mute::Malformed)?;
+    let basic = BasicOcspResponse::from_der(&raw).map_err(|_| Mute::Malformed)?;
+    let (parts, certificates) = parts(&raw).ok_or(Mute::Malformed)?;
+    let single = basic
+        .tbs_response_data
+        .responses
+        .iter()
+        .find(|single| is_about(single, issuer, serial))
+        .ok_or(Mute::Silent)?;
+    if !is_signed(&parts, certificates, issuer, algorithms, now_s) {
+        return Err(Mute::Unsigned);
+    }
+    judge(single, now_s)
+}
+
+fn judge(single: &SingleResponse, now_s: i64) -> Result<Said, Mute> {
+    let seconds = |time: &x509_ocsp::OcspGeneralizedTime| {
+        i64::try_from(time.0.to_unix_duration().as_secs()).unwrap_or(i64::MAX)
+    };
+    match single.cert_status {
+        CertStatus::Revoked(_) => Ok(Said::Revoked),
+        CertStatus::Unknown(_) => Err(Mute::Silent),
+        CertStatus::Good(_) => {
+            let until_s = single.next_update.as_ref().map(seconds).ok_or(Mute::Old)?;
+            let is_current = seconds(&single.this_update) <= now_s.saturating_add(CLOCK_SKEW_S)
+                && now_s < until_s;
+            if is_current { Ok(Said::Good { until_s }) } else { Err(Mute::Old) }
+        }
+    }
+}
+
+/// Whether a response names the certificate, by the hashes of its issuer's name and key.
+fn is_about(single: &SingleResponse, issuer: &Issuer, serial: &[u8]) -> bool {
+    let id = &single.cert_id;
+    let Some(key) = sequence(&issuer.key).and_then(|(_, key)| bits(key)) else { return false };
+    let hash = |bytes: &[u8]| match id.hash_algorithm.oid {
+        SHA1_ID => Some(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref().to_vec()),
+        SHA256_ID => Some(digest(&SHA256, bytes).as_ref().to_vec()),
+        SM3_ID => Some(Sm3::digest(bytes).to_vec()),
+        _ => None,
+    };
+    id.serial_number.as_bytes() == serial
+        && hash(&issuer.name_with_tag()).as_deref() == Some(id.issuer_name_hash.as_bytes())
+        && hash(key).as_deref() == Some(id.issuer_key_hash.as_bytes())
+}
+
+/// BasicOCSPResponse: what is signed, and the content of its certificates.
+fn parts(raw: &[u8]) -> Option<(Signed<'_>, &[u8])> {
+    let (whole, rest) = sequence(raw)?;
+    let (_, after) = sequence(whole)?;
+    let content = content(whole, after)?;
+    let (algorithm, after) = sequence(after)?;
+    let (_, certificates) = element(after, 0x03)?;
+    let signature = bits(crate::der::content(after, certificates)?)?;
+    let certificates = match certificates {
+        [] => certificates,
+        tagged => sequence(element(tagged, 0xa0)?.0)?.0,
+    };
+    rest.is_empty().then_some((Signed { content, algorithm, signature }, certificates))
+}
+
+/// Signed by the issuer itself, or by a responder whose certificate is there, is the issuer's, and
+/// is for nothing else (RFC 6960 §4.2.2.2).
+fn is_signed(
+    parts: &Signed<'_>,
+    mut certificates: &[u8],
+    issuer: &Issuer,
+    algorithms: &WebPkiSupportedAlgorithms,
+    now_s: i64,
+) -> bool {
+    if is_signature_good(algorithms, parts, &issuer.key) {
+        return true;
+    }
+    while let Some((_, rest)) = sequence(certificates) {
+        let Some(one) = content(certificates, rest) else { return false };
+        let key = responder_key(one, issuer, algorithms, now_s);
+        if key.is_some_and(|key| is_signature_good(algorithms, parts, &key)) {
+            return true;
+        }
+        certificates = rest;
+    }
+    false
+}
+
+fn responder_key(
+    certificate: &[u8],
+    issuer: &Issuer,
+    algorithms: &WebPkiSupportedAlgorithms,
+    now_s: i64,
+) -> Option<Vec<u8>> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let purpose = parsed.extended_key_usage().ok()??.value;
+    let validity = parsed.validity();
+    let is_current =
+        validity.not_before.timestamp() <= now_s && now_s <= validity.not_after.timestamp();
+    let is_issued = parsed.issuer().as_raw() == issuer.name_with_tag()
+        && is_signature_good(algorithms, &signed(certificate)?, &issuer.key);
+    let key = sequence(parsed.public_key().raw)?.0;
+    (purpose.ocsp_signing && is_current && is_issued).then(|| key.to_vec())
+}
