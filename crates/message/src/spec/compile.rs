@@ -13,6 +13,7 @@ use super::{
 };
 use crate::ebcdic::{self, Page};
 use crate::frame::Framing;
+use crate::iso8583::Op;
 use crate::limit::{
     FIELD_COUNT_MAX, FIELD_MAX, NAME_BYTES_MAX, SPEC_BYTES_MAX, SPEC_PARTS_MAX, SPEC_TAGS_MAX,
 };
@@ -125,7 +126,15 @@ fn field(raw: &RawField, defaults: Defaults) -> Result<Field, Wrong> {
     if raw.decimals.is_some() && !matches!(raw.kind, Kind::N | Kind::Xn) {
         return Err("only n and xn have `decimals`".to_owned());
     }
-    Ok(Field { rule, name: raw.name.clone(), class, decimals: raw.decimals, tags, parts })
+    Ok(Field {
+        op: Op::new(&rule),
+        rule,
+        name: raw.name.clone(),
+        class,
+        decimals: raw.decimals,
+        tags,
+        parts,
+    })
 }
 
 /// A TLV field is as strict as its strictest tag that is a card number or worse: its bytes as a
@@ -319,7 +328,15 @@ fn part(raw: &RawPart, form: PartForm, defaults: Defaults) -> Result<Part, Wrong
     };
     let rule = rule(kind, raw.enc, raw.pad, len, defaults)?;
     let (name, class) = (raw.name.clone(), class(&raw.class)?);
-    let field = Field { rule, name, class, decimals: None, tags: Vec::new(), parts: None };
+    let field = Field {
+        op: Op::new(&rule),
+        rule,
+        name,
+        class,
+        decimals: None,
+        tags: Vec::new(),
+        parts: None,
+    };
     Ok(Part { tag, bit, field })
 }
 

@@ -17,6 +17,7 @@ pub(crate) use compile::value_bytes;
 
 use crate::ebcdic::Page;
 use crate::frame::Framing;
+use crate::iso8583::Op;
 use crate::limit::FIELD_MAX;
 
 /// Which characters a field may have (ISO 8583-1, 4.2).
@@ -177,6 +178,7 @@ pub(crate) struct Rule {
 /// A field of a spec.
 #[derive(Debug)]
 pub struct Field {
+    pub(crate) op: Op,
     pub(crate) rule: Rule,
     pub(crate) name: String,
     pub(crate) class: Class,
@@ -193,7 +195,7 @@ impl Field {
         let (kind, enc, pad) = (Kind::B, Enc::Binary, Pad::Left0);
         let rule = Rule { kind, enc, pad, page: None, length };
         let (name, tags) = (String::new(), Vec::new());
-        Field { rule, name, class, decimals: None, tags, parts: None }
+        Field { op: Op::new(&rule), rule, name, class, decimals: None, tags, parts: None }
     }
 
     /// Its name in the spec.
@@ -336,6 +338,11 @@ impl Spec {
     /// Whether the bit announces bitmaps in place of a field.
     pub(crate) fn is_bitmap(&self, number: u8) -> bool {
         number == 1 || (number == 65 && self.tertiary != Tertiary::None)
+    }
+
+    /// Bytes of message type and first bitmap.
+    pub(crate) fn head_bytes(&self) -> usize {
+        self.bitmap_bytes() + if self.mti == Enc::Bcd { 2 } else { 4 }
     }
 
     pub(crate) fn bitmap_bytes(&self) -> usize {
