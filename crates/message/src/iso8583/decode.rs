@@ -4,8 +4,10 @@ use super::bitmap::{self, Present};
 use super::index::{Index, slot};
 use super::mti::Mti;
 use super::observe::Observer;
+use super::op::Op;
 use super::parts;
 use super::plan::Plans;
+use super::value::{extent, first_wrong};
 use super::view::View;
 use crate::error::{MessageError, Reason};
 use crate::limit::MESSAGE_BYTES_MAX;
@@ -192,9 +194,8 @@ fn body(spec: &Spec, check: Check, message: &[u8], index: &mut Index) -> Result<
     let has_65 = spec.tertiary == Tertiary::Field65 && index.present.has(65);
     let mut slots = index.slots.iter_mut();
     let walk = |number: u8, at: &mut usize| {
-        let field = spec.field(number);
-        let field = field.ok_or_else(|| MessageError::new(Reason::UnknownField, number, *at))?;
-        step(field, number, check, message, at)
+        let op = spec.ops.get(usize::from(number)).unwrap_or(&Op::NONE);
+        take(spec, op, number, check, message, at)
     };
     if !has_65 {
         for (number, to) in index.present.iter().zip(slots.by_ref()) {
@@ -226,8 +227,39 @@ fn end(message: &[u8], at: usize) -> Result<(), MessageError> {
 }
 
 /// One field: its slot, and `at` behind it.
-#[inline]
-pub(crate) fn step(
+#[inline(always)]
+pub(super) fn take(
+    spec: &Spec,
+    op: &Op,
+    number: u8,
+    check: Check,
+    message: &[u8],
+    at: &mut usize,
+) -> Result<u32, MessageError> {
+    if let Some((prefix, bytes)) = op.glance(check, message.get(*at..).unwrap_or_default()) {
+        let start = *at + prefix;
+        *at = start + bytes;
+        return Ok(slot(start, bytes));
+    }
+    take_by_rule(spec, number, check, message, at)
+}
+
+/// What is not good at a glance. It may be good all the same.
+#[inline(never)]
+fn take_by_rule(
+    spec: &Spec,
+    number: u8,
+    check: Check,
+    message: &[u8],
+    at: &mut usize,
+) -> Result<u32, MessageError> {
+    let field = spec.field(number);
+    let field = field.ok_or_else(|| MessageError::new(Reason::UnknownField, number, *at))?;
+    step(field, number, check, message, at)
+}
+
+/// One field by its rule.
+pub(super) fn step(
     field: &Field,
     number: u8,
     check: Check,
@@ -235,8 +267,7 @@ pub(crate) fn step(
     at: &mut usize,
 ) -> Result<u32, MessageError> {
     let rest = message.get(*at..).unwrap_or_default();
-    let op = &field.op;
-    let extent = op.extent(&field.rule, rest).map_err(|reason| {
+    let extent = extent(&field.rule, rest).map_err(|reason| {
         // What is cut ends where the message ends.
         let offset = if reason == Reason::Truncated { message.len() } else { *at };
         MessageError::new(reason, number, offset)
@@ -244,12 +275,10 @@ pub(crate) fn step(
     let start = *at + extent.prefix;
     if check == Check::Strict {
         let value = rest.get(extent.prefix..extent.prefix + extent.bytes).unwrap_or_default();
-        if let Some(wrong) = op.first_wrong(&field.rule, extent.count, value) {
+        if let Some(wrong) = first_wrong(&field.rule, extent.count, value) {
             return Err(MessageError::new(Reason::Characters, number, start + wrong));
         }
-        if op.is_open {
-            look_inside(field, number, value, start)?;
-        }
+        look_inside(field, number, value, start)?;
     }
     *at = start + extent.bytes;
     Ok(slot(start, extent.bytes))

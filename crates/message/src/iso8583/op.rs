@@ -1,9 +1,8 @@
 //! What a field's rule comes down to when it only has to be measured and checked: a few bytes, so
 //! that the table of a spec stays near the processor. What an op does not settle, the rule does.
 
-use super::value::{Extent, extent, first_wrong};
+use super::decode::Check;
 use crate::chars::Quick;
-use crate::error::Reason;
 use crate::spec::{Enc, Kind, LenEnc, Length, Rule, Unit};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub(crate) struct Op {
     /// The quick check must know that the number of digits is even, or that a zero fills in front.
     is_packed: bool,
     /// Objects or parts are inside.
-    pub(super) is_open: bool,
+    is_open: bool,
     max: u16,
     /// Units of a fixed length.
     count: u16,
@@ -68,10 +67,29 @@ impl Op {
         Op { measure, quick, is_packed: quick == Quick::Packed, is_open, max, count }
     }
 
-    /// Where the value lies at the start of `rest`, which has it all.
-    #[inline]
-    pub(super) fn extent(&self, rule: &Rule, rest: &[u8]) -> Result<Extent, Reason> {
-        let found = match self.measure {
+    /// Of a number that is no field.
+    pub(crate) const NONE: Op = Op {
+        measure: Measure::Rule,
+        quick: Quick::Never,
+        is_packed: false,
+        is_open: false,
+        max: 0,
+        count: 0,
+    };
+
+    /// Bytes of the length and of the value at the start of `rest`, if all is good at a glance.
+    #[inline(always)]
+    pub(super) fn glance(&self, check: Check, rest: &[u8]) -> Option<(usize, usize)> {
+        let (prefix, bytes, count) = self.measure(rest)?;
+        let value = rest.get(prefix..)?.get(..bytes)?;
+        let is_good = check == Check::Lazy || (!self.is_open && self.is_good(count, value));
+        is_good.then_some((prefix, bytes))
+    }
+
+    /// Bytes of the length, bytes and units of the value, if that is simple.
+    #[inline(always)]
+    fn measure(&self, rest: &[u8]) -> Option<(usize, usize, usize)> {
+        match self.measure {
             Measure::Fixed => Some((0, usize::from(self.max), usize::from(self.count))),
             Measure::Text { digits, zero } => text(digits, zero, self.max, rest),
             Measure::Bcd1 { halves } => rest.first().and_then(|byte| {
@@ -86,20 +104,7 @@ impl Op {
                 is_good.then(|| (1, if halves { count.div_ceil(2) } else { count }, count))
             }),
             Measure::Rule => None,
-        };
-        match found {
-            Some((prefix, bytes, count)) if prefix + bytes <= rest.len() => {
-                Ok(Extent { prefix, bytes, count })
-            }
-            // The rule says what is wrong, or what is right after all.
-            _ => extent(rule, rest),
         }
-    }
-
-    /// The first byte of a value that is wrong.
-    #[inline]
-    pub(super) fn first_wrong(&self, rule: &Rule, count: usize, value: &[u8]) -> Option<usize> {
-        if self.is_good(count, value) { None } else { first_wrong(rule, count, value) }
     }
 
     /// Whether the value is good at a glance.

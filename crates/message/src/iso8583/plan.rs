@@ -7,9 +7,10 @@
 //! alone says what is wrong: so both ways give the same results and the same errors.
 
 use super::bitmap::Present;
-use super::decode::{Check, step};
+use super::decode::{Check, take};
 use super::index::{Index, Slot, slot};
 use super::mti::Mti;
+use super::op::Op;
 use crate::chars::Quick;
 use crate::limit::{MESSAGES_PER_PLAN, PLANS_MAX};
 use crate::spec::{Length, Spec};
@@ -42,7 +43,7 @@ enum Step {
     /// Neighbouring fields of fixed length.
     Fixed { bytes: usize, slots: Vec<Slot>, runs: Vec<Run> },
     /// A field with a length in front, or one that must be looked at by itself.
-    Alone(u8),
+    Alone(u8, Op),
 }
 
 /// Neighbouring fields with the same characters.
@@ -114,12 +115,13 @@ impl Plan {
         let mut steps = Vec::new();
         for number in index.present.iter() {
             let field = spec.field(number)?;
+            let op = spec.ops.get(usize::from(number))?;
             let Length::Fixed { bytes, .. } = field.rule.length else {
-                steps.push(Step::Alone(number));
+                steps.push(Step::Alone(number, *op));
                 continue;
             };
-            if !field.op.merges() {
-                steps.push(Step::Alone(number));
+            if !op.merges() {
+                steps.push(Step::Alone(number, *op));
                 continue;
             }
             if !matches!(steps.last(), Some(Step::Fixed { .. })) {
@@ -128,7 +130,7 @@ impl Plan {
             if let Some(Step::Fixed { bytes: whole, slots, runs }) = steps.last_mut() {
                 let bytes = usize::from(bytes);
                 slots.push(slot(*whole, bytes));
-                add(runs, Run { at: *whole, end: *whole + bytes, quick: field.op.quick });
+                add(runs, Run { at: *whole, end: *whole + bytes, quick: op.quick });
                 *whole += bytes;
             }
         }
@@ -173,9 +175,9 @@ impl Plan {
                     free = rest;
                     at += bytes;
                 }
-                Step::Alone(number) => {
+                Step::Alone(number, op) => {
                     let (to, rest) = free.split_first_mut()?;
-                    *to = step(spec.field(*number)?, *number, check, message, &mut at).ok()?;
+                    *to = take(spec, op, *number, check, message, &mut at).ok()?;
                     free = rest;
                 }
             }
@@ -194,7 +196,7 @@ impl Plan {
     ) -> Option<()> {
         let mut at = mti_at + self.head.len();
         for (number, to) in self.present.iter().zip(&mut index.slots) {
-            *to = step(spec.field(number)?, number, Check::Strict, message, &mut at).ok()?;
+            *to = take(spec, &Op::NONE, number, Check::Strict, message, &mut at).ok()?;
         }
         (at == message.len()).then_some(())
     }

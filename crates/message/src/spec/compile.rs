@@ -54,6 +54,7 @@ pub(super) fn compile(yaml: &str) -> Result<Spec, SpecError> {
             .framing
             .map(|f| Framing { form: f.length, includes_itself: f.includes_itself }),
         fields: Vec::new(),
+        ops: vec![Op::NONE; usize::from(FIELD_MAX) + 1],
         objects: Class::ALL.into_iter().map(Field::opaque).collect(),
     };
     let mut seen: Vec<&str> = Vec::new();
@@ -71,6 +72,9 @@ pub(super) fn compile(yaml: &str) -> Result<Spec, SpecError> {
         }
         seen.push(&raw.name);
         let field = field(raw, defaults).map_err(wrong)?;
+        if let Some(op) = spec.ops.get_mut(usize::from(*number)) {
+            *op = Op::new(&field.rule);
+        }
         if let Some(slot) = spec.fields.get_mut(usize::from(*number)) {
             *slot = Some(field);
         }
@@ -126,15 +130,7 @@ fn field(raw: &RawField, defaults: Defaults) -> Result<Field, Wrong> {
     if raw.decimals.is_some() && !matches!(raw.kind, Kind::N | Kind::Xn) {
         return Err("only n and xn have `decimals`".to_owned());
     }
-    Ok(Field {
-        op: Op::new(&rule),
-        rule,
-        name: raw.name.clone(),
-        class,
-        decimals: raw.decimals,
-        tags,
-        parts,
-    })
+    Ok(Field { rule, name: raw.name.clone(), class, decimals: raw.decimals, tags, parts })
 }
 
 /// A TLV field is as strict as its strictest tag that is a card number or worse: its bytes as a
@@ -328,15 +324,7 @@ fn part(raw: &RawPart, form: PartForm, defaults: Defaults) -> Result<Part, Wrong
     };
     let rule = rule(kind, raw.enc, raw.pad, len, defaults)?;
     let (name, class) = (raw.name.clone(), class(&raw.class)?);
-    let field = Field {
-        op: Op::new(&rule),
-        rule,
-        name,
-        class,
-        decimals: None,
-        tags: Vec::new(),
-        parts: None,
-    };
+    let field = Field { rule, name, class, decimals: None, tags: Vec::new(), parts: None };
     Ok(Part { tag, bit, field })
 }
 

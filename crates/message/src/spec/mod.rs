@@ -178,7 +178,6 @@ pub(crate) struct Rule {
 /// A field of a spec.
 #[derive(Debug)]
 pub struct Field {
-    pub(crate) op: Op,
     pub(crate) rule: Rule,
     pub(crate) name: String,
     pub(crate) class: Class,
@@ -195,7 +194,7 @@ impl Field {
         let (kind, enc, pad) = (Kind::B, Enc::Binary, Pad::Left0);
         let rule = Rule { kind, enc, pad, page: None, length };
         let (name, tags) = (String::new(), Vec::new());
-        Field { op: Op::new(&rule), rule, name, class, decimals: None, tags, parts: None }
+        Field { rule, name, class, decimals: None, tags, parts: None }
     }
 
     /// Its name in the spec.
@@ -275,6 +274,8 @@ pub struct Spec {
     pub(crate) framing: Option<Framing>,
     /// By field number, from 0.
     pub(crate) fields: Vec<Option<Field>>,
+    /// The short forms of their rules, by field number.
+    pub(crate) ops: Vec<Op>,
     /// What an object of a TLV field is: bytes, of each class.
     pub(crate) objects: Vec<Field>,
 }
