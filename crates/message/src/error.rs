@@ -45,6 +45,19 @@ pub enum Reason {
     TlvDepth,
     /// There are too many objects.
     TlvObjects,
+    /// The document is no XML, or not in UTF-8.
+    Xml,
+    /// The document has a document type, an entity, a processing instruction, or a comment in a
+    /// value.
+    XmlRefused,
+    /// The document is longer, deeper or fuller than it may be.
+    XmlLimit,
+    /// A value does not look as its type says.
+    Facet,
+    /// The data are no ASN.1 in the encoding that is asked for.
+    Asn1,
+    /// The data are longer or deeper than they may be.
+    Asn1Limit,
 }
 
 impl Reason {
@@ -65,6 +78,12 @@ impl Reason {
             Reason::Value | Reason::Order | Reason::Reserved => &codes::VALUE,
             Reason::TlvTag | Reason::TlvLength => &codes::TLV,
             Reason::Parts => &codes::PARTS,
+            Reason::Xml => &codes::XML,
+            Reason::XmlRefused => &codes::XML_REFUSED,
+            Reason::Facet => &codes::FACET,
+            Reason::XmlLimit => &codes::XML_LIMIT,
+            Reason::Asn1 => &codes::ASN1,
+            Reason::Asn1Limit => &codes::ASN1_LIMIT,
             Reason::TlvDepth | Reason::TlvObjects => &codes::TLV_LIMIT,
         }
     }
@@ -97,11 +116,10 @@ impl fmt::Display for MessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = self.code();
         write!(f, "{}: {} (", code.id, code.en.title)?;
-        match self.field {
-            0 => f.write_str("before the fields")?,
-            field => write!(f, "field {field}")?,
+        if self.field > 0 {
+            write!(f, "field {}, ", self.field)?;
         }
-        write!(f, ", offset {})", self.offset)
+        write!(f, "offset {})", self.offset)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Financial messages as views: ISO 8583 with its dialects, and BER-TLV of EMV.
+//! Financial messages as views: ISO 8583 with its dialects, BER-TLV of EMV, ISO 20022, ASN.1.
 //!
 //! A view is the caller's bytes and an index of where the fields lie: nothing is copied, nothing
 //! allocated, and no value is decoded before it is asked for. What was read is written again byte
@@ -44,10 +44,12 @@
 )]
 
 pub mod amount;
+pub mod asn1;
 mod chars;
 pub mod ebcdic;
 mod error;
 pub mod frame;
+pub mod iso20022;
 pub mod iso8583;
 pub mod limit;
 pub mod spec;

@@ -30,6 +30,27 @@ pub const TLV_DEPTH_MAX: usize = 4;
 /// Most objects of one TLV field, those within templates included.
 pub const TLV_OBJECTS_MAX: usize = 64;
 
+/// Longest XML document, in bytes.
+pub const XML_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most elements within elements.
+pub const XML_DEPTH_MAX: usize = 64;
+/// Most attributes of an element.
+pub const XML_ATTRIBUTES_MAX: usize = 32;
+/// Most namespaces in force at once.
+pub const XML_NAMESPACES_MAX: usize = 32;
+/// Longest text of an element, in bytes as it stands.
+pub const XML_TEXT_BYTES_MAX: usize = 1024 * 1024;
+/// Most transactions in a document.
+pub const XML_TRANSACTIONS_MAX: u32 = 10_000;
+/// Longest header line before a document, in bytes.
+pub const XML_WRAPPER_BYTES_MAX: usize = 512;
+/// Most ASN.1 values within values.
+pub const ASN1_DEPTH_MAX: usize = 32;
+/// Longest ASN.1 data, in bytes.
+pub const ASN1_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Greatest ASN.1 tag number.
+pub const ASN1_TAG_MAX: u32 = 1 << 31;
+
 const _: () = assert!(MESSAGE_BYTES_MAX <= u16::MAX as usize);
 // The longest field, as hexadecimal text, still fits an offset.
 const _: () = assert!((FIELD_COUNT_MAX as usize) * 2 < MESSAGE_BYTES_MAX);

@@ -4,6 +4,7 @@ use super::bitmap::{self, Present};
 use super::index::{Index, slot};
 use super::mti::Mti;
 use super::observe::Observer;
+use super::op::Op;
 use super::parts;
 use super::plan::Plans;
 use super::value::{extent, first_wrong};
@@ -72,11 +73,37 @@ impl<'s> Decoder<'s> {
     where
         's: 'm,
     {
-        let is_whole = head(self.spec, message, index)?;
-        if !self.plans.run(self.spec, self.check, message, index, is_whole) {
-            body(self.spec, self.check, message, index)?;
-        }
+        self.read(message, index)?;
         Ok(View::new(self.spec, message, index, observer))
+    }
+}
+
+impl Decoder<'_> {
+    #[inline]
+    fn read(&mut self, message: &[u8], index: &mut Index) -> Result<(), MessageError> {
+        let (spec, check) = (self.spec, self.check);
+        let mti_at = start(spec, message)?;
+        if self.plans.run(spec, check, message, mti_at, index) {
+            return Ok(());
+        }
+        self.read_generally(message, mti_at, index)
+    }
+
+    /// Away from the path of known shapes, which stays small.
+    #[inline(never)]
+    fn read_generally(
+        &mut self,
+        message: &[u8],
+        mti_at: usize,
+        index: &mut Index,
+    ) -> Result<(), MessageError> {
+        let is_whole = head(self.spec, message, mti_at, index)?;
+        body(self.spec, self.check, message, index)?;
+        // Only a good message makes a plan.
+        if is_whole {
+            self.plans.note(self.spec, message, index);
+        }
+        Ok(())
     }
 }
 
@@ -90,18 +117,28 @@ pub fn decode<'m>(
     message: &'m [u8],
     index: &'m mut Index,
 ) -> Result<View<'m>, MessageError> {
-    head(spec, message, index)?;
+    let mti_at = start(spec, message)?;
+    head(spec, message, mti_at, index)?;
     body(spec, check, message, index)?;
     Ok(View::new(spec, message, index, ()))
 }
 
-/// Header, message type and the bitmaps in front. Whether no other bitmap can follow.
+/// Where the message type begins, behind the header.
 #[inline]
-fn head(spec: &Spec, message: &[u8], index: &mut Index) -> Result<bool, MessageError> {
+fn start(spec: &Spec, message: &[u8]) -> Result<usize, MessageError> {
     if message.len() > MESSAGE_BYTES_MAX {
         return Err(MessageError::new(Reason::TooLong, 0, MESSAGE_BYTES_MAX));
     }
-    let mti_at = spec.header.bytes_of(message)?;
+    spec.header.bytes_of(message)
+}
+
+/// Message type and the bitmaps in front. Whether no other bitmap can follow.
+fn head(
+    spec: &Spec,
+    message: &[u8],
+    mti_at: usize,
+    index: &mut Index,
+) -> Result<bool, MessageError> {
     let rest = message.get(mti_at..).unwrap_or_default();
     let truncated = || MessageError::new(Reason::Truncated, 0, message.len());
     let (mti, mti_bytes) = if spec.mti == Enc::Bcd {
@@ -157,9 +194,8 @@ fn body(spec: &Spec, check: Check, message: &[u8], index: &mut Index) -> Result<
     let has_65 = spec.tertiary == Tertiary::Field65 && index.present.has(65);
     let mut slots = index.slots.iter_mut();
     let walk = |number: u8, at: &mut usize| {
-        let field = spec.field(number);
-        let field = field.ok_or_else(|| MessageError::new(Reason::UnknownField, number, *at))?;
-        step(field, number, check, message, at)
+        let op = spec.ops.get(usize::from(number)).unwrap_or(&Op::NONE);
+        take(spec, op, number, check, message, at)
     };
     if !has_65 {
         for (number, to) in index.present.iter().zip(slots.by_ref()) {
@@ -191,8 +227,39 @@ fn end(message: &[u8], at: usize) -> Result<(), MessageError> {
 }
 
 /// One field: its slot, and `at` behind it.
-#[inline]
-pub(crate) fn step(
+#[inline(always)]
+pub(super) fn take(
+    spec: &Spec,
+    op: &Op,
+    number: u8,
+    check: Check,
+    message: &[u8],
+    at: &mut usize,
+) -> Result<u32, MessageError> {
+    if let Some((prefix, bytes)) = op.glance(check, message.get(*at..).unwrap_or_default()) {
+        let start = *at + prefix;
+        *at = start + bytes;
+        return Ok(slot(start, bytes));
+    }
+    take_by_rule(spec, number, check, message, at)
+}
+
+/// What is not good at a glance. It may be good all the same.
+#[inline(never)]
+fn take_by_rule(
+    spec: &Spec,
+    number: u8,
+    check: Check,
+    message: &[u8],
+    at: &mut usize,
+) -> Result<u32, MessageError> {
+    let field = spec.field(number);
+    let field = field.ok_or_else(|| MessageError::new(Reason::UnknownField, number, *at))?;
+    step(field, number, check, message, at)
+}
+
+/// One field by its rule.
+pub(super) fn step(
     field: &Field,
     number: u8,
     check: Check,
@@ -208,24 +275,17 @@ pub(crate) fn step(
     let start = *at + extent.prefix;
     if check == Check::Strict {
         let value = rest.get(extent.prefix..extent.prefix + extent.bytes).unwrap_or_default();
-        look(field, number, extent.count, value, start)?;
+        if let Some(wrong) = first_wrong(&field.rule, extent.count, value) {
+            return Err(MessageError::new(Reason::Characters, number, start + wrong));
+        }
+        look_inside(field, number, value, start)?;
     }
     *at = start + extent.bytes;
     Ok(slot(start, extent.bytes))
 }
 
-/// The characters of a value, or what is inside.
-#[inline]
-fn look(
-    field: &Field,
-    number: u8,
-    count: usize,
-    value: &[u8],
-    start: usize,
-) -> Result<(), MessageError> {
-    if let Some(wrong) = first_wrong(&field.rule, count, value) {
-        return Err(MessageError::new(Reason::Characters, number, start + wrong));
-    }
+/// Objects or parts.
+fn look_inside(field: &Field, number: u8, value: &[u8], start: usize) -> Result<(), MessageError> {
     let moved = |wrong: MessageError| {
         let inside = usize::try_from(wrong.offset).unwrap_or(usize::MAX);
         MessageError::new(wrong.reason, number, start.saturating_add(inside))

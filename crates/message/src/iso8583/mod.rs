@@ -7,6 +7,7 @@ mod header;
 mod index;
 mod mti;
 mod observe;
+mod op;
 mod parts;
 mod plan;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use draft::Draft;
 pub use index::Index;
 pub use mti::{Function, MessageClass, Mti, Version};
 pub use observe::{FieldRef, Observer, Touched};
+pub(crate) use op::Op;
 pub use parts::{Inside, Item, Label};
 pub(crate) use value::from_hex;
 pub use view::{Guarded, Read, Value, View};

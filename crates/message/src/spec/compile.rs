@@ -13,6 +13,7 @@ use super::{
 };
 use crate::ebcdic::{self, Page};
 use crate::frame::Framing;
+use crate::iso8583::Op;
 use crate::limit::{
     FIELD_COUNT_MAX, FIELD_MAX, NAME_BYTES_MAX, SPEC_BYTES_MAX, SPEC_PARTS_MAX, SPEC_TAGS_MAX,
 };
@@ -53,6 +54,7 @@ pub(super) fn compile(yaml: &str) -> Result<Spec, SpecError> {
             .framing
             .map(|f| Framing { form: f.length, includes_itself: f.includes_itself }),
         fields: Vec::new(),
+        ops: vec![Op::NONE; usize::from(FIELD_MAX) + 1],
         objects: Class::ALL.into_iter().map(Field::opaque).collect(),
     };
     let mut seen: Vec<&str> = Vec::new();
@@ -70,6 +72,9 @@ pub(super) fn compile(yaml: &str) -> Result<Spec, SpecError> {
         }
         seen.push(&raw.name);
         let field = field(raw, defaults).map_err(wrong)?;
+        if let Some(op) = spec.ops.get_mut(usize::from(*number)) {
+            *op = Op::new(&field.rule);
+        }
         if let Some(slot) = spec.fields.get_mut(usize::from(*number)) {
             *slot = Some(field);
         }

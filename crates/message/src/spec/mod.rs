@@ -17,6 +17,7 @@ pub(crate) use compile::value_bytes;
 
 use crate::ebcdic::Page;
 use crate::frame::Framing;
+use crate::iso8583::Op;
 use crate::limit::FIELD_MAX;
 
 /// Which characters a field may have (ISO 8583-1, 4.2).
@@ -273,6 +274,8 @@ pub struct Spec {
     pub(crate) framing: Option<Framing>,
     /// By field number, from 0.
     pub(crate) fields: Vec<Option<Field>>,
+    /// The short forms of their rules, by field number.
+    pub(crate) ops: Vec<Op>,
     /// What an object of a TLV field is: bytes, of each class.
     pub(crate) objects: Vec<Field>,
 }
@@ -336,6 +339,11 @@ impl Spec {
     /// Whether the bit announces bitmaps in place of a field.
     pub(crate) fn is_bitmap(&self, number: u8) -> bool {
         number == 1 || (number == 65 && self.tertiary != Tertiary::None)
+    }
+
+    /// Bytes of message type and first bitmap.
+    pub(crate) fn head_bytes(&self) -> usize {
+        self.bitmap_bytes() + if self.mti == Enc::Bcd { 2 } else { 4 }
     }
 
     pub(crate) fn bitmap_bytes(&self) -> usize {

@@ -49,4 +49,22 @@ super::codes! {
     SPEC_FIELD = "MOAT-F021", 0, Operator,
         en: "The spec of a dialect contradicts itself", "Change the field named as the message says.",
         zh: "方言规格自相矛盾", "请按提示修改所指字段。";
+    XML = "MOAT-F030", 400, Peer,
+        en: "The document is not well-formed XML in UTF-8", "Send one root element in UTF-8, with text only where no elements are.",
+        zh: "文档不是格式良好的 UTF-8 XML", "请发送 UTF-8 编码、只有一个根元素的 XML，文本不得与元素混排。";
+    XML_REFUSED = "MOAT-F031", 400, Peer,
+        en: "The document uses what messages may not use", "Send no document type, no entity but the five of XML, no processing instruction, no comment inside a value.",
+        zh: "文档使用了报文不允许的 XML 特性", "不得含文档类型、XML 五个预定义以外的实体、处理指令，值内不得有注释。";
+    FACET = "MOAT-F032", 422, Peer,
+        en: "A value does not look as its type says", "Check amounts (decimals of the currency, no sign, no exponent), dates, BIC, IBAN, LEI and UETR at the place given.",
+        zh: "值与其类型不符", "请检查所指位置的金额（小数位依货币，无符号、无指数）、日期、BIC、IBAN、LEI 或 UETR。";
+    XML_LIMIT = "MOAT-F033", 413, Peer,
+        en: "The document is larger or deeper than allowed", "Keep below 16 MiB, 64 levels, 32 attributes an element, 1 MiB a text and 10,000 transactions.",
+        zh: "文档过大或过深", "须小于 16 MiB、64 层、每元素 32 个属性、每段文本 1 MiB、10,000 笔交易。";
+    ASN1 = "MOAT-F040", 400, Peer,
+        en: "The data are not ASN.1 in DER or BER", "Send lengths, integers, booleans and sets as X.690 asks for, and nothing after the last value.",
+        zh: "数据不是 DER 或 BER 编码的 ASN.1", "长度、整数、布尔值与集合须符合 X.690，末尾不得有多余数据。";
+    ASN1_LIMIT = "MOAT-F041", 413, Peer,
+        en: "The ASN.1 data are larger or deeper than allowed", "Keep below 16 MiB and 32 levels, and tag numbers up to 2,147,483,648.",
+        zh: "ASN.1 数据过大或过深", "须小于 16 MiB、32 层，标签号不超过 2,147,483,648。";
 }
