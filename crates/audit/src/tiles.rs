@@ -11,6 +11,8 @@ use crate::store::{Store, read_file};
 
 /// Name of the file with the last checkpoint, beside the folder `tile`.
 pub const CHECKPOINT_FILE: &str = "checkpoint";
+/// Name of the file with the last checkpoint that enough witnesses have cosigned, with their lines.
+pub const WITNESSED_FILE: &str = "witnessed";
 /// Longest tile of hashes, in bytes.
 const TILE_BYTES_MAX: usize = 256 * 32;
 

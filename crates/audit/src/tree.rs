@@ -41,6 +41,16 @@ pub enum TreeError {
         /// How many there are.
         records: u64,
     },
+    /// Witnesses have seen more records than there are: the whole folder was put back.
+    #[error("witnesses know of {seen} records, and {signed} were signed here: {by}")]
+    Ahead {
+        /// How many they know of.
+        seen: u64,
+        /// How many were signed, as far as the folder knows.
+        signed: u64,
+        /// Which witnesses, each with its number.
+        by: String,
+    },
     /// The log does not lead to the root that was signed.
     #[error("the first {signed} records are not those that were signed")]
     OtherHistory {
@@ -72,7 +82,10 @@ impl TreeError {
     pub fn is_final(&self) -> bool {
         matches!(
             self,
-            TreeError::RolledBack { .. } | TreeError::OtherHistory { .. } | TreeError::State { .. }
+            TreeError::RolledBack { .. }
+                | TreeError::Ahead { .. }
+                | TreeError::OtherHistory { .. }
+                | TreeError::State { .. }
         )
     }
 
@@ -81,6 +94,7 @@ impl TreeError {
     pub fn code(&self) -> &'static Code {
         match self {
             TreeError::RolledBack { .. }
+            | TreeError::Ahead { .. }
             | TreeError::OtherHistory { .. }
             | TreeError::State { .. } => &codes::NOT_SIGNED_AGAIN,
             TreeError::Sign(_) => &codes::CANNOT_SIGN,
@@ -99,6 +113,8 @@ pub struct LogTree<F> {
     /// Full tiles on the disk whose partial ones may go once a checkpoint covers them.
     filled: Vec<Tile>,
     signed: Option<Head>,
+    /// The checkpoint that was published last by this process.
+    published: Option<SignedCheckpoint>,
     /// Signatures of the checkpoint on the disk may be those of other keys.
     is_fresh: bool,
 }
@@ -127,7 +143,8 @@ impl<F: TreeFs> LogTree<F> {
             Some(signed) => resume(&fs, &signed, go_on)?,
         };
         let (held, filled, origin) = (Vec::new(), Vec::new(), origin.to_owned());
-        let mut tree = LogTree { fs, origin, edge, held, filled, signed, is_fresh: true };
+        let (published, is_fresh) = (None, true);
+        let mut tree = LogTree { fs, origin, edge, held, filled, signed, published, is_fresh };
         tree.read_to(records, go_on)?;
         Ok(tree)
     }
@@ -142,6 +159,23 @@ impl<F: TreeFs> LogTree<F> {
     #[must_use]
     pub fn signed(&self) -> Option<&Head> {
         self.signed.as_ref()
+    }
+
+    /// The checkpoint that this process published last.
+    #[must_use]
+    pub fn published(&self) -> Option<&SignedCheckpoint> {
+        self.published.as_ref()
+    }
+
+    /// What was signed last, signed again by the keys of now and kept nowhere: witnesses are asked
+    /// with it whether they have seen more. With nothing signed yet it is the empty tree.
+    ///
+    /// # Errors
+    /// When the key cannot sign.
+    pub fn sign_again(&self, signers: &[&dyn Signer]) -> Result<SignedCheckpoint, TreeError> {
+        let head = self.signed.unwrap_or_else(Head::empty::<Sha256>);
+        let checkpoint = Checkpoint::new(&self.origin, head).map_err(|error| of_state(&error))?;
+        Ok(checkpoint.sign(signers)?)
     }
 
     /// Appends the hash of a record that is durable.
@@ -193,6 +227,7 @@ impl<F: TreeFs> LogTree<F> {
         self.signed = Some(head);
         let signed = checkpoint.sign(signers)?;
         self.fs.replace(CHECKPOINT_FILE, signed.to_string().as_bytes())?;
+        self.published = Some(signed);
         self.is_fresh = false;
         for tile in std::mem::take(&mut self.filled) {
             self.fs.remove_folder(&format!("{}.p", tile.path()))?;

@@ -20,6 +20,7 @@ mod keys;
 mod link;
 mod notary;
 mod serve;
+mod witness;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,8 +35,10 @@ use moat_net::control::Channel;
 
 pub use keys::{LogKeys, LogSigner, VKEY_FILE, anchor_key, log_signer, make_log_key};
 pub use serve::Linger;
+pub use witness::Witnessing;
 
 use notary::{Notary, Work};
+use witness::{Herald, INBOX};
 
 /// What the auditor needs to know.
 #[derive(Clone)]
@@ -58,6 +61,8 @@ pub struct AuditorOptions {
     pub log_keys: LogKeys,
     /// How often a checkpoint is signed at most, in milliseconds, unless there are many records.
     pub checkpoint_every_ms: u64,
+    /// Who must witness the checkpoints, if anybody must.
+    pub witnessing: Option<Witnessing>,
 }
 
 impl AuditorOptions {
@@ -75,6 +80,7 @@ impl AuditorOptions {
             clock_err_us: defaults.clock_err_us,
             log_keys: LogKeys::Make,
             checkpoint_every_ms: 1_000,
+            witnessing: None,
         }
     }
 
@@ -130,19 +136,31 @@ pub fn run(options: &AuditorOptions, control: &Channel) -> Result<(), AuditorErr
     let (mut committer, recovery) =
         Committer::open(open(&options.dir)?, clock, options.for_committer())?;
     let key = anchor_key(&options.dir, options.clock.wall_ns()).map_err(AuditorError::Keys)?;
-    let notary = match keys::signers(&options.log_keys, &options.dir, &options.log_id) {
+    let signers = keys::signers(&options.log_keys, &options.dir, &options.log_id);
+    if let Ok(signers) = &signers {
+        keys::record(&mut committer, &open(&options.dir)?, signers)?;
+    }
+    let herald = herald(options, committer.next_seq()).map_err(OpenError::Io)?.map(Arc::new);
+    let notary = match signers {
         Ok(signers) => {
-            keys::record(&mut committer, &open(&options.dir)?, &signers)?;
-            notary(options, signers, &mut committer).map_err(AuditorError::Keys)?
+            notary(options, signers, herald, &mut committer).map_err(AuditorError::Keys)?
         }
-        Err(why) => Notary::without_key(why, Arc::clone(&options.clock)),
+        Err(why) => Notary::without_key(why, Arc::clone(&options.clock), herald),
     };
     serve::serve(committer, notary, &recovery, &key, control, options)
+}
+
+fn herald(options: &AuditorOptions, records: u64) -> io::Result<Option<Herald>> {
+    let Some(witnessing) = options.witnessing.clone() else { return Ok(None) };
+    let (fs, inbox) = (RealFs::open(&options.dir)?, RealFs::open(&options.dir.join(INBOX))?);
+    let clock = Arc::clone(&options.clock);
+    Herald::start(witnessing, &options.log_id, fs, inbox, clock, records).map(Some)
 }
 
 fn notary(
     options: &AuditorOptions,
     signers: Vec<LogSigner>,
+    herald: Option<Arc<Herald>>,
     committer: &mut Committer<RealFs>,
 ) -> io::Result<Notary> {
     let dir = options.dir.clone();
@@ -152,6 +170,7 @@ fn notary(
         signers,
         every_ns: options.checkpoint_every_ms.saturating_mul(1_000_000),
         clock: Arc::clone(&options.clock),
+        herald,
     };
     // What was written so far is read from the segments.
     committer.take_hashes();

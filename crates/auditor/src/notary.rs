@@ -17,6 +17,7 @@ use moat_tlog::sign::Signer;
 use serde_json::{Value, json};
 
 use crate::keys::LogSigner;
+use crate::witness::Herald;
 
 /// Most leaf hashes that wait for the thread: 8 MiB.
 const QUEUE_HASHES_MAX: usize = 262_144;
@@ -30,6 +31,7 @@ const STOP_NS_MAX: u64 = 3_000_000_000;
 pub(crate) struct Notary {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
+    herald: Option<Arc<Herald>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -84,6 +86,8 @@ pub(crate) struct Work {
     pub(crate) signers: Vec<LogSigner>,
     pub(crate) every_ns: u64,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Has what is signed witnessed, if the configuration asks for it.
+    pub(crate) herald: Option<Arc<Herald>>,
 }
 
 impl Notary {
@@ -95,22 +99,39 @@ impl Notary {
             (queue.first, queue.end) = (records, records);
         }
         let (theirs, clock) = (Arc::clone(&shared), Arc::clone(&work.clock));
+        let herald = work.herald.clone();
         let thread = std::thread::Builder::new().spawn(move || run(&work, &theirs))?;
-        Ok(Notary { shared, clock, thread: Some(thread) })
+        Ok(Notary { shared, clock, herald, thread: Some(thread) })
     }
 
     /// No thread: there is no key to sign with, and why.
-    pub(crate) fn without_key(why: String, clock: Arc<dyn Clock>) -> Notary {
+    pub(crate) fn without_key(
+        why: String,
+        clock: Arc<dyn Clock>,
+        herald: Option<Arc<Herald>>,
+    ) -> Notary {
         let shared = Arc::new(Shared::default());
         let code = moat_model::code::audit::CANNOT_SIGN.id;
         shared.lock().status.trouble = Some(("cannot_sign", code, why));
-        Notary { shared, clock, thread: None }
+        Notary { shared, clock, herald, thread: None }
+    }
+
+    /// Who has what is signed witnessed, if anybody has to.
+    pub(crate) fn herald(&self) -> Option<&Herald> {
+        self.herald.as_deref()
     }
 
     /// Hands over the hashes of records that are durable now. Waits for nothing but a moment's
     /// lock.
     pub(crate) fn offer(&self, first: u64, hashes: &[Hash]) {
-        if hashes.is_empty() || self.thread.is_none() {
+        if hashes.is_empty() {
+            return;
+        }
+        let end = first.saturating_add(u64::try_from(hashes.len()).unwrap_or(0));
+        if let Some(herald) = &self.herald {
+            herald.grow(end);
+        }
+        if self.thread.is_none() {
             return;
         }
         let mut queue = self.shared.lock();
@@ -121,7 +142,7 @@ impl Notary {
             queue.first = first;
         }
         queue.hashes.extend_from_slice(hashes);
-        queue.end = first.saturating_add(u64::try_from(hashes.len()).unwrap_or(0));
+        queue.end = end;
         let is_due = queue.hashes.len() >= CHECKPOINT_RECORDS && before < CHECKPOINT_RECORDS;
         drop(queue);
         if before == 0 || is_due {
@@ -154,24 +175,37 @@ impl Notary {
             // A panic in it has been told by the panic itself.
             let _: Result<(), _> = thread.join();
         }
+        if let Some(herald) = &self.herald {
+            herald.stop();
+        }
     }
 }
 
 fn run(work: &Work, shared: &Shared) {
-    let (mut tree, mut last_ns, mut is_first) = (None, 0, true);
+    let (mut tree, mut last_ns) = (None, 0);
+    // What is left over is tried again though no record comes.
+    let mut is_waiting = true;
     loop {
-        let is_waiting = is_first || tree.is_none();
         let Some(taken) = wait(work, shared, last_ns, is_waiting) else { return };
         last_ns = work.clock.mono_ns();
-        is_first = false;
         let is_last = shared.is_stopping();
         let done = step(work, shared, &mut tree, taken);
+        is_waiting = !matches!(done, Ok(Step::Signed));
         let is_final = done.as_ref().err().is_some_and(TreeError::is_final);
-        say(shared, tree.as_ref(), done.err());
+        say(shared, tree.as_ref(), done);
         if is_last || is_final {
             return;
         }
     }
+}
+
+/// What came of a step that did not fail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Everything is signed.
+    Signed,
+    /// Nothing is signed before witnesses have said that they know of no more.
+    Waits,
 }
 
 /// What was taken from the queue.
@@ -211,8 +245,9 @@ fn step(
     shared: &Shared,
     tree: &mut Option<LogTree<RealFs>>,
     taken: Taken,
-) -> Result<(), TreeError> {
+) -> Result<Step, TreeError> {
     let go_on = || shared.has_time(work.clock.as_ref());
+    let taken_ns = work.clock.mono_ns();
     let mut at = match tree.take() {
         Some(tree) => tree,
         None => LogTree::open((work.fs)()?, &work.origin, taken.first, &go_on)?,
@@ -222,36 +257,61 @@ fn step(
     taken.hashes.into_iter().skip(known).try_for_each(|hash| at.push(hash))?;
     at.read_to(taken.end, &go_on)?;
     let signers: Vec<&dyn Signer> = work.signers.iter().map(|signer| &**signer as _).collect();
-    match at.publish(&signers) {
-        // The key alone failed: the tree is as good as before.
-        Err(error @ TreeError::Sign(_)) => {
-            *tree = Some(at);
-            Err(error)
-        }
-        published => {
-            published?;
-            *tree = Some(at);
-            Ok(())
-        }
+    let done = sign(work, &mut at, &signers, taken_ns);
+    // If the key alone failed, the tree is as good as before.
+    if matches!(done, Ok(_) | Err(TreeError::Sign(_))) {
+        *tree = Some(at);
     }
+    done
 }
 
-fn say(shared: &Shared, tree: Option<&LogTree<RealFs>>, error: Option<TreeError>) {
+/// Publishes the tree, once witnesses have not said that they have seen more of it.
+fn sign(
+    work: &Work,
+    tree: &mut LogTree<RealFs>,
+    signers: &[&dyn Signer],
+    taken_ns: u64,
+) -> Result<Step, TreeError> {
+    if let Some(herald) = &work.herald {
+        let may_sign = herald.may_sign().map_err(|(seen, by)| {
+            let signed = tree.signed().map_or(0, |signed| signed.size);
+            TreeError::Ahead { seen, signed, by }
+        })?;
+        if !may_sign {
+            herald.offer(tree.sign_again(signers)?, taken_ns);
+            return Ok(Step::Waits);
+        }
+    }
+    if tree.publish(signers)?
+        && let (Some(herald), Some(signed)) = (&work.herald, tree.published())
+    {
+        herald.offer(signed.clone(), taken_ns);
+    }
+    Ok(Step::Signed)
+}
+
+fn say(shared: &Shared, tree: Option<&LogTree<RealFs>>, done: Result<Step, TreeError>) {
     let mut queue = shared.lock();
     if let Some(signed) = tree.and_then(LogTree::signed)
-        && error.is_none()
+        && done.is_ok()
     {
         queue.status.size = signed.size;
     }
-    queue.status.trouble = error.map(|error| {
-        let state = match &error {
-            error if error.is_final() => "refused",
-            TreeError::Sign(_) => "cannot_sign",
-            _ => "behind",
-        };
-        let code = error.code().id;
-        (state, code, chain(&error))
-    });
+    queue.status.trouble = match done {
+        Ok(Step::Signed) => None,
+        Ok(Step::Waits) => {
+            let why = "witnesses have not yet said how much of the log they know".to_owned();
+            Some(("waiting", moat_model::code::audit::UNWITNESSED.id, why))
+        }
+        Err(error) => {
+            let state = match &error {
+                error if error.is_final() => "refused",
+                TreeError::Sign(_) => "cannot_sign",
+                _ => "behind",
+            };
+            Some((state, error.code().id, chain(&error)))
+        }
+    };
 }
 
 /// An error with its causes.

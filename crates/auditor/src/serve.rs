@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::link::Link;
 use crate::notary::Notary;
+use crate::witness::Herald;
 use crate::{AuditorError, AuditorOptions};
 
 /// How long an idle auditor sleeps while the sidecar is behind, in nanoseconds.
@@ -104,11 +105,12 @@ impl Server<'_> {
     fn turn(&mut self) -> io::Result<()> {
         let (from_control, ready) = self.poll()?;
         let mut ready = ready.into_iter();
+        let refusing = self.refusing();
         self.keep_links(|link| {
             let (readable, writable) = ready.next().unwrap_or_default();
             let wrote = if writable { link.flush() } else { Ok(()) };
             // A link that ended or speaks otherwise is dropped.
-            wrote.and_then(|()| if readable { link.read() } else { Ok(false) }).is_ok()
+            wrote.and_then(|()| if readable { link.read(refusing) } else { Ok(false) }).is_ok()
         });
         // Only now, for it may change the links that `ready` speaks of.
         if from_control {
@@ -121,6 +123,12 @@ impl Server<'_> {
         self.say_unknown();
         self.hand_over();
         Ok(())
+    }
+
+    /// Why nothing new may begin, if it may not.
+    fn refusing(&self) -> Option<Nack> {
+        let is_overdue = self.notary.herald().is_some_and(Herald::is_overdue);
+        is_overdue.then_some(Nack::Unwitnessed)
     }
 
     /// Tells the tree what became durable in this turn, now that everybody has their acks.
@@ -307,6 +315,8 @@ impl Server<'_> {
         let message: Value = serde_json::from_slice(&message).unwrap_or_default();
         if let Some(link) = message.get("link") {
             self.take_link(link, fds);
+        } else if message.get("courier").is_some() {
+            self.take_courier(fds);
         } else if message.get("status").is_some() {
             self.try_again();
             self.say(&self.status());
@@ -339,6 +349,16 @@ impl Server<'_> {
             Err(error) => {
                 self.say(&json!({ "error": format!("link of worker {worker}: {error}") }))
             }
+        }
+    }
+
+    fn take_courier(&mut self, fds: Vec<OwnedFd>) {
+        let (Ok([fd]), Some(herald)) = (<[OwnedFd; 1]>::try_from(fds), self.notary.herald()) else {
+            self.say(&json!({ "error": "a courier needs one descriptor and witnesses" }));
+            return;
+        };
+        if let Err(error) = herald.take_courier(Channel::from_fd(fd)) {
+            self.say(&json!({ "error": format!("courier: {error}") }));
         }
     }
 
@@ -376,6 +396,7 @@ impl Server<'_> {
             "failures": stats.failures,
             "last_sync_us": stats.last_sync_ns / 1_000,
             "signed": self.notary.status(),
+            "witnessed": self.notary.herald().map(Herald::status),
         }})
     }
 

@@ -82,8 +82,14 @@ super::codes! {
     BAD_CHECKPOINT = "MOAT-A035", 0, Operator,
         en: "A checkpoint is missing, malformed or not signed by whom it must be", "Compare the key or the policy with what you were given; keep the file as evidence.",
         zh: "checkpoint 缺失、格式错误或未由应签者签名", "请核对密钥或策略文件；将该文件作为证据保留。";
+    UNWITNESSED = "MOAT-A036", 503, Operator,
+        en: "Too few witnesses have confirmed the log within the configured time, so nothing new is begun", "Records go on; `moat status` names the witnesses that do not answer. The gateway recovers by itself when enough of them do. The bound is `audit.unwitnessed_ms_max`.",
+        zh: "在所配置的时限内确认日志的见证人不足，因此不受理新的调用", "记录照常进行；`moat status` 列出未应答的见证人。见证人足够后网关自行恢复。时限为 `audit.unwitnessed_ms_max`。";
+    WITNESS_DISAGREES = "MOAT-A037", 0, Operator,
+        en: "A witness does not confirm what it was asked, or says other than the others", "Either the log has two histories or the witness is wrong: compare its last checkpoint by `moat-verify log --checkpoint`, and keep both.",
+        zh: "某见证人未确认所请求的内容，或与其他见证人说法不一", "或日志存在两种历史，或该见证人有误：用 `moat-verify log --checkpoint` 与其最后的 checkpoint 比对，并保留双方。";
 }
 
 /// Why a record could not be made now and may be made later: the same try is worth repeating.
-pub const PASSING: [&super::Code; 5] =
-    [&COMMIT_DEADLINE, &AUDITOR_AWAY, &DISK_FULL, &WRITE_FAILED, &QUEUE_FULL];
+pub const PASSING: [&super::Code; 6] =
+    [&COMMIT_DEADLINE, &AUDITOR_AWAY, &DISK_FULL, &WRITE_FAILED, &QUEUE_FULL, &UNWITNESSED];
