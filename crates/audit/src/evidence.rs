@@ -24,7 +24,7 @@ use crate::finding::Finding;
 use crate::hash::Hash;
 use crate::merkle::Frontier;
 use crate::store::{Dir, Store, read_file, segment_names};
-use crate::tiles::{CHECKPOINT_FILE, Stored};
+use crate::tiles::{CHECKPOINT_FILE, Stored, WITNESSED_FILE};
 use crate::verify::{Report, report};
 
 /// Most checkpoints and copies that a log is held against.
@@ -108,6 +108,10 @@ pub fn verify_evidence(
     let own = own.map(|bytes| Kept { name: CHECKPOINT_FILE.to_owned(), bytes });
     let own = own.and_then(|kept| look(&kept, against.policy, verifier, &mut findings));
     seen.extend(own.clone());
+    if let Some(bytes) = read_file(store, WITNESSED_FILE, NOTE_BYTES_MAX + 1)? {
+        let kept = Kept { name: WITNESSED_FILE.to_owned(), bytes };
+        seen.extend(look(&kept, against.policy, verifier, &mut findings));
+    }
     for kept in against.kept.iter().take(AGAINST_MAX) {
         let found = look(kept, against.policy, verifier, &mut findings);
         if let Some(refused) = found.as_ref().filter(|seen| !seen.is_accepted) {

@@ -60,6 +60,24 @@ impl<S: Store> TileReader for Stored<'_, S> {
 pub fn checkpoint(
     store: &impl Store,
 ) -> io::Result<Option<Result<SignedCheckpoint, CheckpointError>>> {
-    let bytes = read_file(store, CHECKPOINT_FILE, NOTE_BYTES_MAX + 1)?;
+    read(store, CHECKPOINT_FILE)
+}
+
+/// The last checkpoint of which the auditor has seen a quorum, if there is one. Read is not
+/// verified.
+///
+/// # Errors
+/// As [`checkpoint`].
+pub fn witnessed(
+    store: &impl Store,
+) -> io::Result<Option<Result<SignedCheckpoint, CheckpointError>>> {
+    read(store, WITNESSED_FILE)
+}
+
+fn read(
+    store: &impl Store,
+    name: &str,
+) -> io::Result<Option<Result<SignedCheckpoint, CheckpointError>>> {
+    let bytes = read_file(store, name, NOTE_BYTES_MAX + 1)?;
     Ok(bytes.map(|bytes| SignedCheckpoint::parse(&bytes)))
 }

@@ -94,18 +94,17 @@ fn own_key(dir: &Path, origin: &str) -> io::Result<Zeroizing<String>> {
     Ok(text)
 }
 
-/// Makes a key for the log `origin` in a new file, mode 0600, and gives the public half.
+/// Makes a key for the log or the witness `origin` in a new file, mode 0600, and gives the public half.
 ///
 /// # Errors
-/// When the origin is no name of a key, the algorithm is not one of a log, the file is there already
-/// (it is never overwritten), or the system fails.
+/// When the origin is no name of a key, the file is there already (it is never overwritten), or the
+/// system fails.
 pub fn make_log_key(path: &Path, origin: &str, algorithm: Algorithm) -> io::Result<VerifierKey> {
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
     let name = KeyName::new(origin).map_err(invalid)?;
     let text = match algorithm {
         Algorithm::Sm2Sm3 => Sm2Signer::generate(name, |bytes| fill_random(bytes).is_ok()),
-        Algorithm::CosignatureV1 => Err(KeyError::Type),
-        Algorithm::Ed25519 => {
+        Algorithm::Ed25519 | Algorithm::CosignatureV1 => {
             let mut seed = Zeroizing::new([0; 32]);
             fill_random(seed.as_mut_slice())?;
             Ed25519Signer::text_of(name, algorithm, seed)

@@ -35,10 +35,10 @@ use moat_net::control::Channel;
 
 pub use keys::{LogKeys, LogSigner, VKEY_FILE, anchor_key, log_signer, make_log_key};
 pub use serve::Linger;
-pub use witness::Witnessing;
+pub use witness::{INBOX, INBOX_SUFFIX, Witnessing};
 
 use notary::{Notary, Work};
-use witness::{Herald, INBOX};
+use witness::Herald;
 
 /// What the auditor needs to know.
 #[derive(Clone)]

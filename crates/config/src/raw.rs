@@ -448,6 +448,14 @@ pub struct RawAudit {
     /// records one is signed all the same.
     #[schemars(with = "Option<u64>")]
     pub checkpoint_every_ms: Option<Spanned<u64>>,
+    /// Policy file (c2sp.org/tlog-policy) as `file:`: the witnesses that must confirm the log, each
+    /// with its key and its address. Without one nobody is asked.
+    #[schemars(with = "Option<String>")]
+    pub policy: Option<Text>,
+    /// How long records may go without the confirmation of enough witnesses; default 60000, from
+    /// 100 to 604800000. After that no new call is let through, and readiness falls.
+    #[schemars(with = "Option<u64>")]
+    pub unwitnessed_ms_max: Option<Spanned<u64>>,
 }
 
 /// Admin socket and probes.
@@ -475,4 +483,7 @@ pub struct RawUsers {
     /// Default `moat-admin`.
     #[schemars(with = "Option<String>")]
     pub admin: Option<Text>,
+    /// Default `moat-courier`. Needed with `audit.policy` only.
+    #[schemars(with = "Option<String>")]
+    pub courier: Option<Text>,
 }

@@ -24,6 +24,7 @@ use crate::resolved::{
 };
 use crate::secret::{Fetched, OPEN, Read};
 use crate::sources::Sources;
+use crate::witnesses::witnesses;
 use crate::{Problem, resolve_route, resolve_trust, secret};
 
 /// Most connections a listener may be told to hold.
@@ -413,6 +414,7 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
         Some(origin) => origin.value.clone(),
         None => format!("{}/audit/{}", raw.trust_domain.value, host_name()),
     };
+    let witnesses = witnesses(r);
     let mib = r.bounded(raw.audit.segment_mib.as_ref(), 64, 1..=256);
     let user = |text: &Option<Text>, default: &str| {
         text.as_ref().map_or_else(|| default.to_owned(), |t| t.value.clone())
@@ -430,6 +432,7 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
                 1_000,
                 10..=60_000,
             ),
+            witnesses,
             origin,
         },
         admin: AdminSettings { socket, probes },
@@ -437,6 +440,7 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
             gateway: user(&raw.users.gateway, "moat-app"),
             auditor: user(&raw.users.auditor, "moat-audit"),
             admin: user(&raw.users.admin, "moat-admin"),
+            courier: user(&raw.users.courier, "moat-courier"),
         },
         is_partial_landlock_enough: raw.sandbox.landlock == RawLandlock::Partial,
     }

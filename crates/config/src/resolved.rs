@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use moat_tlog::policy::Policy;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -356,6 +357,28 @@ pub struct AuditSettings {
     pub keys: Vec<PathBuf>,
     /// How often a checkpoint is signed at most, in milliseconds.
     pub checkpoint_every_ms: u64,
+    /// Who must witness it.
+    pub witnesses: Option<WitnessSettings>,
+}
+
+/// The witnesses of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessSettings {
+    /// Their keys and their quorum.
+    pub policy: Policy,
+    /// Where they are, in the order of the policy; none for those that are asked by hand.
+    pub addresses: Vec<Option<WitnessAddress>>,
+    /// How long records may be unwitnessed before nothing new is let through, in milliseconds.
+    pub unwitnessed_ms_max: u64,
+}
+
+/// Where a witness is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessAddress {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The submission prefix: empty, or with a slash at its begin and none at its end.
+    pub prefix: String,
 }
 
 /// Admin socket and probes.
@@ -376,4 +399,6 @@ pub struct Users {
     pub auditor: String,
     /// Of the admin role.
     pub admin: String,
+    /// Of the courier.
+    pub courier: String,
 }

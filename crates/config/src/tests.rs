@@ -281,6 +281,41 @@ fn a_key_of_the_log_must_be_one_of_this_log_and_its_owners_alone() {
 }
 
 #[test]
+fn a_policy_of_witnesses_is_read_and_what_it_lacks_is_said() {
+    let key = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2";
+    let good = format!("witness a {key} http://10.1.0.9:8480/moat\nquorum a\n");
+    let text = GOOD.replace("dir: log", "dir: log, policy: \"file:w.policy\"");
+    let dir = folder(&text);
+    let (path, file) = (dir.path().join("moat.yaml"), dir.path().join("w.policy"));
+    fs::write(&file, &good).unwrap();
+    let loaded = load(&path).unwrap_or_else(|e| panic!("{e}"));
+    let witnesses = loaded.config.restart.audit.witnesses.unwrap();
+    assert_eq!(witnesses.unwitnessed_ms_max, 60_000);
+    let address = witnesses.addresses[0].as_ref().unwrap();
+    assert_eq!(
+        (address.address.to_string().as_str(), address.prefix.as_str()),
+        ("10.1.0.9:8480", "/moat")
+    );
+    let quorum = |text: &str| good.replace("quorum a", text);
+    for bad in [
+        quorum("quorum none"),
+        quorum("quorum b"),
+        String::new(),
+        quorum(""),
+        good.replace("http://", "https://"),
+        good.replace(":8480", ""),
+    ] {
+        fs::write(&file, bad).unwrap();
+        let problems = load(&path).err().unwrap().list;
+        assert!(problems.iter().all(|problem| problem.code == &codes::BAD_VALUE), "{problems:?}");
+    }
+    fs::remove_file(&file).unwrap();
+    assert_eq!(load(&path).err().unwrap().list[0].code, &codes::UNREADABLE);
+    let alone = GOOD.replace("dir: log", "dir: log, unwitnessed_ms_max: 1000");
+    assert_eq!(problems(&alone)[0].code, &codes::CONFLICT);
+}
+
+#[test]
 fn a_byte_that_moves_from_one_part_to_the_next_changes_the_digest() {
     let text = format!("{GOOD}#");
     let dir = folder(&text);

@@ -10,13 +10,14 @@ use moat_audit::record::{Body, Kind, Leaf};
 use moat_audit::search::{Found, leaves};
 use moat_audit::store::Dir;
 use moat_model::clock::rfc3339_ms;
+use moat_tlog::key::Algorithm;
 use moat_tlog::policy::Policy;
 use moat_tlog::sign::{AwsLc, Sm};
 use serde_json::json;
 
 use crate::cli::{AuditCommand, Output};
-use crate::evidence;
 use crate::exit::TAMPERED;
+use crate::{evidence, witness};
 
 pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
     match command {
@@ -48,7 +49,22 @@ pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
             evidence::write_proof(dir, *seq, out.as_deref(), entry.as_deref())
         }
         AuditCommand::Export { dir, out } => evidence::export(dir, out),
-        AuditCommand::Keygen { origin, out, sm2 } => evidence::keygen(origin, out, *sm2),
+        AuditCommand::Keygen { origin, out, sm2, witness } => {
+            let algorithm = match (sm2, witness) {
+                (true, _) => Algorithm::Sm2Sm3,
+                (_, true) => Algorithm::CosignatureV1,
+                _ => Algorithm::Ed25519,
+            };
+            evidence::keygen(origin, out, algorithm)
+        }
+        AuditCommand::Checkpoint { dir, old, out } => witness::request(dir, *old, out),
+        AuditCommand::Cosigned { request, answers, dir, policy } => {
+            witness::cosigned(request, answers, dir, policy)
+        }
+        AuditCommand::Witness { dir, key, logs, listen, user, request, out } => {
+            let asked = request.as_deref().map(|request| (request, out.as_path()));
+            witness::run(dir, key, logs, *listen, user.as_deref(), asked)
+        }
         AuditCommand::Vkey { dir, key } => evidence::vkey(dir, key.as_deref()),
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use moat_audit::entries::each_leaf;
 use moat_audit::prove::{ProveError, prove};
 use moat_audit::store::Dir;
-use moat_audit::tiles::{CHECKPOINT_FILE, Stored, checkpoint};
+use moat_audit::tiles::{CHECKPOINT_FILE, Stored, checkpoint, witnessed};
 use moat_auditor::VKEY_FILE;
 use moat_tlog::growth::{bundles, tiles};
 use moat_tlog::key::{Algorithm, VerifierKey};
@@ -50,7 +50,7 @@ pub(crate) fn write_proof(
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes).with_context(|| path.display().to_string())
 }
 
@@ -60,6 +60,8 @@ pub(crate) fn export(dir: &Path, out: &Path) -> Result<ExitCode> {
     let store = Dir::new(dir);
     let signed = checkpoint(&store)?.context("the log has no checkpoint; nothing is signed")?;
     let signed = signed.map_err(|error| anyhow!("{CHECKPOINT_FILE}: {error}"))?;
+    // What witnesses have cosigned is what others accept; a little shorter than the last one.
+    let signed = witnessed(&store)?.and_then(Result::ok).unwrap_or(signed);
     let size = signed.checkpoint().size();
     std::fs::create_dir(out)
         .with_context(|| format!("{} must be a folder that is not there yet", out.display()))?;
@@ -94,9 +96,8 @@ pub(crate) fn export(dir: &Path, out: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes a key for a log and prints its public half.
-pub(crate) fn keygen(origin: &str, out: &Path, is_sm2: bool) -> Result<ExitCode> {
-    let algorithm = if is_sm2 { Algorithm::Sm2Sm3 } else { Algorithm::Ed25519 };
+/// Makes a key for a log or a witness and prints its public half.
+pub(crate) fn keygen(origin: &str, out: &Path, algorithm: Algorithm) -> Result<ExitCode> {
     let key = moat_auditor::make_log_key(out, origin, algorithm)
         .with_context(|| format!("no key was made in {}", out.display()))?;
     println!("{key}");

@@ -18,9 +18,9 @@ use moat_tlog::tree::Tree;
 use super::{Shared, Work};
 
 /// Name of the folder, in that of the log.
-pub(crate) const INBOX: &str = "inbox";
-/// What a file must be called to be read; anything else is left alone.
-const SUFFIX: &str = ".checkpoint";
+pub const INBOX: &str = "inbox";
+/// How the name of a file must end to be read; anything else is left alone.
+pub const SUFFIX: &str = ".checkpoint";
 /// Most files that are read at one look.
 const FILES_MAX: usize = 16;
 

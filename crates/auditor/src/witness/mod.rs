@@ -28,7 +28,7 @@ use moat_tlog::tree::Tree;
 use moat_tlog::{Hash, Sha256};
 use serde_json::{Value, json};
 
-pub(crate) use inbox::INBOX;
+pub use inbox::{INBOX, SUFFIX as INBOX_SUFFIX};
 use rounds::Rounds;
 
 /// How many signed sizes are remembered with the time at which they were signed.

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use moat_admin::messages::{FromAdmin, ToAdmin};
-use moat_config::{Config, Loaded, Profile, Restart};
+use moat_config::{Config, Loaded, Profile, Restart, WitnessAddress, WitnessSettings};
 use moat_gateway::messages::{FromGateway, ToGateway};
 use moat_model::code::system::{BIND, NO_USER};
+use moat_net::control::Channel;
 use moat_net::listen;
+use moat_witness::courier::Address;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -53,6 +55,8 @@ pub(crate) struct Supervisor {
     auditor: Child,
     pub(super) gateway: Child,
     pub(super) admin: Child,
+    /// Only if witnesses are configured.
+    courier: Option<Child>,
     pub(super) candidate: Option<Candidate>,
     /// Whether a reload was asked for while a candidate was out: then it is made afterwards.
     pub(super) is_stale: bool,
@@ -93,6 +97,7 @@ impl Supervisor {
             auditor: Child::new("auditor", settings.auditor),
             gateway: Child::new("gateway", settings.gateway),
             admin: Child::new("admin", settings.admin),
+            courier: settings.courier.map(|settings| Child::new("courier", settings)),
             candidate: None,
             is_stale: false,
             retry: Retry::new(),
@@ -109,6 +114,7 @@ impl Supervisor {
     /// Runs until a signal asks for the end.
     pub(crate) fn run(&mut self) -> Result<()> {
         self.auditor.start()?;
+        self.start_courier()?;
         self.start_gateway()?;
         self.start_admin()?;
         let mut tick = Instant::now() + TICK_STARTING;
@@ -146,6 +152,27 @@ impl Supervisor {
         Ok(())
     }
 
+    fn start_courier(&mut self) -> Result<()> {
+        if let Some(courier) = &mut self.courier {
+            courier.start()?;
+        }
+        self.link_courier()
+    }
+
+    /// Joins courier and auditor by a fresh channel.
+    fn link_courier(&self) -> Result<()> {
+        let Some(courier) = &self.courier else { return Ok(()) };
+        let (ours, theirs) = Channel::pair().context("channel of the courier")?;
+        courier.send(&json!({ "auditor": {} }), &[ours.as_fd()]);
+        self.auditor.send(&json!({ "courier": {} }), &[theirs.as_fd()]);
+        Ok(())
+    }
+
+    /// All roles, in the order that [`hear`](Supervisor::hear) counts them in.
+    fn children(&self) -> impl Iterator<Item = &Child> {
+        [&self.auditor, &self.gateway, &self.admin].into_iter().chain(&self.courier)
+    }
+
     /// Joins one worker of the gateway with the auditor by a fresh pair of sockets.
     fn link(&self, worker: usize) -> Result<()> {
         let (ours, theirs) = UnixStream::pair().context("link")?;
@@ -156,7 +183,7 @@ impl Supervisor {
 
     /// Waits for a message, a signal or the next thing that is due.
     fn wait(&mut self, tick: Instant) -> Result<()> {
-        let dues = [&self.auditor, &self.gateway, &self.admin].into_iter().filter_map(Child::due);
+        let dues = self.children().filter_map(Child::due);
         let until = dues.chain([tick]).min().unwrap_or(tick);
         let wait = until.saturating_duration_since(Instant::now());
         let timeout = Timespec {
@@ -165,9 +192,8 @@ impl Supervisor {
         };
         let mut fds: Vec<PollFd<'_>> =
             self.signals.iter().map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)).collect();
-        let children = [&self.auditor, &self.gateway, &self.admin];
         let mut order = Vec::new();
-        for (at, child) in children.iter().enumerate() {
+        for (at, child) in self.children().enumerate() {
             if let Some(fd) = child.poll_fd() {
                 order.push(at);
                 fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -212,7 +238,7 @@ impl Supervisor {
     /// Reads one message of a role.
     fn hear(&mut self, at: usize) {
         let children = [&mut self.auditor, &mut self.gateway, &mut self.admin];
-        let Some(child) = children.into_iter().nth(at) else { return };
+        let Some(child) = children.into_iter().chain(&mut self.courier).nth(at) else { return };
         let Some(Ok(Some((bytes, _)))) = child.control().map(|control| control.recv()) else {
             // The end of the channel is the end of the role; `restart_ended` sees to it.
             std::thread::sleep(Duration::from_millis(1));
@@ -226,7 +252,8 @@ impl Supervisor {
         match at {
             0 => self.hear_auditor(&message),
             1 => self.hear_gateway(message),
-            _ => self.hear_admin(message),
+            2 => self.hear_admin(message),
+            _ => child.is_ready |= message.get("ready").is_some(),
         }
     }
 
@@ -287,6 +314,14 @@ impl Supervisor {
             self.publish();
         }
         self.admin.reap();
+        if let Some(courier) = &mut self.courier {
+            courier.reap();
+            if courier.is_due() {
+                courier.restarts += 1;
+                let started = self.start_courier();
+                note_start("courier", started);
+            }
+        }
         if self.auditor.is_due() {
             self.auditor.restarts += 1;
             let started = self.start_auditor();
@@ -307,6 +342,7 @@ impl Supervisor {
 
     fn start_auditor(&mut self) -> Result<()> {
         self.auditor.start()?;
+        self.link_courier()?;
         (0..self.sockets.len()).try_for_each(|worker| self.link(worker))
     }
 
@@ -324,8 +360,7 @@ impl Supervisor {
 
     /// Tells the admin role how things stand, and the world when everything is ready.
     pub(super) fn publish(&mut self) {
-        let children = [&self.auditor, &self.gateway, &self.admin];
-        let state = self.known.state(children.into_iter());
+        let state = self.known.state(self.children());
         let is_ready = state.is_ready();
         if self.admin.is_ready {
             self.admin.offer(&ToAdmin::State(Box::new(state)));
@@ -349,6 +384,10 @@ impl Supervisor {
         self.gateway.wait(Instant::now() + STOP_GATEWAY);
         self.auditor.offer(&json!({ "stop": {} }));
         self.auditor.wait(Instant::now() + STOP_AUDITOR);
+        if let Some(courier) = &mut self.courier {
+            courier.offer(&json!({ "stop": {} }));
+            courier.wait(Instant::now() + Duration::from_secs(1));
+        }
         self.admin.offer(&ToAdmin::Stop {});
         self.admin.wait(Instant::now() + Duration::from_secs(1));
         let _ = std::fs::remove_file(&self.restart.admin.socket);
@@ -368,6 +407,7 @@ struct RoleSettings {
     auditor: Settings,
     gateway: Settings,
     admin: Settings,
+    courier: Option<Settings>,
 }
 
 /// As root every role gets its own user; otherwise all run as the caller, and that is said.
@@ -390,6 +430,8 @@ fn role_settings(restart: &Restart) -> Result<RoleSettings> {
                     folder; whoever can write that folder can sign";
         tracing::warn!("{text}");
     }
+    let witnesses = restart.audit.witnesses.as_ref();
+    let address = |at: &WitnessAddress| Address { address: at.address, prefix: at.prefix.clone() };
     let settings = |user| Settings {
         user,
         strict: restart.profile == Profile::Prod,
@@ -399,8 +441,19 @@ fn role_settings(restart: &Restart) -> Result<RoleSettings> {
         segment_bytes: restart.audit.segment_bytes,
         log_keys: restart.audit.keys.clone(),
         checkpoint_every_ms: restart.audit.checkpoint_every_ms,
+        policy: witnesses.map(|witnesses| witnesses.policy.to_string()),
+        unwitnessed_ms_max: witnesses.map_or(0, |witnesses| witnesses.unwitnessed_ms_max),
+        witnesses: witnesses.map_or_else(Vec::new, |witnesses| {
+            witnesses.addresses.iter().map(|at| at.as_ref().map(address)).collect()
+        }),
+    };
+    let is_asked = |witnesses: &&WitnessSettings| witnesses.addresses.iter().any(Option::is_some);
+    let courier = match witnesses.filter(is_asked) {
+        Some(_) => Some(settings(user(&restart.users.courier)?)),
+        None => None,
     };
     Ok(RoleSettings {
+        courier,
         auditor: settings(user(&restart.users.auditor)?),
         gateway: settings(user(&restart.users.gateway)?),
         admin: settings(user(&restart.users.admin)?),
