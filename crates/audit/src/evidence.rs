@@ -23,6 +23,7 @@ use crate::check::{From, check_bundles, check_with};
 use crate::finding::Finding;
 use crate::hash::Hash;
 use crate::merkle::Frontier;
+use crate::second::verify_second;
 use crate::store::{Dir, Store, read_file, segment_names};
 use crate::tiles::{CHECKPOINT_FILE, Stored, WITNESSED_FILE};
 use crate::verify::{Report, report};
@@ -57,6 +58,8 @@ pub struct Against<'p> {
     pub kept: Vec<Kept>,
     /// Copies of tiles.
     pub copies: Vec<Copied>,
+    /// Whether a log without an SM3 tree is not accepted.
+    pub is_sm3_demanded: bool,
 }
 
 /// A checkpoint that the log was held against.
@@ -87,6 +90,8 @@ pub struct Evidence {
     pub seen: Vec<Seen>,
     /// Records that an accepted checkpoint covers; those after it are only chained.
     pub covered: u64,
+    /// The checkpoint of the SM3 tree, if the log has one.
+    pub second: Option<Seen>,
     /// Whether signatures were looked at.
     pub is_checked: bool,
     /// Whether the entries were read from segments, or from bundles.
@@ -151,9 +156,16 @@ pub fn verify_evidence(
         let text = "no checkpoint of this log is one that the policy accepts".to_owned();
         findings.push(finding(&codes::BAD_CHECKPOINT, CHECKPOINT_FILE, None, text));
     }
+    let second = match &report.log_id {
+        // The bundles of a copy are not read twice: the copy has no SM3 tree.
+        Some(id) if has_segments => {
+            verify_second(store, id, report.records, against, verifier, &mut findings)?
+        }
+        _ => None,
+    };
     report.findings.extend(findings);
     let is_checked = against.policy.is_some();
-    Ok(Evidence { report, seen, covered, is_checked, has_segments })
+    Ok(Evidence { report, seen, covered, second, is_checked, has_segments })
 }
 
 fn finding(code: &'static Code, file: &str, seq: Option<u64>, text: String) -> Finding {

@@ -34,6 +34,10 @@ impl Evidence {
             "signatures_checked": self.is_checked,
             "covered": self.covered,
             "checkpoints": checkpoints.collect::<Vec<_>>(),
+            "sm3": self.second.as_ref().map(|seen| json!({
+                "size": seen.size, "root_sm3": hex(&seen.root), "accepted": seen.is_accepted,
+                "signed_by": seen.signed_by,
+            })),
             "unpaired": report.unpaired.iter().map(|u| u.seq).collect::<Vec<_>>(),
             "torn": torn,
         })
@@ -50,6 +54,17 @@ impl Evidence {
             format!("root         sha256:{}", hex(&report.root)),
             format!("signed       {}", self.signed()),
         ];
+        if let Some(second) = &self.second {
+            let by = match (second.is_accepted, second.signed_by.join(", ")) {
+                (true, by) if !by.is_empty() => format!(", by {by}"),
+                _ => "; by whom was not asked".to_owned(),
+            };
+            lines.push(format!(
+                "SM3 tree     {} records, sm3:{}{by}",
+                second.size,
+                hex(&second.root)
+            ));
+        }
         lines.extend(report.findings.kept().iter().map(|found| format!("FOUND        {found}")));
         if report.findings.dropped() > 0 {
             lines.push(format!("FOUND        {} more", report.findings.dropped()));

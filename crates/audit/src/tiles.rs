@@ -6,6 +6,7 @@ use moat_tlog::checkpoint::{CheckpointError, SignedCheckpoint};
 use moat_tlog::note::NOTE_BYTES_MAX;
 use moat_tlog::tile::Tile;
 use moat_tlog::tree::TileReader;
+use moat_tlog::{Sha256, Sm3, TreeHash};
 
 use crate::store::{Store, read_file};
 
@@ -13,6 +14,33 @@ use crate::store::{Store, read_file};
 pub const CHECKPOINT_FILE: &str = "checkpoint";
 /// Name of the file with the last checkpoint that enough witnesses have cosigned, with their lines.
 pub const WITNESSED_FILE: &str = "witnessed";
+/// A hash function that a log has a tree of, and where its files are.
+pub trait LogHash: TreeHash {
+    /// Name of the file with the last checkpoint.
+    const CHECKPOINT: &'static str;
+    /// Name of the file with what was signed last, or was about to be.
+    const SIGNED: &'static str;
+    /// What stands before `tile/…`: nothing, or a folder with its slash.
+    const FOLDER: &'static str;
+    /// What the origin of the log has at its end in this tree. Each tree is a log of its own for
+    /// those who verify, so that one checkpoint is never taken for one of the other.
+    const ORIGIN: &'static str;
+}
+
+impl LogHash for Sha256 {
+    const CHECKPOINT: &'static str = CHECKPOINT_FILE;
+    const SIGNED: &'static str = "signed";
+    const FOLDER: &'static str = "";
+    const ORIGIN: &'static str = "";
+}
+
+impl LogHash for Sm3 {
+    const CHECKPOINT: &'static str = "checkpoint.sm3";
+    const SIGNED: &'static str = "signed.sm3";
+    const FOLDER: &'static str = "sm3/";
+    const ORIGIN: &'static str = "/sm3";
+}
+
 /// Longest tile of hashes, in bytes.
 const TILE_BYTES_MAX: usize = 256 * 32;
 
@@ -21,13 +49,20 @@ const TILE_BYTES_MAX: usize = 256 * 32;
 pub struct Stored<'s, S> {
     store: &'s S,
     size: u64,
+    folder: &'static str,
 }
 
 impl<'s, S: Store> Stored<'s, S> {
-    /// Tiles as a checkpoint of `size` leaves found them.
+    /// Tiles of the SHA-256 tree as a checkpoint of `size` leaves found them.
     #[must_use]
     pub fn new(store: &'s S, size: u64) -> Stored<'s, S> {
-        Stored { store, size }
+        Stored::of::<Sha256>(store, size)
+    }
+
+    /// Tiles of a tree as a checkpoint of `size` leaves found them.
+    #[must_use]
+    pub fn of<H: LogHash>(store: &'s S, size: u64) -> Stored<'s, S> {
+        Stored { store, size, folder: H::FOLDER }
     }
 }
 
@@ -42,7 +77,8 @@ impl<S: Store> TileReader for Stored<'_, S> {
             if wider.width() < tile.width() {
                 continue;
             }
-            if let Some(mut bytes) = read_file(self.store, &wider.path(), TILE_BYTES_MAX)? {
+            let path = format!("{}{}", self.folder, wider.path());
+            if let Some(mut bytes) = read_file(self.store, &path, TILE_BYTES_MAX)? {
                 if wider.decode(&bytes).is_ok() {
                     bytes.truncate(usize::from(tile.width()) * 32);
                 }

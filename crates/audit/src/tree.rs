@@ -6,7 +6,7 @@
 //! or of another history. Whoever rolls the records back finds a tree that signs no more.
 
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use moat_model::Code;
 use moat_model::code::audit as codes;
@@ -15,18 +15,18 @@ use moat_tlog::growth::Edge;
 use moat_tlog::note::{NOTE_BYTES_MAX, NoteError};
 use moat_tlog::sign::Signer;
 use moat_tlog::tile::Tile;
-use moat_tlog::{Frontier, Head, Sha256};
+use moat_tlog::{Frontier, Head, Sha256, TreeHash as _};
 
-use crate::entries::{each_leaf, header_at};
+use crate::entries::{Place, each_leaf_from, header_at};
 use crate::fs::TreeFs;
-use crate::hash::{Hash, leaf_hash};
+use crate::hash::Hash;
 use crate::store::{Store, read_file};
-use crate::tiles::{CHECKPOINT_FILE, Stored};
+use crate::tiles::{LogHash, Stored};
 
-/// Name of the file with the size and the root that were signed last, or were about to be.
-pub const SIGNED_FILE: &str = "signed";
 /// How many full tiles are held before they are written: 8 KiB each.
 const HELD_TILES_MAX: usize = 64;
+/// How many leaves are hashed together.
+const LEAVES_AT_ONCE: usize = 64;
 /// How many records are read between two looks whether to break off.
 const READ_RECORDS_MAX: u64 = 65_536;
 
@@ -103,11 +103,13 @@ impl TreeError {
     }
 }
 
-/// The tree of one log.
-pub struct LogTree<F> {
+/// A tree of one log.
+pub struct LogTree<F, H = Sha256> {
     fs: F,
     origin: String,
-    edge: Edge<Sha256>,
+    edge: Edge<H>,
+    /// Where reading the segments ended.
+    place: Place,
     /// Full tiles that are not on the disk yet.
     held: Vec<(Tile, Vec<u8>)>,
     /// Full tiles on the disk whose partial ones may go once a checkpoint covers them.
@@ -119,7 +121,7 @@ pub struct LogTree<F> {
     is_fresh: bool,
 }
 
-impl<F: TreeFs> LogTree<F> {
+impl<F: TreeFs, H: LogHash> LogTree<F, H> {
     /// The tree of a log of `records` durable records, with tiles that are missing made anew.
     ///
     /// Reads from the segment in which the last signed record lies, or all of the log when the
@@ -133,8 +135,9 @@ impl<F: TreeFs> LogTree<F> {
         origin: &str,
         records: u64,
         go_on: &dyn Fn() -> bool,
-    ) -> Result<LogTree<F>, TreeError> {
-        let signed = last_signed(&fs, origin)?;
+    ) -> Result<LogTree<F, H>, TreeError> {
+        let origin = format!("{origin}{}", H::ORIGIN);
+        let signed = last_signed::<H>(&fs, &origin)?;
         if let Some(signed) = signed.filter(|signed| signed.size > records) {
             return Err(TreeError::RolledBack { signed: signed.size, records });
         }
@@ -142,9 +145,10 @@ impl<F: TreeFs> LogTree<F> {
             None => Edge::new(),
             Some(signed) => resume(&fs, &signed, go_on)?,
         };
-        let (held, filled, origin) = (Vec::new(), Vec::new(), origin.to_owned());
+        let (held, filled, place) = (Vec::new(), Vec::new(), Place::default());
         let (published, is_fresh) = (None, true);
-        let mut tree = LogTree { fs, origin, edge, held, filled, signed, published, is_fresh };
+        let mut tree =
+            LogTree { fs, origin, edge, place, held, filled, signed, published, is_fresh };
         tree.read_to(records, go_on)?;
         Ok(tree)
     }
@@ -173,8 +177,9 @@ impl<F: TreeFs> LogTree<F> {
     /// # Errors
     /// When the key cannot sign.
     pub fn sign_again(&self, signers: &[&dyn Signer]) -> Result<SignedCheckpoint, TreeError> {
-        let head = self.signed.unwrap_or_else(Head::empty::<Sha256>);
-        let checkpoint = Checkpoint::new(&self.origin, head).map_err(|error| of_state(&error))?;
+        let head = self.signed.unwrap_or_else(Head::empty::<H>);
+        let checkpoint =
+            Checkpoint::new(&self.origin, head).map_err(|error| of_state::<H>(&error))?;
         Ok(checkpoint.sign(signers)?)
     }
 
@@ -196,7 +201,8 @@ impl<F: TreeFs> LogTree<F> {
         while self.size() < size {
             let end = size.min(self.size().saturating_add(READ_RECORDS_MAX));
             let mut hashes = Vec::new();
-            read_hashes(&self.fs, self.size(), end, |hash| hashes.push(hash))?;
+            let range = self.size()..end;
+            read_hashes::<H>(&self.fs, range, &mut self.place, |hash| hashes.push(hash))?;
             hashes.into_iter().try_for_each(|hash| self.push(hash))?;
             if !go_on() {
                 return Err(TreeError::BrokenOff);
@@ -220,17 +226,18 @@ impl<F: TreeFs> LogTree<F> {
         self.may_sign(&head)?;
         let partial: Vec<(Tile, Vec<u8>)> = self.edge.partial().collect();
         self.write_held(&partial)?;
-        let checkpoint = Checkpoint::new(&self.origin, head).map_err(|error| of_state(&error))?;
+        let checkpoint =
+            Checkpoint::new(&self.origin, head).map_err(|error| of_state::<H>(&error))?;
         // First what is about to be signed, then the signature: one that somebody holds is never
         // larger than what a later start knows of.
-        self.fs.replace(SIGNED_FILE, checkpoint.to_string().as_bytes())?;
+        self.fs.replace(H::SIGNED, checkpoint.to_string().as_bytes())?;
         self.signed = Some(head);
         let signed = checkpoint.sign(signers)?;
-        self.fs.replace(CHECKPOINT_FILE, signed.to_string().as_bytes())?;
+        self.fs.replace(H::CHECKPOINT, signed.to_string().as_bytes())?;
         self.published = Some(signed);
         self.is_fresh = false;
         for tile in std::mem::take(&mut self.filled) {
-            self.fs.remove_folder(&format!("{}.p", tile.path()))?;
+            self.fs.remove_folder(&format!("{}{}.p", H::FOLDER, tile.path()))?;
         }
         Ok(true)
     }
@@ -251,7 +258,7 @@ impl<F: TreeFs> LogTree<F> {
     fn write_held(&mut self, more: &[(Tile, Vec<u8>)]) -> Result<(), TreeError> {
         let mut files = Vec::new();
         for (tile, bytes) in self.held.iter().chain(more) {
-            let path = tile.path();
+            let path = format!("{}{}", H::FOLDER, tile.path());
             // What is right stays untouched: a crash while a tile is written again would spoil it.
             if read_file(&self.fs, &path, bytes.len() + 1)?.as_ref() != Some(bytes) {
                 files.push((path, bytes.clone()));
@@ -263,18 +270,18 @@ impl<F: TreeFs> LogTree<F> {
     }
 }
 
-fn of_state(error: &CheckpointError) -> TreeError {
-    TreeError::State { file: SIGNED_FILE, why: error.to_string() }
+fn of_state<H: LogHash>(error: &CheckpointError) -> TreeError {
+    TreeError::State { file: H::SIGNED, why: error.to_string() }
 }
 
 /// The larger of what was about to be signed and what was published.
-fn last_signed(fs: &impl Store, origin: &str) -> Result<Option<Head>, TreeError> {
+fn last_signed<H: LogHash>(fs: &impl Store, origin: &str) -> Result<Option<Head>, TreeError> {
     let bad = |file, why: String| TreeError::State { file, why };
     let mut last: Option<Head> = None;
-    for file in [SIGNED_FILE, CHECKPOINT_FILE] {
+    for file in [H::SIGNED, H::CHECKPOINT] {
         let Some(bytes) = read_file(fs, file, NOTE_BYTES_MAX)? else { continue };
         let text = std::str::from_utf8(&bytes).map_err(|error| bad(file, error.to_string()))?;
-        let checkpoint = if file == SIGNED_FILE {
+        let checkpoint = if file == H::SIGNED {
             Checkpoint::parse(text)
         } else {
             SignedCheckpoint::parse(&bytes).map(|signed| signed.checkpoint().clone())
@@ -304,21 +311,23 @@ impl MaxBySize for Option<Head> {
 }
 
 /// The edge of the tree that was signed, once it is shown to be that of the log too.
-fn resume<F: TreeFs>(
+fn resume<F: TreeFs, H: LogHash>(
     fs: &F,
     signed: &Head,
     go_on: &dyn Fn() -> bool,
-) -> Result<Edge<Sha256>, TreeError> {
+) -> Result<Edge<H>, TreeError> {
     if let Some(edge) = resume_from_tiles(fs, signed)? {
         return Ok(edge);
     }
     // The tiles do not help. What the log itself leads to decides; nothing is written before.
-    let mut frontier = Frontier::<Sha256>::new();
+    let (mut frontier, mut place) = (Frontier::<H>::new(), Place::default());
     while frontier.size() < signed.size {
         let end = signed.size.min(frontier.size().saturating_add(READ_RECORDS_MAX));
         let mut refused = false;
         let from = frontier.size();
-        read_hashes(fs, from, end, |hash| refused |= frontier.push(hash).is_err())?;
+        read_hashes::<H>(fs, from..end, &mut place, |hash| {
+            refused |= frontier.push(hash).is_err();
+        })?;
         if refused {
             return Err(TreeError::OtherHistory { signed: signed.size });
         }
@@ -336,23 +345,27 @@ fn resume<F: TreeFs>(
 
 /// The edge at the start of the segment with the last signed record, if the tiles there, that
 /// segment's header and its records all lead to what was signed.
-fn resume_from_tiles<F: TreeFs>(fs: &F, signed: &Head) -> Result<Option<Edge<Sha256>>, TreeError> {
+fn resume_from_tiles<F: TreeFs, H: LogHash>(
+    fs: &F,
+    signed: &Head,
+) -> Result<Option<Edge<H>>, TreeError> {
     let Some(header) = header_at(fs, signed.size.saturating_sub(1))? else { return Ok(None) };
-    let Ok(edge) = Edge::<Sha256>::read(header.first_seq, &mut Stored::new(fs, signed.size)) else {
-        return Ok(None);
-    };
-    if edge.root() != header.frontier.root() {
+    let stored = || Stored::of::<H>(fs, signed.size);
+    let Ok(edge) = Edge::<H>::read(header.first_seq, &mut stored()) else { return Ok(None) };
+    // The header knows the SHA-256 tree only; the records below are held against either.
+    if H::NAME == Sha256::NAME && edge.root() != header.frontier.root() {
         return Ok(None);
     }
     // The tiles on the edge of what was signed must be there too: they show that nothing in
     // between is missing because a start was cut short.
-    let whole = Edge::<Sha256>::read(signed.size, &mut Stored::new(fs, signed.size));
+    let whole = Edge::<H>::read(signed.size, &mut stored());
     if whole.map(|edge| edge.root()).ok() != Some(signed.root) {
         return Ok(None);
     }
     let (mut ahead, mut full) = (edge.clone(), Vec::new());
     let mut refused = false;
-    read_hashes(fs, header.first_seq, signed.size, |hash| {
+    let range = header.first_seq..signed.size;
+    read_hashes::<H>(fs, range, &mut Place::default(), |hash| {
         refused |= ahead.push(hash, &mut full).is_err();
         full.clear();
     })?;
@@ -360,17 +373,27 @@ fn resume_from_tiles<F: TreeFs>(fs: &F, signed: &Head) -> Result<Option<Edge<Sha
 }
 
 /// Gives the leaf hashes of records that must be there.
-fn read_hashes(
+fn read_hashes<H: LogHash>(
     store: &impl Store,
-    from: u64,
-    end: u64,
+    range: Range<u64>,
+    place: &mut Place,
     mut take: impl FnMut(Hash),
 ) -> io::Result<()> {
-    let next = each_leaf(store, from..end, |_, leaf| {
-        take(leaf_hash(leaf));
+    let mut held: Vec<Vec<u8>> = Vec::with_capacity(LEAVES_AT_ONCE);
+    let mut flush = |held: &mut Vec<Vec<u8>>| {
+        let entries: Vec<&[u8]> = held.iter().map(Vec::as_slice).collect();
+        H::leaves(&entries).into_iter().for_each(&mut take);
+        held.clear();
+    };
+    let next = each_leaf_from(store, range.clone(), place, |_, leaf| {
+        held.push(leaf.to_vec());
+        if held.len() >= LEAVES_AT_ONCE {
+            flush(&mut held);
+        }
         ControlFlow::Continue(())
     })?;
-    if next == end {
+    flush(&mut held);
+    if next == range.end {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("record {next} cannot be read")))

@@ -56,7 +56,7 @@ type Released = BTreeMap<u64, Head>;
 /// disk, as a crash would.
 fn script(fs: &SimFs, batches: &[usize], released: &mut Released) -> Option<()> {
     let mut log = commit(fs)?;
-    let mut tree = LogTree::open(fs.clone(), LOG, log.next_seq(), &|| true).ok()?;
+    let mut tree = LogTree::<_, Sha256>::open(fs.clone(), LOG, log.next_seq(), &|| true).ok()?;
     log.take_hashes();
     for &count in batches {
         let bodies = bodies(count);
@@ -91,7 +91,7 @@ fn assert_consistent(fs: &SimFs, released: &Released, context: &str) {
     let head = *crate::tiles::checkpoint(fs).unwrap().unwrap().unwrap().checkpoint().head();
     let (mut edge, mut full) = (Edge::<Sha256>::new(), Vec::new());
     let mut roots = BTreeMap::new();
-    read_hashes(fs, 0, report.records, |hash| {
+    read_hashes::<Sha256>(fs, 0..report.records, &mut Place::default(), |hash| {
         if edge.size() < head.size {
             edge.push(hash, &mut full).unwrap();
             if released.contains_key(&edge.size()) {
@@ -165,7 +165,7 @@ fn signed_log() -> (SimFs, Released) {
 
 fn opened(fs: &SimFs) -> Result<LogTree<SimFs>, TreeError> {
     let records = verify_in(fs).unwrap().records;
-    LogTree::open(fs.clone(), LOG, records, &|| true)
+    LogTree::<_, Sha256>::open(fs.clone(), LOG, records, &|| true)
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_log_that_was_rolled_back_or_rewritten_is_signed_no_more() {
     let (fs, _) = signed_log();
     let (old, mut released) = (SimFs::default(), Released::new());
     script(&old, &BATCHES[..2], &mut released).unwrap();
-    for name in [SIGNED_FILE, CHECKPOINT_FILE] {
+    for name in [Sha256::SIGNED, Sha256::CHECKPOINT] {
         let old = old.fork();
         old.put(name, fs.bytes(name));
         let error = opened(&old).err().unwrap();
@@ -210,7 +210,9 @@ fn a_log_that_was_rolled_back_or_rewritten_is_signed_no_more() {
     let (other, mut released) = (SimFs::default(), Released::new());
     script(&other, &[600], &mut released).unwrap();
     for name in fs.names().iter().filter(|name| !name.ends_with(".seg")) {
-        if name.starts_with("tile/") || [SIGNED_FILE, CHECKPOINT_FILE].contains(&name.as_str()) {
+        if name.starts_with("tile/")
+            || [Sha256::SIGNED, Sha256::CHECKPOINT].contains(&name.as_str())
+        {
             other.put(name, fs.bytes(name));
         }
     }
@@ -219,9 +221,12 @@ fn a_log_that_was_rolled_back_or_rewritten_is_signed_no_more() {
     assert!(matches!(error, TreeError::OtherHistory { .. }), "{error:?}");
     assert_eq!(other.names(), before, "the tiles that convict are left alone");
     for (name, text) in [
-        (SIGNED_FILE, "nonsense".to_owned()),
-        (SIGNED_FILE, String::from_utf8(fs.bytes(SIGNED_FILE)).unwrap().replace(LOG, "other/1")),
-        (CHECKPOINT_FILE, String::new()),
+        (Sha256::SIGNED, "nonsense".to_owned()),
+        (
+            Sha256::SIGNED,
+            String::from_utf8(fs.bytes(Sha256::SIGNED)).unwrap().replace(LOG, "other/1"),
+        ),
+        (Sha256::CHECKPOINT, String::new()),
     ] {
         let fs = fs.fork();
         fs.put(name, text.clone().into_bytes());
@@ -246,13 +251,13 @@ fn a_key_that_cannot_sign_loses_nothing_and_another_may_sign_later() {
 #[test]
 fn opening_can_be_broken_off() {
     let (fs, _) = signed_log();
-    let error = LogTree::open(fs, LOG, 3, &|| false).err().unwrap();
+    let error = LogTree::<_, Sha256>::open(fs, LOG, 3, &|| false).err().unwrap();
     assert!(matches!(error, TreeError::RolledBack { .. }), "{error}");
     let (fs, _) = signed_log();
     let records = verify_in(&fs).unwrap().records;
     for name in fs.names().into_iter().filter(|name| name.starts_with("tile/")) {
         fs.take(&name);
     }
-    let error = LogTree::open(fs, LOG, records, &|| false).err().unwrap();
+    let error = LogTree::<_, Sha256>::open(fs, LOG, records, &|| false).err().unwrap();
     assert!(matches!(error, TreeError::BrokenOff), "{error}");
 }

@@ -61,6 +61,8 @@ pub struct AuditorOptions {
     pub log_keys: LogKeys,
     /// How often a checkpoint is signed at most, in milliseconds, unless there are many records.
     pub checkpoint_every_ms: u64,
+    /// Whether there is a tree over SM3 beside that over SHA-256.
+    pub has_sm3: bool,
     /// Who must witness the checkpoints, if anybody must.
     pub witnessing: Option<Witnessing>,
 }
@@ -80,6 +82,7 @@ impl AuditorOptions {
             clock_err_us: defaults.clock_err_us,
             log_keys: LogKeys::Make,
             checkpoint_every_ms: 1_000,
+            has_sm3: false,
             witnessing: None,
         }
     }
@@ -168,6 +171,7 @@ fn notary(
         fs: Box::new(move || RealFs::open(&dir)),
         origin: options.log_id.clone(),
         signers,
+        has_sm3: options.has_sm3,
         every_ns: options.checkpoint_every_ms.saturating_mul(1_000_000),
         clock: Arc::clone(&options.clock),
         herald,

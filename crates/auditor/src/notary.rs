@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use moat_audit::fs::RealFs;
 use moat_audit::hash::Hash;
+use moat_audit::tiles::LogHash as _;
 use moat_audit::tree::{LogTree, TreeError};
 use moat_model::Clock;
-use moat_tlog::sign::Signer;
+use moat_tlog::Sm3;
+use moat_tlog::sign::{Renamed, Signer};
 use serde_json::{Value, json};
 
 use crate::keys::LogSigner;
@@ -84,6 +86,8 @@ pub(crate) struct Work {
     pub(crate) fs: Box<dyn Fn() -> std::io::Result<RealFs> + Send>,
     pub(crate) origin: String,
     pub(crate) signers: Vec<LogSigner>,
+    /// Whether there is a tree over SM3 too.
+    pub(crate) has_sm3: bool,
     pub(crate) every_ns: u64,
     pub(crate) clock: Arc<dyn Clock>,
     /// Has what is signed witnessed, if the configuration asks for it.
@@ -182,14 +186,19 @@ impl Notary {
 }
 
 fn run(work: &Work, shared: &Shared) {
-    let (mut tree, mut last_ns) = (None, 0);
+    let (mut tree, mut second, mut last_ns) = (None, None, 0);
     // What is left over is tried again though no record comes.
     let mut is_waiting = true;
     loop {
         let Some(taken) = wait(work, shared, last_ns, is_waiting) else { return };
         last_ns = work.clock.mono_ns();
         let is_last = shared.is_stopping();
-        let done = step(work, shared, &mut tree, taken);
+        let mut done = step(work, shared, &mut tree, taken);
+        if work.has_sm3
+            && let (Ok(Step::Signed), Some(first)) = (&done, &tree)
+        {
+            done = sm3(work, shared, &mut second, first.size()).map(|()| Step::Signed);
+        }
         is_waiting = !matches!(done, Ok(Step::Signed));
         let is_final = done.as_ref().err().is_some_and(TreeError::is_final);
         say(shared, tree.as_ref(), done);
@@ -263,6 +272,31 @@ fn step(
         *tree = Some(at);
     }
     done
+}
+
+/// Brings the SM3 tree to the size of the first and signs it, under an origin of its own.
+fn sm3(
+    work: &Work,
+    shared: &Shared,
+    tree: &mut Option<LogTree<RealFs, Sm3>>,
+    size: u64,
+) -> Result<(), TreeError> {
+    let go_on = || shared.has_time(work.clock.as_ref());
+    let mut at = match tree.take() {
+        Some(tree) => tree,
+        None => LogTree::open((work.fs)()?, &work.origin, size, &go_on)?,
+    };
+    at.read_to(size, &go_on)?;
+    let name = format!("{}{}", work.origin, Sm3::ORIGIN);
+    let signers = work.signers.iter().map(|signer| Renamed::new(&**signer, &name));
+    let signers: Vec<Renamed<'_>> =
+        signers.collect::<Result<_, _>>().map_err(std::io::Error::other)?;
+    let signers: Vec<&dyn Signer> = signers.iter().map(|signer| signer as _).collect();
+    let published = at.publish(&signers);
+    if matches!(published, Ok(_) | Err(TreeError::Sign(_))) {
+        *tree = Some(at);
+    }
+    published.map(drop)
 }
 
 /// Publishes the tree, once witnesses have not said that they have seen more of it.

@@ -448,6 +448,9 @@ pub struct RawAudit {
     /// records one is signed all the same.
     #[schemars(with = "Option<u64>")]
     pub checkpoint_every_ms: Option<Spanned<u64>>,
+    /// Whether a second tree, over SM3, is kept and signed beside that over SHA-256; default false.
+    #[serde(default)]
+    pub sm3_tree: bool,
     /// Policy file (c2sp.org/tlog-policy) as `file:`: the witnesses that must confirm the log, each
     /// with its key and its address. Without one nobody is asked.
     #[schemars(with = "Option<String>")]

@@ -432,6 +432,7 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
                 1_000,
                 10..=60_000,
             ),
+            has_sm3: raw.audit.sm3_tree,
             witnesses,
             origin,
         },

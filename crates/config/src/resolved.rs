@@ -357,6 +357,8 @@ pub struct AuditSettings {
     pub keys: Vec<PathBuf>,
     /// How often a checkpoint is signed at most, in milliseconds.
     pub checkpoint_every_ms: u64,
+    /// Whether it has a tree over SM3 beside that over SHA-256.
+    pub has_sm3: bool,
     /// Who must witness it.
     pub witnesses: Option<WitnessSettings>,
 }

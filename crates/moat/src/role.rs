@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) log_keys: Vec<PathBuf>,
     /// How often a checkpoint is signed at most, in milliseconds.
     pub(crate) checkpoint_every_ms: u64,
+    /// Whether there is a tree over SM3 too.
+    pub(crate) has_sm3: bool,
     /// Who must witness the log, for the auditor: the text of the policy.
     pub(crate) policy: Option<String>,
     /// How long records may be unwitnessed, in milliseconds.
@@ -125,6 +127,7 @@ fn auditor_options(settings: &Settings) -> Result<AuditorOptions> {
     }
     options.segment_bytes = settings.segment_bytes;
     options.checkpoint_every_ms = settings.checkpoint_every_ms;
+    options.has_sm3 = settings.has_sm3;
     options.boot_id =
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().and_then(|text| {
             let digits = text.trim().replace('-', "");

@@ -45,6 +45,8 @@ pub mod tree;
 pub mod witness;
 
 pub use frontier::Frontier;
+#[cfg(feature = "sm")]
+pub use hash::Sm3;
 pub use hash::{HASH_BYTES, Hash, Sha256, TreeHash};
 pub use proof::Head;
 pub use range::{BadSize, SIZE_MAX};

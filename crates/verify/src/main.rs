@@ -52,6 +52,10 @@ enum Command {
         /// A folder with an earlier copy of `checkpoint` and `tile/`; may be given several times.
         #[arg(long = "tiles", value_name = "FOLDER")]
         tiles: Vec<PathBuf>,
+        /// The log must have a tree over SM3 too (`audit.sm3_tree`). One that is there is verified in
+        /// any case, but not in a copy of the tree.
+        #[arg(long)]
+        sm3: bool,
         /// `table` for people, `json` for programs.
         #[arg(short, long, default_value = "table")]
         output: Output,
@@ -96,8 +100,8 @@ type Failure = String;
 
 fn main() -> ExitCode {
     let done = match &Cli::parse().command {
-        Command::Log { dir, trust, checkpoints, tiles, output } => {
-            log(dir, trust, checkpoints, tiles, *output)
+        Command::Log { dir, trust, checkpoints, tiles, sm3, output } => {
+            log(dir, trust, checkpoints, tiles, *sm3, *output)
         }
         Command::Proof { proof, entry, trust, output } => self::proof(proof, entry, trust, *output),
     };
@@ -117,6 +121,7 @@ fn log(
     trust: &Trust,
     checkpoints: &[PathBuf],
     tiles: &[PathBuf],
+    is_sm3_demanded: bool,
     output: Output,
 ) -> Result<bool, Failure> {
     let policy = policy(trust)?;
@@ -133,6 +138,7 @@ fn log(
         policy: Some(&policy),
         kept: kept.collect::<Result<_, Failure>>()?,
         copies: copies.collect(),
+        is_sm3_demanded,
     };
     let evidence: Evidence = verify_evidence(&Dir::new(dir), &against, &Arithmetic)
         .map_err(|error| format!("{} cannot be read: {error}", dir.display()))?;

@@ -26,6 +26,7 @@ use moat_audit::sidecar::HeadMark;
 use moat_audit::store::Dir;
 use moat_audit::tree::LogTree;
 use moat_model::clock::Manual;
+use moat_tlog::Sha256;
 use moat_tlog::checkpoint::SignedCheckpoint;
 use moat_tlog::cosignature::cosign;
 use moat_tlog::key::{Algorithm, KeyName, VerifierKey};
@@ -90,7 +91,10 @@ fn log(dir: &Path) -> SignedCheckpoint {
 /// What the auditor does behind the log.
 fn sign(dir: &Path, records: u64) {
     let fs = RealFs::open(dir).unwrap();
-    LogTree::open(fs, LOG, records, &|| true).unwrap().publish(&[&Key::log()]).unwrap();
+    LogTree::<_, Sha256>::open(fs, LOG, records, &|| true)
+        .unwrap()
+        .publish(&[&Key::log()])
+        .unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {

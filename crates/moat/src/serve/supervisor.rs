@@ -441,6 +441,7 @@ fn role_settings(restart: &Restart) -> Result<RoleSettings> {
         segment_bytes: restart.audit.segment_bytes,
         log_keys: restart.audit.keys.clone(),
         checkpoint_every_ms: restart.audit.checkpoint_every_ms,
+        has_sm3: restart.audit.has_sm3,
         policy: witnesses.map(|witnesses| witnesses.policy.to_string()),
         unwitnessed_ms_max: witnesses.map_or(0, |witnesses| witnesses.unwitnessed_ms_max),
         witnesses: witnesses.map_or_else(Vec::new, |witnesses| {

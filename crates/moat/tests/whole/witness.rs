@@ -116,7 +116,7 @@ impl Setup {
     async fn gateway(&self, policy: &Path) -> Gateway {
         let key = self.folder.path().join("log.key");
         let evidence = format!(
-            ", keys: [\"file:{}\"], policy: \"file:{}\", checkpoint_every_ms: 50, unwitnessed_ms_max: {BOUND_MS}",
+            ", keys: [\"file:{}\"], policy: \"file:{}\", sm3_tree: true, checkpoint_every_ms: 50, unwitnessed_ms_max: {BOUND_MS}",
             text(&key),
             text(policy)
         );
@@ -206,6 +206,8 @@ async fn two_of_three_are_enough_one_is_not_and_what_began_is_recorded_all_the_s
     assert_eq!(code, 0, "{out}{err}");
     let report: Value = serde_json::from_str(&out).unwrap();
     assert!(report["covered"].as_u64().unwrap() > record, "{report}");
+    assert_eq!(report["sm3"]["size"], report["records"], "{report}");
+    assert_eq!(report["sm3"]["accepted"], true, "{report}");
     // A proof carries the witnesses' word.
     let proof = setup.folder.path().join("proof");
     let seq = record.to_string();
