@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use moat_audit::anchor::AnchorKey;
 use moat_audit::committer::{CommitError, Committer};
@@ -14,7 +15,10 @@ use moat_audit::store::read_file;
 use moat_tlog::key::{Algorithm, KeyError, KeyName, VerifierKey};
 use moat_tlog::secret::{SecretKey, TEXT_BYTES_MAX};
 use moat_tlog::sign::{Ed25519Signer, Signer, Sm2Signer};
+use moat_tlog::token::TokenKey;
 use zeroize::Zeroizing;
+
+use crate::hsm::{HsmLink, HsmSigner};
 
 /// Name of the file with the verifier keys that sign the log now, one a line. Not secret.
 pub const VKEY_FILE: &str = "log.vkey";
@@ -26,7 +30,7 @@ const VKEY_FILE_BYTES_MAX: usize = 64 * 1024;
 /// What the checkpoints are signed with.
 #[derive(Clone)]
 pub enum LogKeys {
-    /// These private keys, in the text form of signed notes.
+    /// These private keys, in the text form of signed notes, or where they lie in a token.
     Given(Vec<Zeroizing<String>>),
     /// A key of the auditor's own in the folder of the log, made if it is not there.
     Make,
@@ -54,14 +58,24 @@ pub fn log_signer(text: &str) -> Result<LogSigner, KeyError> {
 ///
 /// # Errors
 /// Why there is none, for people.
-pub(crate) fn signers(keys: &LogKeys, dir: &Path, origin: &str) -> Result<Vec<LogSigner>, String> {
+pub(crate) fn signers(
+    keys: &LogKeys,
+    dir: &Path,
+    origin: &str,
+    hsm: &Arc<HsmLink>,
+) -> Result<Vec<LogSigner>, String> {
     let texts = match keys {
         LogKeys::Given(texts) => texts.clone(),
         LogKeys::Make => vec![own_key(dir, origin).map_err(|error| error.to_string())?],
         LogKeys::Unusable(why) => return Err(why.clone()),
     };
     let signers = texts.iter().map(|text| {
-        let signer = log_signer(text).map_err(|error| error.to_string())?;
+        let signer: LogSigner = if TokenKey::is_meant(text) {
+            let key = TokenKey::parse(text).map_err(|error| error.to_string())?;
+            Box::new(HsmSigner::new(key, Arc::clone(hsm)))
+        } else {
+            log_signer(text).map_err(|error| error.to_string())?
+        };
         let key = signer.key();
         // tlog-policy knows a log by the name of its key.
         if key.name().as_str() != origin {

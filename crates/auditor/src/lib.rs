@@ -16,6 +16,7 @@
 )]
 
 pub mod bench;
+mod hsm;
 mod keys;
 mod link;
 mod notary;
@@ -37,7 +38,9 @@ pub use keys::{LogKeys, LogSigner, VKEY_FILE, anchor_key, log_signer, make_log_k
 pub use serve::Linger;
 pub use witness::{INBOX, INBOX_SUFFIX, Witnessing};
 
+use hsm::HsmLink;
 use notary::{Notary, Work};
+use serve::Helpers;
 use witness::Herald;
 
 /// What the auditor needs to know.
@@ -139,7 +142,8 @@ pub fn run(options: &AuditorOptions, control: &Channel) -> Result<(), AuditorErr
     let (mut committer, recovery) =
         Committer::open(open(&options.dir)?, clock, options.for_committer())?;
     let key = anchor_key(&options.dir, options.clock.wall_ns()).map_err(AuditorError::Keys)?;
-    let signers = keys::signers(&options.log_keys, &options.dir, &options.log_id);
+    let hsm = Arc::new(HsmLink::default());
+    let signers = keys::signers(&options.log_keys, &options.dir, &options.log_id, &hsm);
     if let Ok(signers) = &signers {
         keys::record(&mut committer, &open(&options.dir)?, signers)?;
     }
@@ -150,7 +154,7 @@ pub fn run(options: &AuditorOptions, control: &Channel) -> Result<(), AuditorErr
         }
         Err(why) => Notary::without_key(why, Arc::clone(&options.clock), herald),
     };
-    serve::serve(committer, notary, &recovery, &key, control, options)
+    serve::serve(committer, Helpers { notary, hsm }, &recovery, &key, control, options)
 }
 
 fn herald(options: &AuditorOptions, records: u64) -> io::Result<Option<Herald>> {

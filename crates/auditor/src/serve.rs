@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use moat_audit::anchor::AnchorKey;
 use moat_audit::committer::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CommitError, Committer, Recovery};
@@ -13,6 +14,7 @@ use moat_net::control::Channel;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Value, json};
 
+use crate::hsm::HsmLink;
 use crate::link::Link;
 use crate::notary::Notary;
 use crate::witness::Herald;
@@ -49,9 +51,17 @@ pub enum Linger {
     ForReturning,
 }
 
+/// Who works behind the loop.
+pub(crate) struct Helpers {
+    pub(crate) notary: Notary,
+    /// Where the notary's keys may be.
+    pub(crate) hsm: Arc<HsmLink>,
+}
+
 struct Server<'a> {
     committer: Committer<RealFs>,
     notary: Notary,
+    hsm: Arc<HsmLink>,
     key: &'a AnchorKey,
     control: &'a Channel,
     clock: &'a dyn Clock,
@@ -72,7 +82,7 @@ struct Server<'a> {
 /// Serves until the supervisor says stop or goes away.
 pub(crate) fn serve(
     committer: Committer<RealFs>,
-    notary: Notary,
+    Helpers { notary, hsm }: Helpers,
     recovery: &Recovery,
     key: &AnchorKey,
     control: &Channel,
@@ -81,6 +91,7 @@ pub(crate) fn serve(
     let mut server = Server {
         committer,
         notary,
+        hsm,
         key,
         control,
         clock: options.clock.as_ref(),
@@ -317,6 +328,8 @@ impl Server<'_> {
             self.take_link(link, fds);
         } else if message.get("courier").is_some() {
             self.take_courier(fds);
+        } else if message.get("hsm").is_some() {
+            fds.into_iter().for_each(|fd| self.hsm.take(Channel::from_fd(fd)));
         } else if message.get("status").is_some() {
             self.try_again();
             self.say(&self.status());

@@ -357,10 +357,25 @@ pub struct AuditSettings {
     pub keys: Vec<PathBuf>,
     /// How often a checkpoint is signed at most, in milliseconds.
     pub checkpoint_every_ms: u64,
+    /// The token in which keys lie.
+    pub hsm: Option<HsmSettings>,
     /// Whether it has a tree over SM3 beside that over SHA-256.
     pub has_sm3: bool,
     /// Who must witness it.
     pub witnesses: Option<WitnessSettings>,
+}
+
+/// A token by PKCS#11.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HsmSettings {
+    /// The library of its maker.
+    pub module: PathBuf,
+    /// Its label.
+    pub token: String,
+    /// The file with the PIN, which `moat-hsm` alone reads.
+    pub pin: PathBuf,
+    /// The program; beside `moat` when none is named.
+    pub program: Option<PathBuf>,
 }
 
 /// The witnesses of a log.
@@ -403,4 +418,6 @@ pub struct Users {
     pub admin: String,
     /// Of the courier.
     pub courier: String,
+    /// Of `moat-hsm`.
+    pub hsm: String,
 }

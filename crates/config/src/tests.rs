@@ -281,6 +281,33 @@ fn a_key_of_the_log_must_be_one_of_this_log_and_its_owners_alone() {
 }
 
 #[test]
+fn a_key_in_a_token_needs_the_token() {
+    let vkey = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+    let keys = "dir: log, origin: PeterNeumann, keys: [\"file:log.hsm\"]";
+    let hsm = "hsm: { module: /bin/sh, token: moat, pin: \"file:pin\" }";
+    let dir = folder(&GOOD.replace("dir: log", &format!("{keys}, {hsm}")));
+    let path = dir.path().join("moat.yaml");
+    fs::write(dir.path().join("pin"), "1234").unwrap();
+    fs::write(dir.path().join("log.hsm"), format!("pkcs11 moat-log {vkey}\n")).unwrap();
+    let loaded = load(&path).unwrap_or_else(|e| panic!("{e}"));
+    let hsm = loaded.config.restart.audit.hsm.unwrap();
+    assert_eq!((hsm.token.as_str(), hsm.program), ("moat", None));
+    let codes = |audit: &str| {
+        fs::write(&path, GOOD.replace("dir: log", audit)).unwrap();
+        load(&path).err().unwrap().list.iter().map(|problem| problem.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(keys), [&codes::CONFLICT]);
+    let with = |module: &str, pin: &str| {
+        format!("{keys}, hsm: {{ module: {module}, token: moat, pin: \"{pin}\" }}")
+    };
+    assert_eq!(codes(&with("bin/sh", "file:pin")), [&codes::BAD_VALUE]);
+    assert_eq!(codes(&with("/bin/sh", "file:nothing")), [&codes::UNREADABLE]);
+    assert_eq!(codes(&with("/bin/sh", "1234")), [&codes::BAD_VALUE]);
+    fs::write(dir.path().join("log.hsm"), "pkcs11 moat-log nothing").unwrap();
+    assert_eq!(codes(&with("/bin/sh", "file:pin")), [&codes::BAD_VALUE]);
+}
+
+#[test]
 fn a_policy_of_witnesses_is_read_and_what_it_lacks_is_said() {
     let key = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2";
     let good = format!("witness a {key} http://10.1.0.9:8480/moat\nquorum a\n");

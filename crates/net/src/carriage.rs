@@ -1,4 +1,5 @@
-//! What the auditor and the courier say to each other: questions to witnesses and their answers.
+//! What the auditor says to those that do for it what it may not: questions to witnesses for the
+//! courier, checkpoints to sign for `moat-hsm`.
 //!
 //! The auditor has no network and the courier no evidence. The courier carries bodies between the
 //! auditor and addresses that the supervisor has given it; it can lose them, not make them.
@@ -48,6 +49,28 @@ pub struct Answered {
     pub content_type: String,
     /// The body.
     pub body: String,
+}
+
+/// What a key in a token is to sign.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sign {
+    /// Returned with the answer.
+    pub id: u64,
+    /// Label of the key.
+    pub label: String,
+    /// The text of a checkpoint.
+    pub message: String,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signed {
+    /// Of the question.
+    pub id: u64,
+    /// The signature, hexadecimal, or why there is none, for people.
+    pub signature: Result<String, String>,
 }
 
 /// Sends a question or an answer.

@@ -41,6 +41,7 @@ pub mod secret;
 pub mod sign;
 mod text;
 pub mod tile;
+pub mod token;
 pub mod tree;
 pub mod witness;
 

@@ -1,5 +1,6 @@
 //! The supervisor's loop.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use moat_admin::messages::{FromAdmin, ToAdmin};
-use moat_config::{Config, Loaded, Profile, Restart, WitnessAddress, WitnessSettings};
+use moat_config::{Config, HsmSettings, Loaded, Profile, Restart, WitnessAddress, WitnessSettings};
 use moat_gateway::messages::{FromGateway, ToGateway};
 use moat_model::code::system::{BIND, NO_USER};
 use moat_net::control::Channel;
@@ -20,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::child::Child;
+use super::child::{Child, Program};
 use super::reload::{Asker, Candidate, blob_of, warn_of};
 use super::retry::Retry;
 use super::state::Known;
@@ -57,6 +58,8 @@ pub(crate) struct Supervisor {
     pub(super) admin: Child,
     /// Only if witnesses are configured.
     courier: Option<Child>,
+    /// Only if keys of the log lie in a token.
+    hsm: Option<Child>,
     pub(super) candidate: Option<Candidate>,
     /// Whether a reload was asked for while a candidate was out: then it is made afterwards.
     pub(super) is_stale: bool,
@@ -97,6 +100,7 @@ impl Supervisor {
             auditor: Child::new("auditor", settings.auditor),
             gateway: Child::new("gateway", settings.gateway),
             admin: Child::new("admin", settings.admin),
+            hsm: hsm(&restart)?,
             courier: settings.courier.map(|settings| Child::new("courier", settings)),
             candidate: None,
             is_stale: false,
@@ -115,6 +119,7 @@ impl Supervisor {
     pub(crate) fn run(&mut self) -> Result<()> {
         self.auditor.start()?;
         self.start_courier()?;
+        self.start_hsm()?;
         self.start_gateway()?;
         self.start_admin()?;
         let mut tick = Instant::now() + TICK_STARTING;
@@ -168,9 +173,26 @@ impl Supervisor {
         Ok(())
     }
 
+    fn start_hsm(&mut self) -> Result<()> {
+        if let Some(hsm) = &mut self.hsm {
+            hsm.start()?;
+        }
+        self.link_hsm()
+    }
+
+    /// Joins `moat-hsm` and auditor by a fresh channel.
+    fn link_hsm(&self) -> Result<()> {
+        let Some(hsm) = &self.hsm else { return Ok(()) };
+        let (ours, theirs) = Channel::pair().context("channel of the token")?;
+        hsm.send(&json!({ "auditor": {} }), &[ours.as_fd()]);
+        self.auditor.send(&json!({ "hsm": {} }), &[theirs.as_fd()]);
+        Ok(())
+    }
+
     /// All roles, in the order that [`hear`](Supervisor::hear) counts them in.
     fn children(&self) -> impl Iterator<Item = &Child> {
-        [&self.auditor, &self.gateway, &self.admin].into_iter().chain(&self.courier)
+        let first = [&self.auditor, &self.gateway, &self.admin];
+        first.into_iter().chain(&self.courier).chain(&self.hsm)
     }
 
     /// Joins one worker of the gateway with the auditor by a fresh pair of sockets.
@@ -238,7 +260,11 @@ impl Supervisor {
     /// Reads one message of a role.
     fn hear(&mut self, at: usize) {
         let children = [&mut self.auditor, &mut self.gateway, &mut self.admin];
-        let Some(child) = children.into_iter().chain(&mut self.courier).nth(at) else { return };
+        let Some(child) =
+            children.into_iter().chain(&mut self.courier).chain(&mut self.hsm).nth(at)
+        else {
+            return;
+        };
         let Some(Ok(Some((bytes, _)))) = child.control().map(|control| control.recv()) else {
             // The end of the channel is the end of the role; `restart_ended` sees to it.
             std::thread::sleep(Duration::from_millis(1));
@@ -322,6 +348,14 @@ impl Supervisor {
                 note_start("courier", started);
             }
         }
+        if let Some(hsm) = &mut self.hsm {
+            hsm.reap();
+            if hsm.is_due() {
+                hsm.restarts += 1;
+                let started = self.start_hsm();
+                note_start("hsm", started);
+            }
+        }
         if self.auditor.is_due() {
             self.auditor.restarts += 1;
             let started = self.start_auditor();
@@ -343,6 +377,7 @@ impl Supervisor {
     fn start_auditor(&mut self) -> Result<()> {
         self.auditor.start()?;
         self.link_courier()?;
+        self.link_hsm()?;
         (0..self.sockets.len()).try_for_each(|worker| self.link(worker))
     }
 
@@ -384,9 +419,9 @@ impl Supervisor {
         self.gateway.wait(Instant::now() + STOP_GATEWAY);
         self.auditor.offer(&json!({ "stop": {} }));
         self.auditor.wait(Instant::now() + STOP_AUDITOR);
-        if let Some(courier) = &mut self.courier {
-            courier.offer(&json!({ "stop": {} }));
-            courier.wait(Instant::now() + Duration::from_secs(1));
+        for child in self.courier.iter_mut().chain(&mut self.hsm) {
+            child.offer(&json!({ "stop": {} }));
+            child.wait(Instant::now() + Duration::from_secs(1));
         }
         self.admin.offer(&ToAdmin::Stop {});
         self.admin.wait(Instant::now() + Duration::from_secs(1));
@@ -410,19 +445,21 @@ struct RoleSettings {
     courier: Option<Settings>,
 }
 
+/// A user by name, for a start by root; otherwise none.
+fn find_user(name: &str) -> Result<Option<(String, u32, u32)>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    match moat_kernel::find_user(name)? {
+        Some(user) => Ok(Some((user.name, user.uid, user.gid))),
+        None => bail!("{} `{name}`: {}", NO_USER.id, NO_USER.en.fix),
+    }
+}
+
 /// As root every role gets its own user; otherwise all run as the caller, and that is said.
 fn role_settings(restart: &Restart) -> Result<RoleSettings> {
-    let is_root = rustix::process::geteuid().is_root();
-    let user = |name: &str| -> Result<Option<(String, u32, u32)>> {
-        if !is_root {
-            return Ok(None);
-        }
-        match moat_kernel::find_user(name)? {
-            Some(user) => Ok(Some((user.name, user.uid, user.gid))),
-            None => bail!("{} `{name}`: {}", NO_USER.id, NO_USER.en.fix),
-        }
-    };
-    if !is_root {
+    let user = find_user;
+    if !rustix::process::geteuid().is_root() {
         tracing::warn!("not started by root: every role runs as the same user");
     }
     if restart.audit.keys.is_empty() {
@@ -459,6 +496,28 @@ fn role_settings(restart: &Restart) -> Result<RoleSettings> {
         gateway: settings(user(&restart.users.gateway)?),
         admin: settings(user(&restart.users.admin)?),
     })
+}
+
+/// `moat-hsm`, beside this program unless the configuration says where.
+fn hsm(restart: &Restart) -> Result<Option<Child>> {
+    let Some(HsmSettings { module, token, pin, program }) = &restart.audit.hsm else {
+        return Ok(None);
+    };
+    let program = match program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().context("own program")?.with_file_name("moat-hsm"),
+    };
+    let user = find_user(&restart.users.hsm)?.map(|(_, uid, gid)| (uid, gid));
+    let arguments = [
+        OsString::from("serve"),
+        "--module".into(),
+        module.into(),
+        "--token".into(),
+        token.into(),
+        "--pin-file".into(),
+        pin.into(),
+    ];
+    Ok(Some(Child::running("hsm", Program::Other(program, arguments.into(), user))))
 }
 
 /// Makes the log's folder, for nobody but the auditor.

@@ -1,6 +1,8 @@
 //! The log is signed as it grows, and what is signed convicts whoever changes it later.
 
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{Client, Gateway, Options, Pki, Service, eventually, moat, request};
@@ -85,4 +87,90 @@ async fn a_call_is_proven_soon_after_it_was_answered_and_kills_change_nothing() 
     assert!(out.contains("MOAT-A034") && out.contains("tile/0/000"), "{out}");
     let (code, _, err) = moat(&["audit", "prove", "8", "--dir", text(&dir), "--out", "-"]);
     assert_eq!(code, 3, "{err}");
+}
+
+/// SoftHSM2's library and `moat-hsm` beside `moat`: neither is built or installed by this package.
+fn softhsm() -> Option<(PathBuf, PathBuf)> {
+    let modules =
+        ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"];
+    let module = modules.iter().map(PathBuf::from).find(|path| path.is_file());
+    let program = Path::new(env!("CARGO_BIN_EXE_moat")).with_file_name("moat-hsm");
+    match module.filter(|_| program.is_file()) {
+        Some(module) => Some((module, program)),
+        None => {
+            eprintln!("SKIPPED: SoftHSM2 or moat-hsm is not there");
+            None
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_whose_key_lies_in_a_token_is_recorded_without_it_and_signed_with_it() {
+    let Some((module, program)) = softhsm() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let open = |path: &Path| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    };
+    let (tokens, conf, pin) =
+        (folder.path().join("tokens"), folder.path().join("conf"), folder.path().join("pin"));
+    std::fs::create_dir(&tokens).unwrap();
+    std::fs::write(&conf, format!("directories.tokendir = {}\n", text(&tokens))).unwrap();
+    std::fs::write(&pin, "1234\n").unwrap();
+    // Stands for moat-hsm with the setting that SoftHSM takes from the environment only.
+    let wrapper = folder.path().join("wrapper");
+    let script =
+        format!("#!/bin/sh\nSOFTHSM2_CONF={} exec {} \"$@\"\n", text(&conf), text(&program));
+    std::fs::write(&wrapper, script).unwrap();
+    open(&wrapper);
+    let done = |command: &mut Command| {
+        let out = command.output().unwrap();
+        assert!(out.status.success(), "{out:?}");
+    };
+    let init = ["--init-token", "--free", "--label", "moat", "--pin", "1234", "--so-pin", "5678"];
+    done(Command::new("softhsm2-util").env("SOFTHSM2_CONF", &conf).args(init));
+    let key = folder.path().join("log.hsm");
+    let token = ["--module", text(&module), "--token", "moat", "--pin-file", text(&pin)];
+    let named = ["--label", "moat-log", "--origin", "bank.test/audit/whole", "--out", text(&key)];
+    done(Command::new(&wrapper).arg("keygen").args(token).args(named));
+    // All of it is for the user of moat-hsm, who is another than that of this test.
+    done(Command::new("chmod").args(["-R", "a+rwX", text(folder.path())]));
+
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let evidence = format!(
+        ", keys: [\"file:{}\"], hsm: {{ module: \"{}\", token: moat, pin: \"file:{}\", program: \"{}\" }}",
+        text(&key),
+        text(&module),
+        text(&pin),
+        text(&wrapper)
+    );
+    let options = Options { evidence, ..Options::default() };
+    let mut gateway = Gateway::start(&pki, service.address, options).await;
+    let record = calls(&pki, &gateway, 5).await;
+    wait_signed(&gateway, record).await;
+    // Pulled: records go on, the log is not signed, and readiness says so.
+    let pulled = folder.path().join("pulled");
+    std::fs::rename(&tokens, &pulled).unwrap();
+    std::fs::create_dir(&tokens).unwrap();
+    open(&tokens);
+    assert!(gateway.kill_role("hsm"));
+    let record = calls(&pki, &gateway, 5).await;
+    let is_dry = || (gateway.status()["auditor"]["signed"]["state"] == "cannot_sign").then_some(());
+    eventually("the log cannot be signed", Duration::from_secs(20), is_dry).await;
+    assert!(!gateway.is_ready());
+    calls(&pki, &gateway, 5).await;
+    assert!(signed(&gateway) <= record);
+    // Back: caught up with.
+    std::fs::remove_dir_all(&tokens).unwrap();
+    std::fs::rename(&pulled, &tokens).unwrap();
+    wait_signed(&gateway, record + 5).await;
+    gateway.wait_ready().await;
+    gateway.stop();
+    let dir = gateway.audit_dir.clone();
+    let (_, vkey, _) = moat(&["audit", "vkey", "--dir", text(&dir)]);
+    let (code, out, err) =
+        moat(&["audit", "verify", "--dir", text(&dir), "--key", vkey.trim(), "-o", "json"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["covered"], report["records"], "{report}");
 }

@@ -296,7 +296,7 @@ fn config(
     options: &Options,
 ) -> String {
     let users = if is_root() {
-        "users: { gateway: \"64001\", auditor: \"64002\", admin: \"64003\", courier: \"64004\" }"
+        "users: { gateway: \"64001\", auditor: \"64002\", admin: \"64003\", courier: \"64004\", hsm: \"64005\" }"
     } else {
         ""
     };
