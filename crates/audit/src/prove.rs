@@ -33,6 +33,9 @@ pub enum ProveError {
     /// Record, tiles and checkpoint do not fit; a proof made of them would prove nothing.
     #[error("record, tiles and checkpoint contradict each other; `moat audit verify` says which")]
     Contradiction,
+    /// A tile that the proof needs is not there, or of another length.
+    #[error("{0} is missing or cut off; the auditor makes it anew when it starts")]
+    NoTile(String),
     /// The proof would be none.
     #[error(transparent)]
     Proof(#[from] LogProofError),
@@ -47,6 +50,7 @@ impl ProveError {
     pub fn code(&self) -> Option<&'static Code> {
         match self {
             ProveError::Checkpoint(_) => Some(&codes::BAD_CHECKPOINT),
+            ProveError::NoTile(_) => Some(&codes::BAD_TILE),
             ProveError::Contradiction => Some(&codes::NOT_WHAT_WAS_SIGNED),
             _ => None,
         }
@@ -82,9 +86,11 @@ pub fn prove(store: &impl Store, seq: u64) -> Result<Proven, ProveError> {
     let reader = Stored::new(store, head.size);
     let hashes = Tree::<Sha256, _>::new(head.size, reader).and_then(|mut tree| tree.inclusion(seq));
     let hashes = hashes.map_err(|error| match error {
-        ReadError::Read(_, error) if error.kind() != io::ErrorKind::NotFound => {
-            ProveError::Io(error)
+        ReadError::Read(tile, error) if error.kind() == io::ErrorKind::NotFound => {
+            ProveError::NoTile(tile.path())
         }
+        ReadError::Read(_, error) => ProveError::Io(error),
+        ReadError::Width(tile) => ProveError::NoTile(tile.path()),
         _ => ProveError::Contradiction,
     })?;
     let hash = leaf_hash(&entry);

@@ -68,6 +68,7 @@ pub(crate) fn verify_second(
         signed_by: Vec::new(),
         witnesses: Vec::new(),
         is_accepted: policy.is_none(),
+        is_kept: false,
     };
     if let Some(policy) = policy {
         let keys = keys(policy, log_id, &seen.origin);

@@ -1,5 +1,6 @@
 //! What a verification says, for people and for programs: the same in every program that verifies.
 
+use moat_model::code::audit as codes;
 use serde_json::{Value, json};
 
 use crate::evidence::Evidence;
@@ -33,6 +34,9 @@ impl Evidence {
             "more_findings": report.findings.dropped(),
             "signatures_checked": self.is_checked,
             "covered": self.covered,
+            "unsigned": self.unsigned,
+            "unsigned_max": self.unsigned_max,
+            "good": self.is_good(),
             "checkpoints": checkpoints.collect::<Vec<_>>(),
             "sm3": self.second.as_ref().map(|seen| json!({
                 "size": seen.size, "root_sm3": hex(&seen.root), "accepted": seen.is_accepted,
@@ -76,12 +80,30 @@ impl Evidence {
         }
         let integrity = if report.is_whole() { "whole" } else { "TAMPERED or damaged" };
         lines.push(format!("integrity    {integrity}"));
+        lines.extend(self.coverage().map(|text| format!("coverage     {text}")));
         lines.push(match report.unpaired.len() {
             0 => "completeness every intent has its outcome".to_owned(),
             open => format!("completeness {open} intents have no outcome yet"),
         });
         lines.push(String::new());
         lines.join("\n")
+    }
+
+    /// Whether enough is under an accepted checkpoint, if that was asked.
+    fn coverage(&self) -> Option<String> {
+        let max = self.unsigned_max?;
+        let unsigned = self.unsigned;
+        Some(if self.is_tail_unsigned() {
+            let code = &codes::UNSIGNED_TAIL;
+            format!(
+                "UNSIGNED TAIL: {} {unsigned} records, {max} may be: {}",
+                code.id, code.en.title
+            )
+        } else if unsigned == 0 {
+            "every record is under an accepted checkpoint".to_owned()
+        } else {
+            format!("the last {unsigned} records are not signed yet; {max} may be")
+        })
     }
 
     /// How much is signed, in one line.

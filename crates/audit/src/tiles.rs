@@ -12,8 +12,11 @@ use crate::store::{Store, read_file};
 
 /// Name of the file with the last checkpoint, beside the folder `tile`.
 pub const CHECKPOINT_FILE: &str = "checkpoint";
+/// Name of the file with the size and the root that were signed last, or were about to be.
+pub const SIGNED_FILE: &str = "signed";
 /// Name of the file with the last checkpoint that enough witnesses have cosigned, with their lines.
 pub const WITNESSED_FILE: &str = "witnessed";
+
 /// A hash function that a log has a tree of, and where its files are.
 pub trait LogHash: TreeHash {
     /// Name of the file with the last checkpoint.
@@ -29,7 +32,7 @@ pub trait LogHash: TreeHash {
 
 impl LogHash for Sha256 {
     const CHECKPOINT: &'static str = CHECKPOINT_FILE;
-    const SIGNED: &'static str = "signed";
+    const SIGNED: &'static str = SIGNED_FILE;
     const FOLDER: &'static str = "";
     const ORIGIN: &'static str = "";
 }
@@ -42,7 +45,7 @@ impl LogHash for Sm3 {
 }
 
 /// Longest tile of hashes, in bytes.
-const TILE_BYTES_MAX: usize = 256 * 32;
+pub(crate) const TILE_BYTES_MAX: usize = 256 * 32;
 
 /// The tiles of a tree of one size, in a folder.
 #[derive(Debug)]
@@ -78,7 +81,8 @@ impl<S: Store> TileReader for Stored<'_, S> {
                 continue;
             }
             let path = format!("{}{}", self.folder, wider.path());
-            if let Some(mut bytes) = read_file(self.store, &path, TILE_BYTES_MAX)? {
+            // One byte more than there may be, so that a tile that is too long shows.
+            if let Some(mut bytes) = read_file(self.store, &path, TILE_BYTES_MAX + 1)? {
                 if wider.decode(&bytes).is_ok() {
                     bytes.truncate(usize::from(tile.width()) * 32);
                 }

@@ -106,7 +106,11 @@ pub(crate) fn serve(
     };
     server.say_ready(recovery);
     while !server.is_stopping {
-        server.turn().map_err(AuditorError::Poll)?;
+        if let Err(error) = server.turn() {
+            // The thread behind must not outlive the lock.
+            server.notary.stop(None);
+            return Err(AuditorError::Poll(error));
+        }
     }
     server.stop()
 }
@@ -431,8 +435,10 @@ impl Server<'_> {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         self.hand_over();
-        let closed = self.committer.close();
+        // Held until the tree is written: another auditor may not sign before this one has ended.
+        let (closed, lock) = self.committer.close_locked();
         self.notary.stop(closed.as_ref().ok().copied());
+        drop(lock);
         closed.map(drop).map_err(AuditorError::Close)
     }
 }

@@ -451,6 +451,10 @@ pub struct RawAudit {
     /// records one is signed all the same.
     #[schemars(with = "Option<u64>")]
     pub checkpoint_every_ms: Option<Spanned<u64>>,
+    /// A second folder, on another volume or in other hands, that keeps what was signed last: with it
+    /// the auditor knows a folder that was put back. Default: none.
+    #[schemars(with = "Option<String>")]
+    pub second_dir: Option<Text>,
     /// Whether a second tree, over SM3, is kept and signed beside that over SHA-256; default false.
     #[serde(default)]
     pub sm3_tree: bool,

@@ -411,6 +411,14 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
         Some(probes) => r.address(probes),
         None => SocketAddr::from(([127, 0, 0, 1], 9090)),
     };
+    let second_dir = raw.audit.second_dir.as_ref().map(|second| {
+        let path = r.base.join(&second.value);
+        if path.starts_with(&dir) {
+            let fix = "name a folder outside `audit.dir`, best on another volume";
+            r.bad(&codes::CONFLICT, second, "it lies in the folder that it is to outlive", fix);
+        }
+        path
+    });
     let origin = match &raw.audit.origin {
         Some(origin) => origin.value.clone(),
         None => format!("{}/audit/{}", raw.trust_domain.value, host_name()),
@@ -426,6 +434,7 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
         workers,
         audit: AuditSettings {
             dir,
+            second_dir,
             segment_bytes: mib * 1024 * 1024,
             keys: log_keys(r, &origin),
             checkpoint_every_ms: r.bounded(

@@ -349,6 +349,8 @@ pub enum FactSource {
 pub struct AuditSettings {
     /// Folder.
     pub dir: PathBuf,
+    /// A second folder that keeps what was signed last.
+    pub second_dir: Option<PathBuf>,
     /// Origin.
     pub origin: String,
     /// Size of a segment in bytes.

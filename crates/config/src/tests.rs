@@ -274,6 +274,9 @@ fn a_key_of_the_log_must_be_one_of_this_log_and_its_owners_alone() {
     }
     fs::remove_file(&key).unwrap();
     assert_eq!(load(&path).err().unwrap().list[0].code, &codes::UNREADABLE);
+    let inside = problems(&GOOD.replace("dir: log", "dir: log, second_dir: log/second"));
+    assert!(inside.len() == 1 && inside[0].code == &codes::CONFLICT, "{inside:?}");
+    assert!(problems(&GOOD.replace("dir: log", "dir: log, second_dir: second")).is_empty());
     let many = GOOD.replace("dir: log", "dir: log, keys: [a, b, c, d, e], checkpoint_every_ms: 1");
     let found = problems(&many);
     assert!(found.iter().all(|problem| problem.code == &codes::BAD_VALUE), "{found:?}");

@@ -41,9 +41,9 @@ pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
             };
             print_all(dir, 0, *limit, *output, fits)
         }
-        AuditCommand::Verify { dir, keys, policy, output } => {
+        AuditCommand::Verify { dir, keys, policy, unsigned_max, output } => {
             let policy = evidence::policy(policy.as_deref(), keys)?;
-            verify_dir(dir, policy.as_ref(), *output)
+            verify_dir(dir, policy.as_ref(), *unsigned_max, *output)
         }
         AuditCommand::Prove { seq, dir, out, entry } => {
             evidence::write_proof(dir, *seq, out.as_deref(), entry.as_deref())
@@ -65,6 +65,7 @@ pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
             let asked = request.as_deref().map(|request| (request, out.as_path()));
             witness::run(dir, key, logs, *listen, user.as_deref(), asked)
         }
+        AuditCommand::ResumeSigning { dir, reason } => evidence::resume_signing(dir, reason),
         AuditCommand::Vkey { dir, key } => evidence::vkey(dir, key.as_deref()),
     }
 }
@@ -181,16 +182,21 @@ fn as_json(found: &Found) -> serde_json::Value {
     })
 }
 
-fn verify_dir(dir: &Path, policy: Option<&Policy>, output: Output) -> Result<ExitCode> {
+fn verify_dir(
+    dir: &Path,
+    policy: Option<&Policy>,
+    unsigned_max: Option<u64>,
+    output: Output,
+) -> Result<ExitCode> {
     if !dir.is_dir() {
         bail!("{} is no folder; name the log with --dir", dir.display());
     }
-    let against = Against { policy, ..Against::default() };
+    let against = Against { policy, unsigned_max, ..Against::default() };
     let evidence = verify_evidence(&Dir::new(dir), &against, &(AwsLc, Sm))
         .with_context(|| format!("{} cannot be read", dir.display()))?;
     match output {
         Output::Json => println!("{}", evidence.json()),
         Output::Table => print!("{}", evidence.text()),
     }
-    Ok(if evidence.report.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
+    Ok(if evidence.is_good() { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
 }

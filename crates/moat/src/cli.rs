@@ -238,6 +238,10 @@ pub(crate) enum AuditCommand {
         /// Policy file (c2sp.org/tlog-policy): keys of logs, witnesses, and how many of them.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
+        /// With --key or --policy: how many records at the end may be under no accepted checkpoint.
+        /// Default: 10000 while the log runs, 0 once it was stopped.
+        #[arg(long, value_name = "RECORDS")]
+        unsigned_max: Option<u64>,
         /// `table` for people, `json` for programs.
         #[arg(short, long, default_value = "table")]
         output: Output,
@@ -349,6 +353,20 @@ pub(crate) enum AuditCommand {
         /// A key for `moat audit witness`.
         #[arg(long, conflicts_with = "sm2")]
         witness: bool,
+    },
+    /// Let a log be signed again of which nothing says any more what was signed (MOAT-A030).
+    ///
+    /// For a folder that lost its files `signed` and `checkpoint`. Somebody may have taken them away
+    /// to have other records signed: verify the log against checkpoints that were kept first. The
+    /// auditor puts the reason on record when it starts next, and signs from the first record on. A
+    /// log that contradicts what was signed is signed by no command.
+    ResumeSigning {
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// Why, for the record: who decided it, and by which ticket.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
     },
     /// Print the verifier keys of a log: what to give to whoever verifies.
     Vkey {

@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) is_partial_landlock_enough: bool,
     /// The log's folder, for the auditor.
     pub(crate) dir: PathBuf,
+    /// A second folder that keeps what was signed last, for the auditor.
+    pub(crate) second_dir: Option<PathBuf>,
     /// The log's origin.
     pub(crate) origin: String,
     /// Size of a segment in bytes.
@@ -125,6 +127,7 @@ fn auditor_options(settings: &Settings) -> Result<AuditorOptions> {
         let unwitnessed_ms_max = settings.unwitnessed_ms_max;
         options.witnessing = Some(Witnessing { policy, unwitnessed_ms_max });
     }
+    options.second_dir = settings.second_dir.clone();
     options.segment_bytes = settings.segment_bytes;
     options.checkpoint_every_ms = settings.checkpoint_every_ms;
     options.has_sm3 = settings.has_sm3;
@@ -143,8 +146,8 @@ fn log_keys(settings: &Settings) -> LogKeys {
         return LogKeys::Make;
     }
     let texts = settings.log_keys.iter().map(|path| {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        Ok(zeroize::Zeroizing::new(text))
+        let text = std::fs::File::open(path).and_then(moat_auditor::read_key);
+        text.map_err(|error| format!("{}: {error}", path.display()))
     });
     texts.collect::<Result<_, String>>().map_or_else(LogKeys::Unusable, LogKeys::Given)
 }
@@ -155,7 +158,11 @@ fn jail(settings: &Settings, role: Role, control: &Channel) -> Result<()> {
         uid: *uid,
         gid: *gid,
     });
-    let writable = if role == Role::Auditor { vec![LOG.into()] } else { Vec::new() };
+    let mut writable = Vec::new();
+    if role == Role::Auditor {
+        writable.push(LOG.into());
+        writable.extend(settings.second_dir.clone());
+    }
     let report = enter(&Jail { role, user, writable })?;
     if settings.strict
         && let Err(code) = report.demand(settings.is_partial_landlock_enough)

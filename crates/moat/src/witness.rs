@@ -22,7 +22,6 @@ use moat_tlog::tree::Tree;
 use moat_tlog::witness::{ANSWER_BYTES_MAX, Answer, REQUEST_BYTES_MAX, Request};
 use moat_witness::server;
 use moat_witness::witness::{Witness, WitnessError};
-use zeroize::Zeroizing;
 
 use crate::evidence::write;
 use crate::exit::TAMPERED;
@@ -40,8 +39,9 @@ pub(crate) fn run(
         VerifierKey::parse(vkey).with_context(|| format!("--log-key {vkey} is no verifier key"))
     });
     let logs: Vec<VerifierKey> = logs.collect::<Result<_>>()?;
-    let text = std::fs::read_to_string(key).with_context(|| key.display().to_string())?;
-    let signer = moat_auditor::log_signer(&Zeroizing::new(text))
+    let text = std::fs::File::open(key).and_then(moat_auditor::read_key);
+    let text = text.with_context(|| key.display().to_string())?;
+    let signer = moat_auditor::log_signer(&text)
         .with_context(|| format!("{} is no key of a witness", key.display()))?;
     // All that needs the rights of whoever started it comes before the jail.
     let request = asked.map(|(file, _)| read(file, REQUEST_BYTES_MAX)).transpose()?;

@@ -79,7 +79,7 @@ impl Supervisor {
         let Config { restart, hot, digest } = config;
         let blob = blob_of(&hot)?;
         let settings = role_settings(&restart)?;
-        make_log_folder(&restart, settings.auditor.user.as_ref())?;
+        make_log_folders(&restart, settings.auditor.user.as_ref())?;
         let sockets = open_listeners(&restart)?;
         let probes = TcpListener::bind(restart.admin.probes)
             .map_err(|e| anyhow!("{} {}: {e}", BIND.id, restart.admin.probes))?;
@@ -474,6 +474,7 @@ fn role_settings(restart: &Restart) -> Result<RoleSettings> {
         strict: restart.profile == Profile::Prod,
         is_partial_landlock_enough: restart.is_partial_landlock_enough,
         dir: restart.audit.dir.clone(),
+        second_dir: restart.audit.second_dir.clone(),
         origin: restart.audit.origin.clone(),
         segment_bytes: restart.audit.segment_bytes,
         log_keys: restart.audit.keys.clone(),
@@ -520,9 +521,13 @@ fn hsm(restart: &Restart) -> Result<Option<Child>> {
     Ok(Some(Child::running("hsm", Program::Other(program, arguments.into(), user))))
 }
 
-/// Makes the log's folder, for nobody but the auditor.
-fn make_log_folder(restart: &Restart, auditor: Option<&(String, u32, u32)>) -> Result<()> {
-    let dir = &restart.audit.dir;
+/// Makes the log's folder, and the second one if there is one, for nobody but the auditor.
+fn make_log_folders(restart: &Restart, auditor: Option<&(String, u32, u32)>) -> Result<()> {
+    let folders = [Some(&restart.audit.dir), restart.audit.second_dir.as_ref()];
+    folders.into_iter().flatten().try_for_each(|dir| make_log_folder(dir, auditor))
+}
+
+fn make_log_folder(dir: &Path, auditor: Option<&(String, u32, u32)>) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     if let Some((_, uid, gid)) = auditor {
         std::os::unix::fs::chown(dir, Some(*uid), Some(*gid))

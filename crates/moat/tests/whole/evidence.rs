@@ -69,6 +69,17 @@ async fn a_call_is_proven_soon_after_it_was_answered_and_kills_change_nothing() 
     assert_eq!(report["checkpoints"][0]["accepted"], true, "{report}");
     let kept = moat_tlog::checkpoint::SignedCheckpoint::parse(&before).unwrap();
     assert!(report["covered"].as_u64().unwrap() > kept.checkpoint().size());
+    // What is exported is verified alike, by anybody who has the key.
+    let exported = folder.path().join("exported");
+    let (code, out, err) =
+        moat(&["audit", "export", "--dir", text(&dir), "--out", text(&exported)]);
+    assert_eq!(code, 0, "{out}{err}");
+    let args = ["audit", "verify", "--dir", text(&exported), "--key", vkey.trim(), "-o", "json"];
+    let (code, out, err) = moat(&args);
+    assert_eq!(code, 0, "{out}{err}");
+    let copy: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(copy["records"], report["covered"], "{copy}");
+    assert_eq!(copy["root_sha256"], report["root_sha256"], "{copy}");
     // Another key in the name of the log did not sign it.
     let other = folder.path().join("other.key");
     let args = ["audit", "keygen", "--origin", "bank.test/audit/whole", "--out", text(&other)];
@@ -87,6 +98,78 @@ async fn a_call_is_proven_soon_after_it_was_answered_and_kills_change_nothing() 
     assert!(out.contains("MOAT-A034") && out.contains("tile/0/000"), "{out}");
     let (code, _, err) = moat(&["audit", "prove", "8", "--dir", text(&dir), "--out", "-"]);
     assert_eq!(code, 3, "{err}");
+}
+
+/// Takes away what says what was signed.
+fn strip(dir: &Path) {
+    for name in ["checkpoint", "signed"] {
+        std::fs::remove_file(dir.join(name)).unwrap();
+    }
+    std::fs::remove_dir_all(dir.join("tile")).unwrap();
+}
+
+async fn wait_refused(gateway: &Gateway) {
+    let refused = || {
+        let signed = &gateway.status()["auditor"]["signed"];
+        (signed["state"] == "refused" && signed["code"] == "MOAT-A030").then_some(())
+    };
+    eventually("the auditor signs no more", Duration::from_secs(20), refused).await;
+    assert!(!gateway.is_ready());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_was_stripped_is_signed_again_only_by_an_act_on_record() {
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let mut gateway = Gateway::start(&pki, service.address, Options::default()).await;
+    let dir = gateway.audit_dir.clone();
+    let record = calls(&pki, &gateway, 5).await;
+    wait_signed(&gateway, record).await;
+    gateway.stop();
+    strip(&dir);
+    gateway.spawn_again();
+    wait_refused(&gateway).await;
+    gateway.stop();
+    let resume = ["audit", "resume-signing", "--dir", text(&dir), "--reason"];
+    assert_ne!(moat(&[&resume[..], &[" "]].concat()).0, 0, "a reason that is none");
+    let (code, out, err) = moat(&[&resume[..], &["ticket 4711"]].concat());
+    assert_eq!(code, 0, "{out}{err}");
+    gateway.start_again().await;
+    let record = calls(&pki, &gateway, 1).await;
+    wait_signed(&gateway, record).await;
+    let is_resumed = |note: &str| note.starts_with("signing resumed by an operator");
+    assert_eq!(gateway.log().iter().filter(|leaf| is_resumed(&leaf.body.note)).count(), 1);
+    gateway.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_folder_knows_a_log_that_was_put_back() {
+    let (pki, second) = (Pki::new(), tempfile::tempdir().unwrap());
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(second.path(), open).unwrap();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let evidence = format!(", second_dir: \"{}\"", second.path().join("second").display());
+    let options = Options { evidence, ..Options::default() };
+    let mut gateway = Gateway::start(&pki, service.address, options).await;
+    let dir = gateway.audit_dir.clone();
+    let record = calls(&pki, &gateway, 5).await;
+    wait_signed(&gateway, record).await;
+    gateway.stop();
+    let copy = second.path().join("copy");
+    let copied = |from: &Path, to: &Path| {
+        let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+        assert!(done.success());
+    };
+    copied(&dir, &copy);
+    gateway.start_again().await;
+    let record = calls(&pki, &gateway, 5).await;
+    wait_signed(&gateway, record).await;
+    gateway.stop();
+    std::fs::remove_dir_all(&dir).unwrap();
+    copied(&copy, &dir);
+    gateway.spawn_again();
+    wait_refused(&gateway).await;
+    gateway.stop();
 }
 
 /// SoftHSM2's library and `moat-hsm` beside `moat`: neither is built or installed by this package.
