@@ -303,11 +303,11 @@ mod tests {
         assert!(log_signer(&std::fs::read_to_string(&next).unwrap()).is_ok() && !cut.exists());
         assert!(make_log_key(&dir.path().join("other"), "two words", Algorithm::Sm2Sm3).is_err());
         let given = LogKeys::Given(vec![Zeroizing::new(text)]);
-        let signers_of = |origin| signers(&given, dir.path(), origin);
+        let signers_of = |origin| signers(&given, dir.path(), origin, &Arc::default());
         assert_eq!(signers_of("bank.test/audit/1").unwrap()[0].key(), &key);
         assert!(signers_of("bank.test/audit/2").err().unwrap().contains("not of"));
         let none = LogKeys::Given(Vec::new());
-        assert!(signers(&none, dir.path(), "bank.test/audit/1").is_err());
+        assert!(signers(&none, dir.path(), "bank.test/audit/1", &Arc::default()).is_err());
     }
 
     #[test]
