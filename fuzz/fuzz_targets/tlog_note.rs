@@ -7,6 +7,7 @@ use moat_tlog::cosignature::message;
 use moat_tlog::key::VerifierKey;
 use moat_tlog::note::Note;
 use moat_tlog::secret::SecretKey;
+use moat_tlog::token::TokenKey;
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(note) = Note::parse(data) {
@@ -24,6 +25,9 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(key) = VerifierKey::parse(text) {
         assert_eq!(key.to_string(), text);
+    }
+    if let Ok(key) = TokenKey::parse(text) {
+        assert_eq!(key.to_string(), text.trim_end_matches('\n'));
     }
     if let Ok(key) = SecretKey::parse(text) {
         assert_eq!(key.encode().as_str(), text.trim_end_matches('\n'));

@@ -27,7 +27,7 @@ pub(crate) struct Args {}
 /// those of lower layers.
 const LAYERS: &[&[&str]] = &[
     &["moat", "moat-verify", "moat-hsm"],
-    &["moat-gateway", "moat-auditor", "moat-admin"],
+    &["moat-gateway", "moat-auditor", "moat-admin", "moat-witness"],
     &["moat-kernel", "moat-net"],
     &[
         "moat-config",

@@ -14,7 +14,7 @@ use moat_tlog::tile::{BUNDLE_BYTES_MAX, Bundle, WIDTH_MAX};
 use crate::finding::{Finding, Findings, Torn, Unpaired};
 use crate::hash::{Hash, ZERO, leaf_hash, sha256};
 use crate::merkle::Frontier;
-use crate::record::{Kind, Leaf, Pairing, decode_leaf};
+use crate::record::{Kind, Leaf, Pairing, STOP_NOTE, decode_leaf};
 use crate::segment::{
     self, FRAME_MAGIC, FRAME_PREFIX_BYTES, Footer, Frame, HEADER_BYTES_MAX, Header,
     PAYLOAD_BYTES_MAX, SegmentError, decode_frame, decode_header,
@@ -104,6 +104,8 @@ pub(crate) struct Checked {
     pub(crate) segments: u64,
     pub(crate) bytes: u64,
     pub(crate) epoch_max: u64,
+    /// Whether the last record is the one with which an auditor ends in good order.
+    pub(crate) is_stopped: bool,
 }
 
 /// One segment file before it is walked.
@@ -466,11 +468,13 @@ impl<'w> Walk<'w> {
         match decode_leaf(bytes) {
             Ok(leaf) => {
                 self.head(place, &leaf);
+                self.out.is_stopped = leaf.body.kind == Kind::Admin && leaf.body.note == STOP_NOTE;
                 let wall_ns = leaf.head.t_wall_ns;
                 self.out.tail.push(hash, wall_ns, &Pairing::from(&leaf.body));
             }
             Err(error) => {
                 self.find(place, &codes::MALFORMED_RECORD, error.to_string());
+                self.out.is_stopped = false;
                 // It has a place in the tree all the same.
                 let last_wall_ns = self.out.tail.last_wall_ns;
                 let pairing =

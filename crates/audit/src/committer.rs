@@ -17,7 +17,7 @@ use crate::check::Tail;
 use crate::fs::{Append as _, LogFs};
 use crate::hash::Hash;
 pub use crate::link::Ack;
-use crate::record::{Body, RecordError};
+use crate::record::{Body, RecordError, STOP_NOTE};
 pub use crate::recovery::{OpenError, Recovery};
 use crate::segment::{FOOTER_BYTES_MAX, Footer, Header, SegmentError, file_name};
 use crate::sidecar::{HEAD_FILE, HeadMark};
@@ -122,7 +122,7 @@ pub struct Committer<F: LogFs> {
     hashes: Vec<Hash>,
     /// Whether the wall clock stood before the log at the last look.
     behind: bool,
-    _lock: F::Lock,
+    lock: F::Lock,
 }
 
 impl<F: LogFs> Committer<F> {
@@ -153,7 +153,7 @@ impl<F: LogFs> Committer<F> {
             pending: None,
             hashes: Vec::new(),
             behind: false,
-            _lock: lock,
+            lock,
         }
     }
 
@@ -245,11 +245,21 @@ impl<F: LogFs> Committer<F> {
     ///
     /// # Errors
     /// When the last record or the sidecar cannot be written; the log is whole all the same.
-    pub fn close(mut self) -> Result<u64, CommitError> {
-        let body = encode_own("stop")?;
+    pub fn close(self) -> Result<u64, CommitError> {
+        self.close_locked().0
+    }
+
+    /// As [`close`](Committer::close), and gives the lock back: for whoever has the tree behind the
+    /// log still to write, which no other process may do meanwhile.
+    pub fn close_locked(mut self) -> (Result<u64, CommitError>, F::Lock) {
+        let closed = self.write_end();
+        (closed.map(|()| self.tail.next_seq), self.lock)
+    }
+
+    fn write_end(&mut self) -> Result<(), CommitError> {
+        let body = encode_own(STOP_NOTE)?;
         self.commit(&[&body])?;
-        self.write_mark(true).map_err(|error| write_error(&error))?;
-        Ok(self.tail.next_seq)
+        self.write_mark(true).map_err(|error| write_error(&error))
     }
 
     /// Writes the sidecar if it is due; to be called from time to time when nothing is committed.

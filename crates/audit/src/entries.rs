@@ -20,6 +20,16 @@ struct Part {
     start: u64,
 }
 
+/// Where a reader ended, so that the next one need not read the segment from its start.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    segment: String,
+    /// Of the last frame, in bytes.
+    offset: u64,
+    /// Its first record.
+    seq: u64,
+}
+
 /// Gives each leaf with a seq in `range`, in order, to `take`, which may break off. Says which seq
 /// would have been the next: less than the end of the range if it broke off or the log ends before.
 ///
@@ -28,6 +38,19 @@ struct Part {
 pub fn each_leaf(
     store: &impl Store,
     range: Range<u64>,
+    take: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
+) -> io::Result<u64> {
+    each_leaf_from(store, range, &mut Place::default(), take)
+}
+
+/// As [`each_leaf`], for readers that come again: begins at `place` if that helps, and moves it.
+///
+/// # Errors
+/// As [`each_leaf`].
+pub fn each_leaf_from(
+    store: &impl Store,
+    range: Range<u64>,
+    place: &mut Place,
     mut take: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
 ) -> io::Result<u64> {
     let mut next = range.start;
@@ -42,7 +65,8 @@ pub fn each_leaf(
             continue;
         }
         let prev_len = after.map_or(u64::MAX, |after| after.header.prev_len);
-        if frames(store, part, prev_len, &range, &mut next, &mut take)?.is_break() {
+        let progress = &mut Progress { next: &mut next, place };
+        if frames(store, part, prev_len, &range, progress, &mut take)?.is_break() {
             break;
         }
     }
@@ -74,39 +98,50 @@ fn parts_from(store: &impl Store, seq: u64) -> io::Result<Vec<Part>> {
     Ok(parts)
 }
 
+/// How far a reader is.
+struct Progress<'p> {
+    next: &'p mut u64,
+    place: &'p mut Place,
+}
+
 fn frames(
     store: &impl Store,
     part: &Part,
     prev_len: u64,
     range: &Range<u64>,
-    next: &mut u64,
+    Progress { next, place }: &mut Progress<'_>,
     take: &mut impl FnMut(u64, &[u8]) -> ControlFlow<()>,
 ) -> io::Result<ControlFlow<()>> {
-    if part.header.first_seq > *next {
-        return Err(missing(*next));
+    if part.header.first_seq > **next {
+        return Err(missing(**next));
     }
     let file = store.open(&part.name)?;
     let end = file.size()?.min(prev_len);
     let mut window = Window::over(end);
-    let mut offset = part.start;
-    while offset < end && *next < range.end {
+    let is_here = place.segment == part.name && place.seq <= **next;
+    let mut offset = if is_here { place.offset } else { part.start };
+    while offset < end && **next < range.end {
         let want = frame_len(window.at(&file, offset, FRAME_PREFIX_BYTES)?).unwrap_or(0);
         // What cannot be read is the end, a torn tail, or damage that shows as a missing record.
         let Ok(frame) = decode_frame(window.at(&file, offset, want)?) else { break };
+        if place.segment != part.name {
+            place.segment.clone_from(&part.name);
+        }
+        (place.offset, place.seq) = (offset, frame.seq_first);
         for (seq, leaf) in (frame.seq_first..).zip(frame.leaves()) {
-            if *next >= range.end {
+            if **next >= range.end {
                 break;
             }
-            if seq > *next {
-                return Err(missing(*next));
+            if seq > **next {
+                return Err(missing(**next));
             }
-            if seq < *next {
+            if seq < **next {
                 continue;
             }
             if take(seq, leaf).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            *next += 1;
+            **next += 1;
         }
         offset += u64::try_from(frame.bytes.len()).unwrap_or(u64::MAX);
     }

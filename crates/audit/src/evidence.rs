@@ -11,7 +11,7 @@ use std::io;
 use moat_model::Code;
 use moat_model::code::audit as codes;
 use moat_tlog::Sha256;
-use moat_tlog::checkpoint::SignedCheckpoint;
+use moat_tlog::checkpoint::{Checkpoint, SignedCheckpoint};
 use moat_tlog::growth::Edge;
 use moat_tlog::note::NOTE_BYTES_MAX;
 use moat_tlog::policy::Policy;
@@ -21,14 +21,19 @@ use moat_tlog::tree::TileReader;
 
 use crate::check::{From, check_bundles, check_with};
 use crate::finding::Finding;
-use crate::hash::Hash;
+use crate::hash::{Hash, hex};
 use crate::merkle::Frontier;
+use crate::second::verify_second;
 use crate::store::{Dir, Store, read_file, segment_names};
-use crate::tiles::{CHECKPOINT_FILE, Stored};
+use crate::tiles::{CHECKPOINT_FILE, SIGNED_FILE, Stored, WITNESSED_FILE};
 use crate::verify::{Report, report};
 
-/// Most checkpoints and copies that a log is held against.
-pub const AGAINST_MAX: usize = 1_000;
+/// How many records of a log that runs may be under no checkpoint, unless the caller says otherwise:
+/// after so many the auditor signs one. Of a log that was stopped, or of an export, none may.
+pub const UNSIGNED_RECORDS_MAX: u64 = 10_000;
+
+/// What the log's own tiles are called, for people.
+const OWN_TILES: &str = "tile";
 
 /// A checkpoint that somebody kept.
 #[derive(Clone, Debug)]
@@ -53,10 +58,16 @@ pub struct Copied {
 pub struct Against<'p> {
     /// Whom to believe. Without one no signature is looked at.
     pub policy: Option<&'p Policy>,
+    /// Which log it must be; any that the policy knows without one.
+    pub origin: Option<&'p str>,
+    /// How many records may be under no accepted checkpoint; see [`UNSIGNED_RECORDS_MAX`].
+    pub unsigned_max: Option<u64>,
     /// Checkpoints.
     pub kept: Vec<Kept>,
     /// Copies of tiles.
     pub copies: Vec<Copied>,
+    /// Whether a log without an SM3 tree is not accepted.
+    pub is_sm3_demanded: bool,
 }
 
 /// A checkpoint that the log was held against.
@@ -76,6 +87,8 @@ pub struct Seen {
     pub witnesses: Vec<String>,
     /// Whether the policy accepts it; true without a policy.
     pub is_accepted: bool,
+    /// Whether somebody kept it, apart from the log's own folder.
+    pub is_kept: bool,
 }
 
 /// What was found.
@@ -87,10 +100,31 @@ pub struct Evidence {
     pub seen: Vec<Seen>,
     /// Records that an accepted checkpoint covers; those after it are only chained.
     pub covered: u64,
+    /// How many are not covered.
+    pub unsigned: u64,
+    /// How many of those there may be; none without a policy.
+    pub unsigned_max: Option<u64>,
+    /// The checkpoint of the SM3 tree, if the log has one.
+    pub second: Option<Seen>,
     /// Whether signatures were looked at.
     pub is_checked: bool,
     /// Whether the entries were read from segments, or from bundles.
     pub has_segments: bool,
+}
+
+impl Evidence {
+    /// Whether nothing was found, and the records are signed as far as they must be.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.report.is_whole() && !self.is_tail_unsigned()
+    }
+
+    /// Whether too many records are under no accepted checkpoint: whoever can write the folder may
+    /// have written them.
+    #[must_use]
+    pub fn is_tail_unsigned(&self) -> bool {
+        self.unsigned_max.is_some_and(|max| self.unsigned > max)
+    }
 }
 
 /// Verifies a log, or a tree of tiles and entry bundles, and holds it against what was signed.
@@ -103,35 +137,35 @@ pub fn verify_evidence(
     verifier: &impl Verifier,
 ) -> io::Result<Evidence> {
     let mut findings = Vec::new();
-    let mut seen = Vec::new();
-    let own = read_file(store, CHECKPOINT_FILE, NOTE_BYTES_MAX + 1)?;
-    let own = own.map(|bytes| Kept { name: CHECKPOINT_FILE.to_owned(), bytes });
-    let own = own.and_then(|kept| look(&kept, against.policy, verifier, &mut findings));
-    seen.extend(own.clone());
-    for kept in against.kept.iter().take(AGAINST_MAX) {
-        let found = look(kept, against.policy, verifier, &mut findings);
+    // Before anything else: in a live log it may only be behind what is read later.
+    let noted = noted(store, &mut findings)?;
+    let (own, mut seen) = own_checkpoints(store, against.policy, verifier, &mut findings)?;
+    // The last one of those may still wait for its witnesses; then the tiles go by the other.
+    let own_source = seen.iter().find(|seen| seen.is_accepted).cloned();
+    for kept in &against.kept {
+        let found = look(kept, true, against.policy, verifier, &mut findings);
         if let Some(refused) = found.as_ref().filter(|seen| !seen.is_accepted) {
             let text = "the policy does not accept it".to_owned();
             findings.push(finding(&codes::BAD_CHECKPOINT, &refused.name, None, text));
         }
         seen.extend(found);
     }
-    let mut sources = vec![Source::new(CHECKPOINT_FILE, store, own.as_ref())];
-    for copy in against.copies.iter().take(AGAINST_MAX) {
+    let mut sources = vec![Source::new(OWN_TILES, store, own_source.as_ref())];
+    for copy in &against.copies {
         let name = format!("{}/{CHECKPOINT_FILE}", copy.name);
         let Some(bytes) = read_file(&copy.dir, CHECKPOINT_FILE, NOTE_BYTES_MAX + 1)? else {
             let text = "the copy has no checkpoint".to_owned();
             findings.push(finding(&codes::BAD_CHECKPOINT, &name, None, text));
             continue;
         };
-        let found = look(&Kept { name, bytes }, against.policy, verifier, &mut findings);
+        let found = look(&Kept { name, bytes }, true, against.policy, verifier, &mut findings);
         sources.push(Source::new(&copy.name, &copy.dir, found.as_ref()));
         seen.extend(found);
     }
     seen.sort_by_key(|seen| seen.size);
 
-    let mut watch = Watch::new(&seen, own.as_ref(), store, sources);
-    let mut show = |seq, hash: &Hash, tree: &Frontier| watch.see(seq, hash, tree);
+    let mut watch = Watch::new(&seen, own.as_ref(), noted, store, sources);
+    let mut show = |seq, hash: &Hash, _: &Frontier| watch.see(seq, hash);
     let has_segments = !segment_names(store)?.is_empty();
     let checked = match &own {
         Some(own) if !has_segments => check_bundles(store, &own.origin, own.size, &mut show)?,
@@ -141,15 +175,69 @@ pub fn verify_evidence(
     if !has_segments && let Some(own) = &own {
         report.log_id = Some(own.origin.clone());
     }
-    let covered = watch.judge(&seen, &report, &mut findings)?;
+    let (covered, mut verdict) = watch.judge(&seen, &report);
+    verdict.extend(findings);
+    verdict.extend(other_log(&report, against.origin));
     let is_signed = seen.iter().any(|seen| seen.is_accepted);
-    if against.policy.is_some() && !is_signed && report.records > 0 {
+    if against.policy.is_some() && !is_signed {
         let text = "no checkpoint of this log is one that the policy accepts".to_owned();
-        findings.push(finding(&codes::BAD_CHECKPOINT, CHECKPOINT_FILE, None, text));
+        verdict.push(finding(&codes::BAD_CHECKPOINT, CHECKPOINT_FILE, None, text));
     }
-    report.findings.extend(findings);
-    let is_checked = against.policy.is_some();
-    Ok(Evidence { report, seen, covered, is_checked, has_segments })
+    let is_ended = !has_segments || report.is_stopped;
+    let usual = if is_ended { 0 } else { UNSIGNED_RECORDS_MAX };
+    let second = match &report.log_id {
+        // The bundles of a copy are not read twice: the copy has no SM3 tree.
+        Some(id) if has_segments => {
+            verify_second(store, id, report.records, against, verifier, &mut verdict)?
+        }
+        _ => None,
+    };
+    report.findings.prepend(verdict);
+    Ok(Evidence {
+        second,
+        unsigned: report.records.saturating_sub(covered),
+        unsigned_max: against.policy.map(|_| against.unsigned_max.unwrap_or(usual)),
+        is_checked: against.policy.is_some(),
+        report,
+        seen,
+        covered,
+        has_segments,
+    })
+}
+
+/// The log's own checkpoints: its last, and all of them.
+fn own_checkpoints(
+    store: &impl Store,
+    policy: Option<&Policy>,
+    verifier: &impl Verifier,
+    findings: &mut Vec<Finding>,
+) -> io::Result<(Option<Seen>, Vec<Seen>)> {
+    let mut own = Vec::new();
+    for name in [CHECKPOINT_FILE, WITNESSED_FILE] {
+        let bytes = read_file(store, name, NOTE_BYTES_MAX + 1)?;
+        let kept = bytes.map(|bytes| Kept { name: name.to_owned(), bytes });
+        own.extend(kept.and_then(|kept| look(&kept, false, policy, verifier, findings)));
+    }
+    let last = own.first().filter(|seen| seen.name == CHECKPOINT_FILE);
+    Ok((last.cloned(), own))
+}
+
+/// What the auditor noted before it signed: unsigned, and no less than what it signed.
+fn noted(store: &impl Store, findings: &mut Vec<Finding>) -> io::Result<Option<Checkpoint>> {
+    let Some(bytes) = read_file(store, SIGNED_FILE, NOTE_BYTES_MAX + 1)? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&bytes);
+    let noted = Checkpoint::parse(&text);
+    if let Err(error) = &noted {
+        findings.push(finding(&codes::BAD_CHECKPOINT, SIGNED_FILE, None, error.to_string()));
+    }
+    Ok(noted.ok())
+}
+
+/// Finds that it is not the log that was asked for.
+fn other_log(report: &Report, origin: Option<&str>) -> Option<Finding> {
+    let (found, wanted) = (report.log_id.as_deref()?, origin?);
+    let text = format!("it is the log {found}, not {wanted}");
+    (found != wanted).then(|| finding(&codes::FOREIGN, "log", None, text))
 }
 
 fn finding(code: &'static Code, file: &str, seq: Option<u64>, text: String) -> Finding {
@@ -160,6 +248,7 @@ fn finding(code: &'static Code, file: &str, seq: Option<u64>, text: String) -> F
 /// is a finding and is not seen.
 fn look(
     kept: &Kept,
+    is_kept: bool,
     policy: Option<&Policy>,
     verifier: &impl Verifier,
     findings: &mut Vec<Finding>,
@@ -181,6 +270,7 @@ fn look(
         signed_by: Vec::new(),
         witnesses: Vec::new(),
         is_accepted: policy.is_none(),
+        is_kept,
     };
     let Some(policy) = policy else { return Some(seen) };
     match policy.accept(&signed, verifier) {
@@ -244,6 +334,12 @@ impl<'s> Source<'s> {
         }
     }
 
+    /// Where it parts from the records, if its tiles are what was signed.
+    fn convicts(&mut self) -> Option<u64> {
+        let differs_at = self.differs_at.filter(|_| self.is_accepted)?;
+        self.is_authentic().then_some(differs_at)
+    }
+
     /// Whether its tiles of level 0 lead to its checkpoint's root: then they are what was signed.
     fn is_authentic(&mut self) -> bool {
         let mut tree = moat_tlog::Frontier::<Sha256>::new();
@@ -262,27 +358,72 @@ struct Watch<'s, S> {
     store: &'s S,
     /// The roots at the sizes of the checkpoints.
     roots: BTreeMap<u64, Option<Hash>>,
-    /// The tree up to the log's own checkpoint, to compare every tile with.
+    /// The tree of the records that were seen, from the first one on. What headers and footers say
+    /// of it is not believed. It ends at the first record that is missing.
     edge: Edge<Sha256>,
     own_size: u64,
+    noted: Option<Checkpoint>,
     full: Vec<(Tile, Vec<u8>)>,
     bad_tile: Option<Tile>,
     bad_tiles: u64,
     sources: Vec<Source<'s>>,
 }
 
+/// How the checkpoints stand to the records.
+#[derive(Default)]
+struct Standing<'a> {
+    /// Those with the root of the records, smallest first.
+    matched: Vec<&'a Seen>,
+    /// Those with another.
+    wrong: Vec<&'a Seen>,
+    /// Those with more records than there are.
+    longer: Vec<&'a Seen>,
+}
+
+impl Standing<'_> {
+    /// Up to where the records are what was signed.
+    ///
+    /// Where a checkpoint that somebody kept is contradicted, the log's own ones prove nothing:
+    /// whoever made the other history signed them.
+    fn covered(&self) -> u64 {
+        let contradicted = || self.wrong.iter().chain(&self.longer);
+        let is_kept_contradicted = contradicted().any(|seen| seen.is_kept);
+        let end = contradicted().map(|seen| seen.size).min().unwrap_or(u64::MAX);
+        let proves = |seen: &&&Seen| {
+            seen.is_accepted && (seen.is_kept || !is_kept_contradicted) && seen.size < end
+        };
+        self.matched.iter().filter(proves).map(|seen| seen.size).max().unwrap_or(0)
+    }
+
+    /// Two accepted checkpoints that no one log can have.
+    fn fork(&self) -> Option<(&Seen, &Seen)> {
+        self.wrong.iter().filter(|wrong| wrong.is_accepted).find_map(|wrong| {
+            let others = self.matched.iter().chain(&self.wrong).filter(|other| other.is_accepted);
+            let contradicts = |other: &&Seen| {
+                let is_twin = other.size == wrong.size && other.root != wrong.root;
+                let is_matched = self.matched.iter().any(|matched| std::ptr::eq(*matched, *other));
+                is_twin || (is_matched && other.size > wrong.size)
+            };
+            others.copied().find(contradicts).map(|other| (*wrong, other))
+        })
+    }
+}
+
 impl<'s, S: Store> Watch<'s, S> {
     fn new(
         seen: &[Seen],
         own: Option<&Seen>,
+        noted: Option<Checkpoint>,
         store: &'s S,
         sources: Vec<Source<'s>>,
     ) -> Watch<'s, S> {
+        let sizes = seen.iter().map(|seen| seen.size);
         Watch {
             store,
-            roots: seen.iter().map(|seen| (seen.size, None)).collect(),
+            roots: sizes.chain(noted.as_ref().map(Checkpoint::size)).map(|s| (s, None)).collect(),
             edge: Edge::new(),
             own_size: own.map_or(0, |own| own.size),
+            noted,
             full: Vec::new(),
             bad_tile: None,
             bad_tiles: 0,
@@ -290,22 +431,25 @@ impl<'s, S: Store> Watch<'s, S> {
         }
     }
 
-    fn see(&mut self, seq: u64, hash: &Hash, tree: &Frontier) {
-        if let Some(root) = self.roots.get_mut(&(seq + 1)) {
-            *root = Some(tree.root());
-        }
+    fn see(&mut self, seq: u64, hash: &Hash) {
         for source in &mut self.sources {
             source.compare(seq, hash);
         }
-        if seq < self.own_size && self.edge.size() == seq {
-            let mut full = std::mem::take(&mut self.full);
-            // Refused beyond 2^63 leaves only.
-            if self.edge.push(*hash, &mut full).is_ok() && self.edge.size() == self.own_size {
+        let mut full = std::mem::take(&mut self.full);
+        // Refused beyond 2^63 leaves only.
+        if seq == self.edge.size() && self.edge.push(*hash, &mut full).is_ok() {
+            if self.edge.size() == self.own_size {
                 full.extend(self.edge.partial());
             }
-            full.drain(..).for_each(|(tile, bytes)| self.tile(tile, &bytes));
-            self.full = full;
+            if seq < self.own_size {
+                full.iter().for_each(|(tile, bytes)| self.tile(*tile, bytes));
+            }
+            if let Some(root) = self.roots.get_mut(&self.edge.size()) {
+                *root = Some(self.edge.root());
+            }
         }
+        full.clear();
+        self.full = full;
     }
 
     /// Compares a tile with the one on the disk.
@@ -317,84 +461,116 @@ impl<'s, S: Store> Watch<'s, S> {
         }
     }
 
-    /// Says what the checkpoints convict the records of, and how many records are covered.
-    fn judge(
-        &mut self,
-        seen: &[Seen],
-        report: &Report,
-        findings: &mut Vec<Finding>,
-    ) -> io::Result<u64> {
-        let (mut covered, mut wrong) = (0, None);
+    /// The root of so many records, if they are all there.
+    fn root(&self, size: u64) -> Option<Hash> {
+        match size {
+            0 => Some(Frontier::default().root()),
+            size => self.roots.get(&size).copied().flatten(),
+        }
+    }
+
+    /// How many records are covered, and what the checkpoints convict the rest of.
+    fn judge(&mut self, seen: &[Seen], report: &Report) -> (u64, Vec<Finding>) {
+        let (mut standing, mut findings) = (Standing::default(), Vec::new());
         for one in seen {
             if report.log_id.as_ref().is_some_and(|log_id| *log_id != one.origin) {
                 let text = format!("it is of the log {}", one.origin);
                 findings.push(finding(&codes::FOREIGN, &one.name, None, text));
                 continue;
             }
-            let root = match one.size {
-                0 => Some(Frontier::default().root()),
-                size => self.roots.get(&size).copied().flatten(),
-            };
-            match root {
-                None => {
-                    let text = format!("it has {} records, the log {}", one.size, report.records);
-                    let at = Some(report.records);
-                    findings.push(finding(&codes::LOG_CUT, &one.name, at, text));
-                    wrong = wrong.or(Some((one, covered)));
-                }
-                Some(root) if root == one.root => {
-                    if one.is_accepted && wrong.is_none() {
-                        covered = one.size;
-                    }
-                }
-                Some(_) => wrong = wrong.or(Some((one, covered))),
+            match self.root(one.size) {
+                Some(root) if root == one.root => standing.matched.push(one),
+                Some(_) => standing.wrong.push(one),
+                None if one.size > report.records => standing.longer.push(one),
+                // Records are missing in between, and that was found.
+                None => {}
             }
         }
-        match wrong {
-            Some((one, good)) => self.convict(one, good, report.records, findings),
-            None => self.blame_tiles(findings),
+        let covered = standing.covered();
+        let mut verdict: Vec<Finding> = self.convict(&standing, covered).into_iter().collect();
+        verdict.extend(standing.fork().map(|(one, other)| fork(one, other)));
+        verdict.extend(standing.longer.iter().map(|one| cut(one, report.records, covered)));
+        if verdict.is_empty() {
+            verdict.extend(self.contradicted_note(report, covered));
         }
-        Ok(covered)
+        // Only where the records are right must the tiles be theirs.
+        if standing.matched.iter().any(|seen| seen.name == CHECKPOINT_FILE) {
+            verdict.extend(self.bad_tiles());
+        }
+        verdict.extend(findings);
+        (covered, verdict)
     }
 
     /// The records are not those that were signed: which is the first?
-    fn convict(&mut self, one: &Seen, good: u64, records: u64, findings: &mut Vec<Finding>) {
-        let mut named = None;
-        for source in self.sources.iter_mut().filter(|source| source.is_accepted) {
-            if source.differs_at.is_some() && source.is_authentic() {
-                let seq = source.differs_at;
-                if named.as_ref().is_none_or(|(before, _)| seq < *before) {
-                    named = Some((seq, source.name.clone()));
-                }
-            }
+    fn convict(&mut self, standing: &Standing<'_>, covered: u64) -> Option<Finding> {
+        let named = self.sources.iter_mut().filter_map(|source| {
+            let seq = source.convicts()?;
+            Some((seq, source.name.clone()))
+        });
+        let code = &codes::NOT_WHAT_WAS_SIGNED;
+        if let Some((seq, name)) = named.min() {
+            let text =
+                format!("the tiles of {name}, which lead to a signed root, have another hash");
+            return Some(finding(code, &name, Some(seq), text));
         }
-        let (seq, text) = match named {
-            Some((seq, name)) => (
-                seq,
-                format!("the tiles under {name}, which lead to its signed root, have another hash"),
-            ),
-            // A log that was cut has said so already.
-            None if one.size > records => return,
-            None => (
-                Some(good),
-                format!(
-                    "one of the records {good} to {} is another than the {} records that {} has; \
-                     a copy of the tiles names it",
-                    one.size.saturating_sub(1),
-                    one.size,
-                    one.name
-                ),
-            ),
-        };
-        findings.push(finding(&codes::NOT_WHAT_WAS_SIGNED, &one.name, seq, text));
+        let one = standing.wrong.first()?;
+        let text = format!(
+            "one of the records {covered} to {} is another than the {} records that {} has; a copy \
+             of the tiles names it",
+            one.size.saturating_sub(1),
+            one.size,
+            one.name
+        );
+        Some(finding(code, &one.name, Some(covered), text))
     }
 
-    /// The records are right: then the tiles must be theirs.
-    fn blame_tiles(&mut self, findings: &mut Vec<Finding>) {
-        if let Some(tile) = self.bad_tile {
-            let text = format!("{} tiles are missing or not those of the records", self.bad_tiles);
-            let at = Some(tile.first_leaf());
-            findings.push(finding(&codes::BAD_TILE, &tile.path(), at, text));
+    /// The records contradict what the auditor noted before it signed.
+    fn contradicted_note(&self, report: &Report, covered: u64) -> Option<Finding> {
+        let noted = self.noted.as_ref()?;
+        let (size, records) = (noted.size(), report.records);
+        match self.root(size) {
+            Some(root) if root == *noted.root() => None,
+            Some(_) => {
+                let text = format!(
+                    "the auditor was about to sign {size} records with another root; one of the \
+                     records {covered} to {} was changed",
+                    size.saturating_sub(1)
+                );
+                let code = &codes::NOT_WHAT_WAS_SIGNED;
+                Some(finding(code, SIGNED_FILE, Some(covered), text))
+            }
+            None if size > records => {
+                let text =
+                    format!("the auditor was about to sign {size} records, there are {records}");
+                Some(finding(&codes::LOG_CUT, SIGNED_FILE, Some(records), text))
+            }
+            None => None,
         }
     }
+
+    fn bad_tiles(&self) -> Option<Finding> {
+        let tile = self.bad_tile?;
+        let text = format!("{} tiles are missing or not those of the records", self.bad_tiles);
+        let at = Some(tile.first_leaf());
+        Some(finding(&codes::BAD_TILE, &tile.path(), at, text))
+    }
+}
+
+fn cut(one: &Seen, records: u64, covered: u64) -> Finding {
+    let text = format!(
+        "it has {} records, the log {records}; that the log began as it did is shown for {covered}",
+        one.size
+    );
+    finding(&codes::LOG_CUT, &one.name, Some(records), text)
+}
+
+fn fork(one: &Seen, other: &Seen) -> Finding {
+    let side = |seen: &Seen| format!("{} ({} records, {})", seen.name, seen.size, hex(&seen.root));
+    let text = format!(
+        "{} and {} are both signed by keys that are accepted, and no log can have both: keep both \
+         files, they prove that its key signed two histories",
+        side(one),
+        side(other)
+    );
+    finding(&codes::TWO_HISTORIES, &one.name, None, text)
 }

@@ -49,11 +49,14 @@ impl Findings {
         }
     }
 
-    pub(crate) fn extend(&mut self, findings: Vec<Finding>) {
-        findings.into_iter().for_each(|finding| self.push(finding));
+    /// Puts others before these, which go first if there are too many.
+    pub(crate) fn prepend(&mut self, findings: Vec<Finding>) {
+        let after = std::mem::take(self);
+        findings.into_iter().chain(after.kept).for_each(|finding| self.push(finding));
+        self.dropped += after.dropped;
     }
 
-    /// Those that were kept, in the order of the log.
+    /// Those that were kept: what signatures convict the log of, then the rest in its order.
     #[must_use]
     pub fn kept(&self) -> &[Finding] {
         &self.kept

@@ -43,6 +43,7 @@ pub mod recorder;
 #[cfg(feature = "write")]
 pub mod recovery;
 pub mod search;
+mod second;
 pub mod segment;
 pub mod sidecar;
 #[cfg(test)]

@@ -36,11 +36,13 @@ pub enum Nack {
     Malformed = 3,
     /// The auditor is stopping.
     Stopping = 4,
+    /// Too few witnesses have confirmed the log for too long: nothing new may begin.
+    Unwitnessed = 5,
 }
 
 impl Nack {
     fn from_byte(byte: u8) -> Option<Nack> {
-        [Nack::DiskFull, Nack::WriteFailed, Nack::Malformed, Nack::Stopping]
+        [Nack::DiskFull, Nack::WriteFailed, Nack::Malformed, Nack::Stopping, Nack::Unwitnessed]
             .into_iter()
             .find(|reason| *reason as u8 == byte)
     }

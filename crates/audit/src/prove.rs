@@ -5,6 +5,7 @@ use std::io;
 use moat_model::Code;
 use moat_model::code::audit as codes;
 use moat_tlog::Sha256;
+use moat_tlog::checkpoint::SignedCheckpoint;
 use moat_tlog::logproof::{LogProof, LogProofError};
 use moat_tlog::proof::verify_inclusion;
 use moat_tlog::tree::{ReadError, Tree};
@@ -12,7 +13,7 @@ use moat_tlog::tree::{ReadError, Tree};
 use crate::entries::leaf;
 use crate::hash::leaf_hash;
 use crate::store::Store;
-use crate::tiles::{Stored, checkpoint};
+use crate::tiles::{Stored, checkpoint, witnessed};
 
 /// Why there is no proof.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,9 @@ pub enum ProveError {
     /// Record, tiles and checkpoint do not fit; a proof made of them would prove nothing.
     #[error("record, tiles and checkpoint contradict each other; `moat audit verify` says which")]
     Contradiction,
+    /// A tile that the proof needs is not there, or of another length.
+    #[error("{0} is missing or cut off; the auditor makes it anew when it starts")]
+    NoTile(String),
     /// The proof would be none.
     #[error(transparent)]
     Proof(#[from] LogProofError),
@@ -46,6 +50,7 @@ impl ProveError {
     pub fn code(&self) -> Option<&'static Code> {
         match self {
             ProveError::Checkpoint(_) => Some(&codes::BAD_CHECKPOINT),
+            ProveError::NoTile(_) => Some(&codes::BAD_TILE),
             ProveError::Contradiction => Some(&codes::NOT_WHAT_WAS_SIGNED),
             _ => None,
         }
@@ -70,16 +75,22 @@ pub fn prove(store: &impl Store, seq: u64) -> Result<Proven, ProveError> {
     let signed = checkpoint(store)?.ok_or(ProveError::NotSigned)?;
     let signed = signed.map_err(|error| ProveError::Checkpoint(error.to_string()))?;
     let entry = leaf(store, seq)?.ok_or(ProveError::NoRecord)?;
-    let head = *signed.checkpoint().head();
-    if seq >= head.size {
-        return Err(ProveError::NotYet(head.size));
+    if seq >= signed.checkpoint().size() {
+        return Err(ProveError::NotYet(signed.checkpoint().size()));
     }
+    // One that witnesses have cosigned convinces more people.
+    let covers = |signed: &SignedCheckpoint| seq < signed.checkpoint().size();
+    let cosigned = witnessed(store)?.and_then(Result::ok).filter(covers);
+    let signed = cosigned.unwrap_or(signed);
+    let head = *signed.checkpoint().head();
     let reader = Stored::new(store, head.size);
     let hashes = Tree::<Sha256, _>::new(head.size, reader).and_then(|mut tree| tree.inclusion(seq));
     let hashes = hashes.map_err(|error| match error {
-        ReadError::Read(_, error) if error.kind() != io::ErrorKind::NotFound => {
-            ProveError::Io(error)
+        ReadError::Read(tile, error) if error.kind() == io::ErrorKind::NotFound => {
+            ProveError::NoTile(tile.path())
         }
+        ReadError::Read(_, error) => ProveError::Io(error),
+        ReadError::Width(tile) => ProveError::NoTile(tile.path()),
         _ => ProveError::Contradiction,
     })?;
     let hash = leaf_hash(&entry);

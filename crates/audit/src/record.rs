@@ -16,6 +16,8 @@ pub const VERSION: u8 = 1;
 pub const SHA256: u8 = 1;
 /// Longest log id, in bytes.
 pub const LOG_ID_BYTES_MAX: usize = 128;
+/// Note of the ADMIN record with which the auditor ends a log in good order.
+pub const STOP_NOTE: &str = "stop";
 /// `clock_err_us` when nobody knows how wrong the clock may be.
 pub const CLOCK_ERR_UNKNOWN: u32 = u32::MAX;
 

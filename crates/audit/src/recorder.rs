@@ -328,6 +328,7 @@ fn nack_code(reason: Nack) -> &'static Code {
         Nack::WriteFailed => &codes::WRITE_FAILED,
         Nack::Malformed => &codes::BAD_RECORD,
         Nack::Stopping => &codes::AUDITOR_AWAY,
+        Nack::Unwitnessed => &codes::UNWITNESSED,
     }
 }
 

@@ -65,8 +65,14 @@ impl Store for Dir {
         Ok(names)
     }
 
+    /// Only what is a file is opened: a pipe of that name would make the reader wait for ever.
     fn open(&self, name: &str) -> io::Result<File> {
-        File::open(self.0.join(name))
+        let path = self.0.join(name);
+        if std::fs::metadata(&path)?.is_file() {
+            return File::open(path);
+        }
+        let text = format!("{name} is no regular file");
+        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
     }
 }
 

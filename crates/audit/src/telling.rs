@@ -1,5 +1,6 @@
 //! What a verification says, for people and for programs: the same in every program that verifies.
 
+use moat_model::code::audit as codes;
 use serde_json::{Value, json};
 
 use crate::evidence::Evidence;
@@ -33,7 +34,14 @@ impl Evidence {
             "more_findings": report.findings.dropped(),
             "signatures_checked": self.is_checked,
             "covered": self.covered,
+            "unsigned": self.unsigned,
+            "unsigned_max": self.unsigned_max,
+            "good": self.is_good(),
             "checkpoints": checkpoints.collect::<Vec<_>>(),
+            "sm3": self.second.as_ref().map(|seen| json!({
+                "size": seen.size, "root_sm3": hex(&seen.root), "accepted": seen.is_accepted,
+                "signed_by": seen.signed_by,
+            })),
             "unpaired": report.unpaired.iter().map(|u| u.seq).collect::<Vec<_>>(),
             "torn": torn,
         })
@@ -50,6 +58,17 @@ impl Evidence {
             format!("root         sha256:{}", hex(&report.root)),
             format!("signed       {}", self.signed()),
         ];
+        if let Some(second) = &self.second {
+            let by = match (second.is_accepted, second.signed_by.join(", ")) {
+                (true, by) if !by.is_empty() => format!(", by {by}"),
+                _ => "; by whom was not asked".to_owned(),
+            };
+            lines.push(format!(
+                "SM3 tree     {} records, sm3:{}{by}",
+                second.size,
+                hex(&second.root)
+            ));
+        }
         lines.extend(report.findings.kept().iter().map(|found| format!("FOUND        {found}")));
         if report.findings.dropped() > 0 {
             lines.push(format!("FOUND        {} more", report.findings.dropped()));
@@ -61,12 +80,30 @@ impl Evidence {
         }
         let integrity = if report.is_whole() { "whole" } else { "TAMPERED or damaged" };
         lines.push(format!("integrity    {integrity}"));
+        lines.extend(self.coverage().map(|text| format!("coverage     {text}")));
         lines.push(match report.unpaired.len() {
             0 => "completeness every intent has its outcome".to_owned(),
             open => format!("completeness {open} intents have no outcome yet"),
         });
         lines.push(String::new());
         lines.join("\n")
+    }
+
+    /// Whether enough is under an accepted checkpoint, if that was asked.
+    fn coverage(&self) -> Option<String> {
+        let max = self.unsigned_max?;
+        let unsigned = self.unsigned;
+        Some(if self.is_tail_unsigned() {
+            let code = &codes::UNSIGNED_TAIL;
+            format!(
+                "UNSIGNED TAIL: {} {unsigned} records, {max} may be: {}",
+                code.id, code.en.title
+            )
+        } else if unsigned == 0 {
+            "every record is under an accepted checkpoint".to_owned()
+        } else {
+            format!("the last {unsigned} records are not signed yet; {max} may be")
+        })
     }
 
     /// How much is signed, in one line.

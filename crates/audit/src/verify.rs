@@ -36,6 +36,8 @@ pub struct Report {
     pub unpaired: Vec<Unpaired>,
     /// What a crash left at the end; harmless.
     pub torn: Option<Torn>,
+    /// Whether the log was ended in good order: its last record says so.
+    pub is_stopped: bool,
 }
 
 impl Report {
@@ -82,5 +84,6 @@ pub(crate) fn report(checked: Checked) -> Report {
         findings: checked.findings,
         unpaired,
         torn: checked.torn,
+        is_stopped: checked.is_stopped,
     }
 }

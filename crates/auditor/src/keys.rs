@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use moat_audit::anchor::AnchorKey;
 use moat_audit::committer::{CommitError, Committer};
@@ -11,22 +12,27 @@ use moat_audit::fs::{LogFs, RealFs};
 use moat_audit::record::Body;
 use moat_audit::recovery::OpenError;
 use moat_audit::store::read_file;
+use moat_audit::tree::VKEY_FILE;
 use moat_tlog::key::{Algorithm, KeyError, KeyName, VerifierKey};
 use moat_tlog::secret::{SecretKey, TEXT_BYTES_MAX};
 use moat_tlog::sign::{Ed25519Signer, Signer, Sm2Signer};
+use moat_tlog::token::TokenKey;
 use zeroize::Zeroizing;
 
-/// Name of the file with the verifier keys that sign the log now, one a line. Not secret.
-pub const VKEY_FILE: &str = "log.vkey";
+use crate::hsm::{HsmLink, HsmSigner};
+
 /// Name of the key that is made when none is named, in the folder `keys` of the log.
 const MADE_KEY: &str = "log-ed25519.key";
 /// Longest file of verifier keys, in bytes.
 const VKEY_FILE_BYTES_MAX: usize = 64 * 1024;
 
+/// Longest file of a key, in bytes; what is longer is none.
+const KEY_FILE_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX;
+
 /// What the checkpoints are signed with.
 #[derive(Clone)]
 pub enum LogKeys {
-    /// These private keys, in the text form of signed notes.
+    /// These private keys, in the text form of signed notes, or where they lie in a token.
     Given(Vec<Zeroizing<String>>),
     /// A key of the auditor's own in the folder of the log, made if it is not there.
     Make,
@@ -54,14 +60,24 @@ pub fn log_signer(text: &str) -> Result<LogSigner, KeyError> {
 ///
 /// # Errors
 /// Why there is none, for people.
-pub(crate) fn signers(keys: &LogKeys, dir: &Path, origin: &str) -> Result<Vec<LogSigner>, String> {
+pub(crate) fn signers(
+    keys: &LogKeys,
+    dir: &Path,
+    origin: &str,
+    hsm: &Arc<HsmLink>,
+) -> Result<Vec<LogSigner>, String> {
     let texts = match keys {
         LogKeys::Given(texts) => texts.clone(),
         LogKeys::Make => vec![own_key(dir, origin).map_err(|error| error.to_string())?],
         LogKeys::Unusable(why) => return Err(why.clone()),
     };
     let signers = texts.iter().map(|text| {
-        let signer = log_signer(text).map_err(|error| error.to_string())?;
+        let signer: LogSigner = if TokenKey::is_meant(text) {
+            let key = TokenKey::parse(text).map_err(|error| error.to_string())?;
+            Box::new(HsmSigner::new(key, Arc::clone(hsm)))
+        } else {
+            log_signer(text).map_err(|error| error.to_string())?
+        };
         let key = signer.key();
         // tlog-policy knows a log by the name of its key.
         if key.name().as_str() != origin {
@@ -88,41 +104,72 @@ fn own_key(dir: &Path, origin: &str) -> io::Result<Zeroizing<String>> {
     if file.metadata()?.mode() & 0o077 != 0 {
         return Err(invalid("the key of the log may be read by others than its owner"));
     }
-    let mut text = Zeroizing::new(String::new());
-    let bytes_max = u64::try_from(TEXT_BYTES_MAX).unwrap_or(u64::MAX);
-    file.take(bytes_max).read_to_string(&mut text)?;
+    read_key(file)
+}
+
+/// Reads a private key in text form, or where one lies in a token, into memory that is wiped and of which no copy is left behind.
+///
+/// # Errors
+/// What the system says.
+pub fn read_key(file: impl io::Read) -> io::Result<Zeroizing<String>> {
+    // Room for all that is read and more, so that the buffer never grows: what it grew out of would
+    // not be wiped.
+    let mut text = Zeroizing::new(String::with_capacity(2 * KEY_FILE_BYTES_MAX));
+    let bytes_max = u64::try_from(KEY_FILE_BYTES_MAX).unwrap_or(u64::MAX);
+    file.take(bytes_max.saturating_add(1)).read_to_string(&mut text)?;
     Ok(text)
 }
 
-/// Makes a key for the log `origin` in a new file, mode 0600, and gives the public half.
+/// Makes a key for the log or the witness `origin` in a new file, mode 0600, and gives the public half.
 ///
 /// # Errors
-/// When the origin is no name of a key, the algorithm is not one of a log, the file is there already
-/// (it is never overwritten), or the system fails.
+/// When the origin is no name of a key, the file is there already (it is never overwritten), or the
+/// system fails.
 pub fn make_log_key(path: &Path, origin: &str, algorithm: Algorithm) -> io::Result<VerifierKey> {
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
     let name = KeyName::new(origin).map_err(invalid)?;
     let text = match algorithm {
         Algorithm::Sm2Sm3 => Sm2Signer::generate(name, |bytes| fill_random(bytes).is_ok()),
-        Algorithm::CosignatureV1 => Err(KeyError::Type),
-        Algorithm::Ed25519 => {
+        Algorithm::Ed25519 | Algorithm::CosignatureV1 => {
             let mut seed = Zeroizing::new([0; 32]);
             fill_random(seed.as_mut_slice())?;
             Ed25519Signer::text_of(name, algorithm, seed)
         }
     };
     let text = text.map_err(invalid)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if path.try_exists()? {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // Under another name until it is whole: a part of a key would stand in the way of every later
+    // start. One that an earlier try left there goes.
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = Path::new(&temporary);
+    match std::fs::remove_file(temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut options = OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = options.write(true).create_new(true).mode(0o600).open(temporary)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n"));
-    if let Err(error) = written.and_then(|()| file.sync_all()) {
-        // A part of a key would stand in the way of the next try.
-        let _: io::Result<()> = std::fs::remove_file(path);
+    let named = written.and_then(|()| file.sync_all()).and_then(|()| name_new(temporary, path));
+    if let Err(error) = named {
+        let _: io::Result<()> = std::fs::remove_file(temporary);
         return Err(error);
     }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
     Ok(log_signer(&text).map_err(invalid)?.key().clone())
+}
+
+/// Gives a file its name, which nothing may have yet.
+fn name_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // File systems that know no such rename: that there is none was seen a moment ago.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => std::fs::rename(from, to),
+        renamed => Ok(renamed?),
+    }
 }
 
 /// Puts a change of the signing keys on record before anything is signed by a new one, and notes
@@ -246,13 +293,21 @@ mod tests {
         assert!(text.starts_with("PRIVATE+KEY+bank.test/audit/1+"));
         let again = make_log_key(&path, "bank.test/audit/1", Algorithm::Ed25519).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "untouched");
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "nothing else is left: {left:?}");
+        // What a kill left of an earlier try does no harm.
+        let (cut, next) = (dir.path().join("next.key.new"), dir.path().join("next.key"));
+        std::fs::write(&cut, &text[..20]).unwrap();
+        make_log_key(&next, "bank.test/audit/1", Algorithm::Ed25519).unwrap();
+        assert!(log_signer(&std::fs::read_to_string(&next).unwrap()).is_ok() && !cut.exists());
         assert!(make_log_key(&dir.path().join("other"), "two words", Algorithm::Sm2Sm3).is_err());
         let given = LogKeys::Given(vec![Zeroizing::new(text)]);
-        let signers_of = |origin| signers(&given, dir.path(), origin);
+        let signers_of = |origin| signers(&given, dir.path(), origin, &Arc::default());
         assert_eq!(signers_of("bank.test/audit/1").unwrap()[0].key(), &key);
         assert!(signers_of("bank.test/audit/2").err().unwrap().contains("not of"));
         let none = LogKeys::Given(Vec::new());
-        assert!(signers(&none, dir.path(), "bank.test/audit/1").is_err());
+        assert!(signers(&none, dir.path(), "bank.test/audit/1", &Arc::default()).is_err());
     }
 
     #[test]

@@ -16,26 +16,37 @@
 )]
 
 pub mod bench;
+mod hsm;
 mod keys;
 mod link;
 mod notary;
+mod resume;
 mod serve;
+mod witness;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use moat_audit::committer::{CommitError, Committer, Options};
-use moat_audit::fs::RealFs;
+use moat_audit::fs::{LogFs as _, RealFs};
 use moat_audit::recovery::OpenError;
+use moat_audit::tree::{Home, TreeError};
 use moat_model::code::audit as codes;
 use moat_model::{Clock, Code};
 use moat_net::control::Channel;
+use moat_tlog::{Sha256, Sm3};
 
-pub use keys::{LogKeys, LogSigner, VKEY_FILE, anchor_key, log_signer, make_log_key};
+pub use keys::{LogKeys, LogSigner, anchor_key, log_signer, make_log_key, read_key};
+pub use moat_audit::tree::VKEY_FILE;
+pub use resume::{REASON_BYTES_MAX, RESUME_FILE};
 pub use serve::Linger;
+pub use witness::{INBOX, INBOX_SUFFIX, Witnessing};
 
+use hsm::HsmLink;
 use notary::{Notary, Work};
+use serve::Helpers;
+use witness::Herald;
 
 /// What the auditor needs to know.
 #[derive(Clone)]
@@ -58,6 +69,12 @@ pub struct AuditorOptions {
     pub log_keys: LogKeys,
     /// How often a checkpoint is signed at most, in milliseconds, unless there are many records.
     pub checkpoint_every_ms: u64,
+    /// Whether there is a tree over SM3 beside that over SHA-256.
+    pub has_sm3: bool,
+    /// Who must witness the checkpoints, if anybody must.
+    pub witnessing: Option<Witnessing>,
+    /// A second folder that says what was signed last.
+    pub second_dir: Option<PathBuf>,
 }
 
 impl AuditorOptions {
@@ -75,7 +92,19 @@ impl AuditorOptions {
             clock_err_us: defaults.clock_err_us,
             log_keys: LogKeys::Make,
             checkpoint_every_ms: 1_000,
+            has_sm3: false,
+            witnessing: None,
+            second_dir: None,
         }
+    }
+
+    /// The folder of the log, and the second one if there is one.
+    fn places(&self) -> io::Result<(RealFs, Option<RealFs>)> {
+        Ok((RealFs::open(&self.dir)?, self.second()?))
+    }
+
+    fn second(&self) -> io::Result<Option<RealFs>> {
+        self.second_dir.as_deref().map(RealFs::open).transpose()
     }
 
     fn for_committer(&self) -> Options {
@@ -95,6 +124,9 @@ pub enum AuditorError {
     /// The log cannot be opened for writing.
     #[error("the audit log cannot be opened")]
     Open(#[from] OpenError),
+    /// What was signed of the log cannot be looked up or noted.
+    #[error("the folder of the log does not say what was signed of it")]
+    Tree(#[source] TreeError),
     /// The key directory cannot be used.
     #[error("the anchor key cannot be read or made")]
     Keys(#[source] io::Error),
@@ -112,6 +144,7 @@ impl AuditorError {
     pub fn code(&self) -> &'static Code {
         match self {
             AuditorError::Open(error) => error.code(),
+            AuditorError::Tree(error) => error.code(),
             AuditorError::Close(CommitError::DiskFull(_)) => &codes::DISK_FULL,
             AuditorError::Keys(_) | AuditorError::Poll(_) | AuditorError::Close(_) => {
                 &codes::WRITE_FAILED
@@ -127,31 +160,72 @@ impl AuditorError {
 pub fn run(options: &AuditorOptions, control: &Channel) -> Result<(), AuditorError> {
     let open = |dir: &Path| RealFs::open(dir).map_err(OpenError::Io);
     let clock = Arc::clone(&options.clock);
+    begin(options)?;
     let (mut committer, recovery) =
         Committer::open(open(&options.dir)?, clock, options.for_committer())?;
     let key = anchor_key(&options.dir, options.clock.wall_ns()).map_err(AuditorError::Keys)?;
-    let notary = match keys::signers(&options.log_keys, &options.dir, &options.log_id) {
+    let hsm = Arc::new(HsmLink::default());
+    let signers = keys::signers(&options.log_keys, &options.dir, &options.log_id, &hsm);
+    if let Ok(signers) = &signers {
+        keys::record(&mut committer, &open(&options.dir)?, signers)?;
+    }
+    resume::resume(options, &mut committer)?;
+    let herald = herald(options, committer.next_seq()).map_err(OpenError::Io)?.map(Arc::new);
+    let notary = match signers {
         Ok(signers) => {
-            keys::record(&mut committer, &open(&options.dir)?, &signers)?;
-            notary(options, signers, &mut committer).map_err(AuditorError::Keys)?
+            notary(options, signers, herald, &mut committer).map_err(AuditorError::Keys)?
         }
-        Err(why) => Notary::without_key(why, Arc::clone(&options.clock)),
+        Err(why) => Notary::without_key(why, Arc::clone(&options.clock), herald),
     };
-    serve::serve(committer, notary, &recovery, &key, control, options)
+    serve::serve(committer, Helpers { notary, hsm }, &recovery, &key, control, options)
+}
+
+/// Notes of a new log that nothing of it is signed. What cannot be looked up here shows when it is
+/// to be signed, and stops no record.
+fn begin(options: &AuditorOptions) -> Result<(), AuditorError> {
+    let fs = RealFs::open(&options.dir).map_err(OpenError::Io)?;
+    let second = options.second().ok().flatten();
+    let lock = fs.lock().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked,
+        _ => OpenError::Io(error),
+    })?;
+    let home = Home { second, ..Home::new(fs, &options.log_id) };
+    let mut begun = home.begin::<Sha256>();
+    if options.has_sm3 {
+        begun = begun.and_then(|()| home.begin::<Sm3>());
+    }
+    drop(lock);
+    match begun {
+        // Without the second folder nothing is signed, but all is recorded.
+        Err(TreeError::Io(error)) if options.second_dir.is_none() => {
+            Err(OpenError::Io(error).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn herald(options: &AuditorOptions, records: u64) -> io::Result<Option<Herald>> {
+    let Some(witnessing) = options.witnessing.clone() else { return Ok(None) };
+    let (fs, inbox) = (RealFs::open(&options.dir)?, RealFs::open(&options.dir.join(INBOX))?);
+    let clock = Arc::clone(&options.clock);
+    Herald::start(witnessing, &options.log_id, fs, inbox, clock, records).map(Some)
 }
 
 fn notary(
     options: &AuditorOptions,
     signers: Vec<LogSigner>,
+    herald: Option<Arc<Herald>>,
     committer: &mut Committer<RealFs>,
 ) -> io::Result<Notary> {
-    let dir = options.dir.clone();
+    let places = options.clone();
     let work = Work {
-        fs: Box::new(move || RealFs::open(&dir)),
+        places: Box::new(move || places.places()),
         origin: options.log_id.clone(),
         signers,
+        has_sm3: options.has_sm3,
         every_ns: options.checkpoint_every_ms.saturating_mul(1_000_000),
         clock: Arc::clone(&options.clock),
+        herald,
     };
     // What was written so far is read from the segments.
     committer.take_hashes();

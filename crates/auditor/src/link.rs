@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use moat_audit::anchor::AnchorKey;
 use moat_audit::link::{self, Ack, Message, Nack};
-use moat_audit::record::Body;
+use moat_audit::record::{Body, Kind};
 
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 256 * 1024;
@@ -65,7 +65,8 @@ impl Link {
     }
 
     /// Reads what is there and checks each body that is whole. Gives whether there was anything.
-    pub(crate) fn read(&mut self) -> io::Result<bool> {
+    /// `refusing`: why nothing new may begin, if it may not.
+    pub(crate) fn read(&mut self, refusing: Option<Nack>) -> io::Result<bool> {
         self.held.reserve(READ_BYTES);
         let free = rustix::buffer::spare_capacity(&mut self.held);
         match rustix::io::read(&self.fd, free) {
@@ -74,15 +75,15 @@ impl Link {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
-        self.parse().map(|()| true)
+        self.parse(refusing).map(|()| true)
     }
 
     /// Reads what came before the end of a link that is given up, as far as there is room.
     pub(crate) fn read_rest(&mut self) {
-        while self.has_room() && matches!(self.read(), Ok(true)) {}
+        while self.has_room() && matches!(self.read(None), Ok(true)) {}
     }
 
-    fn parse(&mut self) -> io::Result<()> {
+    fn parse(&mut self, refusing: Option<Nack>) -> io::Result<()> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         while let Some((message, len)) =
             link::decode(self.held.get(self.parsed..).unwrap_or_default()).map_err(invalid)?
@@ -91,10 +92,14 @@ impl Link {
                 return Err(invalid(link::LinkError::Malformed));
             };
             let end = self.parsed + len;
-            if Body::decode(body).is_ok() {
-                self.waiting.push(Waiting { req_id, body: end - body.len()..end });
-            } else {
-                link::push_nack(&mut self.unsent, req_id, Nack::Malformed);
+            let refused = match (Body::decode(body), refusing) {
+                (Err(_), _) => Some(Nack::Malformed),
+                (Ok(body), Some(reason)) if begins(&body) => Some(reason),
+                (Ok(_), _) => None,
+            };
+            match refused {
+                None => self.waiting.push(Waiting { req_id, body: end - body.len()..end }),
+                Some(reason) => link::push_nack(&mut self.unsent, req_id, reason),
             }
             self.parsed = end;
         }
@@ -160,6 +165,16 @@ impl Link {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a record begins an exchange or lets one out that has no record yet. What has begun is
+/// recorded to its end, and so is every refusal.
+fn begins(body: &Body) -> bool {
+    match body.kind {
+        Kind::Intent => true,
+        Kind::Read => body.parent_seq.is_none(),
+        _ => false,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use moat_audit::anchor::AnchorKey;
 use moat_audit::committer::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CommitError, Committer, Recovery};
@@ -13,8 +14,10 @@ use moat_net::control::Channel;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Value, json};
 
+use crate::hsm::HsmLink;
 use crate::link::Link;
 use crate::notary::Notary;
+use crate::witness::Herald;
 use crate::{AuditorError, AuditorOptions};
 
 /// How long an idle auditor sleeps while the sidecar is behind, in nanoseconds.
@@ -48,9 +51,17 @@ pub enum Linger {
     ForReturning,
 }
 
+/// Who works behind the loop.
+pub(crate) struct Helpers {
+    pub(crate) notary: Notary,
+    /// Where the notary's keys may be.
+    pub(crate) hsm: Arc<HsmLink>,
+}
+
 struct Server<'a> {
     committer: Committer<RealFs>,
     notary: Notary,
+    hsm: Arc<HsmLink>,
     key: &'a AnchorKey,
     control: &'a Channel,
     clock: &'a dyn Clock,
@@ -71,7 +82,7 @@ struct Server<'a> {
 /// Serves until the supervisor says stop or goes away.
 pub(crate) fn serve(
     committer: Committer<RealFs>,
-    notary: Notary,
+    Helpers { notary, hsm }: Helpers,
     recovery: &Recovery,
     key: &AnchorKey,
     control: &Channel,
@@ -80,6 +91,7 @@ pub(crate) fn serve(
     let mut server = Server {
         committer,
         notary,
+        hsm,
         key,
         control,
         clock: options.clock.as_ref(),
@@ -94,7 +106,11 @@ pub(crate) fn serve(
     };
     server.say_ready(recovery);
     while !server.is_stopping {
-        server.turn().map_err(AuditorError::Poll)?;
+        if let Err(error) = server.turn() {
+            // The thread behind must not outlive the lock.
+            server.notary.stop(None);
+            return Err(AuditorError::Poll(error));
+        }
     }
     server.stop()
 }
@@ -104,11 +120,12 @@ impl Server<'_> {
     fn turn(&mut self) -> io::Result<()> {
         let (from_control, ready) = self.poll()?;
         let mut ready = ready.into_iter();
+        let refusing = self.refusing();
         self.keep_links(|link| {
             let (readable, writable) = ready.next().unwrap_or_default();
             let wrote = if writable { link.flush() } else { Ok(()) };
             // A link that ended or speaks otherwise is dropped.
-            wrote.and_then(|()| if readable { link.read() } else { Ok(false) }).is_ok()
+            wrote.and_then(|()| if readable { link.read(refusing) } else { Ok(false) }).is_ok()
         });
         // Only now, for it may change the links that `ready` speaks of.
         if from_control {
@@ -121,6 +138,12 @@ impl Server<'_> {
         self.say_unknown();
         self.hand_over();
         Ok(())
+    }
+
+    /// Why nothing new may begin, if it may not.
+    fn refusing(&self) -> Option<Nack> {
+        let is_overdue = self.notary.herald().is_some_and(Herald::is_overdue);
+        is_overdue.then_some(Nack::Unwitnessed)
     }
 
     /// Tells the tree what became durable in this turn, now that everybody has their acks.
@@ -307,6 +330,10 @@ impl Server<'_> {
         let message: Value = serde_json::from_slice(&message).unwrap_or_default();
         if let Some(link) = message.get("link") {
             self.take_link(link, fds);
+        } else if message.get("courier").is_some() {
+            self.take_courier(fds);
+        } else if message.get("hsm").is_some() {
+            fds.into_iter().for_each(|fd| self.hsm.take(Channel::from_fd(fd)));
         } else if message.get("status").is_some() {
             self.try_again();
             self.say(&self.status());
@@ -339,6 +366,16 @@ impl Server<'_> {
             Err(error) => {
                 self.say(&json!({ "error": format!("link of worker {worker}: {error}") }))
             }
+        }
+    }
+
+    fn take_courier(&mut self, fds: Vec<OwnedFd>) {
+        let (Ok([fd]), Some(herald)) = (<[OwnedFd; 1]>::try_from(fds), self.notary.herald()) else {
+            self.say(&json!({ "error": "a courier needs one descriptor and witnesses" }));
+            return;
+        };
+        if let Err(error) = herald.take_courier(Channel::from_fd(fd)) {
+            self.say(&json!({ "error": format!("courier: {error}") }));
         }
     }
 
@@ -376,6 +413,7 @@ impl Server<'_> {
             "failures": stats.failures,
             "last_sync_us": stats.last_sync_ns / 1_000,
             "signed": self.notary.status(),
+            "witnessed": self.notary.herald().map(Herald::status),
         }})
     }
 
@@ -397,8 +435,10 @@ impl Server<'_> {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         self.hand_over();
-        let closed = self.committer.close();
+        // Held until the tree is written: another auditor may not sign before this one has ended.
+        let (closed, lock) = self.committer.close_locked();
         self.notary.stop(closed.as_ref().ok().copied());
+        drop(lock);
         closed.map(drop).map_err(AuditorError::Close)
     }
 }

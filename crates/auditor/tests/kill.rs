@@ -169,6 +169,15 @@ fn checkpoint(dir: &Path) -> Option<Head> {
     Some(*signed.checkpoint().head())
 }
 
+/// Waits until there is another checkpoint than this one.
+fn wait_until_signed(dir: &Path, before: Option<Head>) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while checkpoint(dir) == before {
+        assert!(Instant::now() < until, "nothing more is signed after {before:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 #[test]
 fn killed_at_any_moment_it_loses_nothing_acknowledged() {
     let kills = std::env::var_os("MOAT_KILLS")
@@ -185,6 +194,11 @@ fn killed_at_any_moment_it_loses_nothing_acknowledged() {
         let in_flight = [1, 7, 64, 400][driver.random(4) as usize];
         let life = Duration::from_millis(5 + driver.random(60));
         driver.drive(&mut auditor.link, in_flight, Some(Instant::now() + life));
+        // Now and then it lives until it has signed more, however busy the machine is.
+        if round % 5 == 4 {
+            wait_until_signed(dir.path(), signed.last().copied());
+            std::thread::sleep(Duration::from_millis(driver.random(20)));
+        }
         auditor.child.kill().unwrap();
         auditor.child.wait().unwrap();
         // Acks that were sent before the kill count.
@@ -213,7 +227,9 @@ fn killed_at_any_moment_it_loses_nothing_acknowledged() {
     let store = Dir::new(dir.path());
     let mut tree = Tree::<Sha256, _>::new(last.size, Stored::new(&store, last.size)).unwrap();
     assert_eq!(tree.root().unwrap(), last.root);
-    assert!(signed.len() > usize::try_from(kills).unwrap() / 3, "{} checkpoints", signed.len());
+    // However many kills, what is signed grows.
+    let sizes: std::collections::BTreeSet<u64> = signed.iter().map(|head| head.size).collect();
+    assert!(sizes.len() > usize::try_from(kills).unwrap() / 10, "{sizes:?}");
     for before in signed {
         let proof = tree.consistency(before.size).unwrap();
         verify_consistency::<Sha256>(&before, &last, &proof).unwrap();

@@ -14,14 +14,17 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use moat_audit::evidence::{Against, verify_evidence};
 use moat_audit::link::{self, Message, Nack};
 use moat_audit::record::{Body, Kind, Outcome};
 use moat_audit::recorder::Recorder;
-use moat_auditor::{AuditorError, AuditorOptions, LogKeys, make_log_key, run};
+use moat_audit::store::Dir;
+use moat_auditor::{AuditorError, AuditorOptions, LogKeys, RESUME_FILE, make_log_key, run};
 use moat_model::code::audit as codes;
 use moat_net::control::Channel;
 use moat_tlog::checkpoint::SignedCheckpoint;
 use moat_tlog::key::{Algorithm, VerifierKey};
+use moat_tlog::policy::Policy;
 use moat_tlog::sign::{AwsLc, Sm};
 use serde_json::Value;
 
@@ -391,4 +394,187 @@ fn what_cannot_be_signed_is_recorded_and_said() {
 
 fn checkpoint_bytes(dir: &Path) -> String {
     std::fs::read_to_string(dir.join("checkpoint")).unwrap()
+}
+
+/// What whoever can write the folder takes away so that the auditor signs what he wrote.
+fn strip(dir: &Path) {
+    for name in ["checkpoint", "signed"] {
+        let _ = std::fs::remove_file(dir.join(name));
+    }
+    let _ = std::fs::remove_dir_all(dir.join("tile"));
+}
+
+fn notes(dir: &Path, begin: &str) -> Vec<String> {
+    let leaves = moat_audit::search::leaves(dir).unwrap();
+    let notes = leaves.map(|found| found.unwrap().leaf.body.note);
+    notes.filter(|note| note.starts_with(begin)).collect()
+}
+
+#[test]
+fn a_log_that_was_stripped_is_signed_again_only_by_an_act_on_record() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path()).stop();
+    strip(dir.path());
+    for _ in 0..2 {
+        let role = start(dir.path());
+        let signed = role.wait_signed(|signed| signed["state"] == "refused");
+        assert_eq!(signed["code"], codes::NOT_SIGNED_AGAIN.id, "{signed}");
+        role.stop();
+        assert!(!dir.path().join("checkpoint").exists());
+    }
+    std::fs::write(dir.path().join(RESUME_FILE), "restored from tape 7, ticket 4711\n").unwrap();
+    let role = start(dir.path());
+    role.wait_signed(|signed| signed["state"] == "signing" && signed["unsigned"] == 0);
+    role.stop();
+    let report = moat_audit::verify::verify(dir.path()).unwrap();
+    assert_eq!(checkpoint(dir.path()).checkpoint().size(), report.records);
+    let [note] = &notes(dir.path(), "signing resumed")[..] else { panic!("one record of it") };
+    assert!(note.contains("records 0 to 7") && note.ends_with("ticket 4711"), "{note}");
+    assert!(!dir.path().join(RESUME_FILE).exists());
+    // Asked for in vain, it is on record too, and not kept for later.
+    std::fs::write(dir.path().join(RESUME_FILE), "").unwrap();
+    start(dir.path()).stop();
+    assert_eq!(notes(dir.path(), "an operator asked").len(), 1);
+    assert!(!dir.path().join(RESUME_FILE).exists());
+}
+
+#[test]
+fn a_log_that_is_killed_before_its_first_checkpoint_is_signed_later() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        // Recorded and not signed, as after a kill right after the first record.
+        start_with(dir.path(), |options| options.log_keys = LogKeys::Given(Vec::new())).stop();
+    }
+    let role = start(dir.path());
+    role.wait_signed(|signed| signed["state"] == "signing" && signed["unsigned"] == 0);
+    role.stop();
+}
+
+#[test]
+fn an_error_does_not_make_the_auditor_forget_what_it_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let role = start_with(dir.path(), |options| options.checkpoint_every_ms = 20);
+    role.wait_signed(|signed| signed["state"] == "signing" && signed["size"] == 2);
+    strip(dir.path());
+    std::fs::write(dir.path().join("tile"), "").unwrap();
+    let mut link = role.link(0);
+    let mut out = Vec::new();
+    link::push_commit(&mut out, 1, &Body::new(Kind::Admin, [1; 16]).encode().unwrap());
+    link.write_all(&out).unwrap();
+    let signed = role.wait_signed(|signed| signed["state"] != "signing");
+    assert!(signed["state"] == "behind" || signed["state"] == "refused", "{signed}");
+    std::fs::remove_file(dir.path().join("tile")).unwrap();
+    role.wait_signed(|signed| signed["state"] == "refused");
+    role.stop();
+    assert!(!dir.path().join("checkpoint").exists());
+}
+
+#[test]
+fn a_second_folder_remembers_what_the_first_has_lost() {
+    let (dir, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let old = tempfile::tempdir().unwrap();
+    let with =
+        |dir: &Path| start_with(dir, |options| options.second_dir = Some(second.path().to_owned()));
+    with(dir.path()).stop();
+    // The whole folder as it was then.
+    let copied = std::process::Command::new("cp").arg("-a").args([dir.path(), old.path()]).status();
+    assert!(copied.unwrap().success());
+    with(dir.path()).stop();
+    let role = with(&old.path().join(dir.path().file_name().unwrap()));
+    let signed = role.wait_signed(|signed| signed["state"] != "signing");
+    assert_eq!(signed["state"], "refused", "{signed}");
+    role.stop();
+}
+
+#[test]
+fn the_sm3_tree_follows_the_first_and_convicts_a_rewrite_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    // Twice, so that the tree is taken up again; the second time with enough for full tiles.
+    for count in [3, 600] {
+        let role = start_with(dir.path(), |options| options.has_sm3 = true);
+        let mut link = role.link(0);
+        let body = Body::new(Kind::Intent, [1; 16]).encode().unwrap();
+        let mut out = Vec::new();
+        (0..count).for_each(|n| link::push_commit(&mut out, n, &body));
+        link.write_all(&out).unwrap();
+        let is_last = |message: Message<'_>| matches!(message, Message::Ack { req_id, .. } if req_id + 1 == count);
+        read_until(&mut link, is_last);
+        role.stop();
+    }
+    let vkey = std::fs::read_to_string(dir.path().join("log.vkey")).unwrap();
+    let policy = Policy::k_of_n(&[VerifierKey::parse(vkey.trim()).unwrap()], &[], 0).unwrap();
+    let verify = || {
+        let against =
+            Against { policy: Some(&policy), is_sm3_demanded: true, ..Against::default() };
+        verify_evidence(&Dir::new(dir.path()), &against, &(AwsLc, Sm)).unwrap()
+    };
+    let found = verify();
+    assert!(found.report.is_whole(), "{:#?}", found.report.findings);
+    let second = found.second.as_ref().unwrap();
+    assert_eq!((second.size, second.is_accepted), (found.report.records, true));
+    assert_eq!(second.signed_by.len(), 1);
+    assert!(found.text().contains("SM3 tree     "), "{}", found.text());
+
+    let codes = || -> Vec<(&str, Option<u64>)> {
+        verify().report.findings.kept().iter().map(|found| (found.code.id, found.seq)).collect()
+    };
+    let file = |name: &str| dir.path().join(name);
+    let kept = |name: &str| std::fs::read(file(name)).unwrap();
+    let put = |name: &str, bytes: &[u8]| std::fs::write(file(name), bytes).unwrap();
+    // A tile alone.
+    let (tile, checkpoint) = (kept("sm3/tile/0/000"), kept("checkpoint.sm3"));
+    let mut bad = tile.clone();
+    bad[32 * 9] ^= 1;
+    put("sm3/tile/0/000", &bad);
+    assert_eq!(codes(), [("MOAT-A034", Some(0))]);
+    put("sm3/tile/0/000", &tile);
+    // No checkpoint, that of the other tree, one that says other than was signed.
+    std::fs::remove_file(file("checkpoint.sm3")).unwrap();
+    assert_eq!(codes(), [("MOAT-A035", None)]);
+    put("checkpoint.sm3", &kept("checkpoint"));
+    assert_eq!(codes(), [("MOAT-A024", None)]);
+    let text = String::from_utf8(checkpoint).unwrap();
+    put("checkpoint.sm3", text.replacen(&found.report.records.to_string(), "9", 1).as_bytes());
+    assert_eq!(codes(), [("MOAT-A035", None)]);
+}
+
+/// A tree over SM3 of other records: as if somebody had found a way past SHA-256 alone.
+#[test]
+fn other_records_than_the_sm3_tree_has_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    for (dir, trace) in [(&dir, 2), (&other, 3)] {
+        let role = start_with(dir.path(), |options| options.has_sm3 = true);
+        let mut link = role.link(0);
+        let mut out = Vec::new();
+        for (n, trace) in [1, trace].into_iter().enumerate() {
+            let body = Body::new(Kind::Intent, [trace; 16]);
+            link::push_commit(&mut out, n as u64, &body.encode().unwrap());
+        }
+        link.write_all(&out).unwrap();
+        read_until(&mut link, |message| matches!(message, Message::Ack { req_id: 1, .. }));
+        role.stop();
+    }
+    for name in ["checkpoint.sm3", "sm3/tile/0/000.p/5"] {
+        std::fs::copy(other.path().join(name), dir.path().join(name)).unwrap();
+    }
+    let found = verify_evidence(&Dir::new(dir.path()), &Against::default(), &(AwsLc, Sm)).unwrap();
+    let found = &found.report.findings.kept()[0];
+    // The first record has the time of the start in it.
+    assert_eq!((found.code.id, found.seq), ("MOAT-A033", Some(0)), "{found}");
+}
+
+#[test]
+fn an_sm3_tree_that_is_configured_later_begins_on_record() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path()).stop();
+    for _ in 0..2 {
+        let role = start_with(dir.path(), |options| options.has_sm3 = true);
+        role.wait_signed(|signed| signed["state"] == "signing" && signed["unsigned"] == 0);
+        role.stop();
+        assert_eq!(notes(dir.path(), "the tree over SM3 begins").len(), 1);
+    }
+    let found = verify_evidence(&Dir::new(dir.path()), &Against::default(), &(AwsLc, Sm)).unwrap();
+    assert_eq!(found.second.unwrap().size, found.report.records);
+    assert!(found.report.is_whole(), "{:?}", found.report.findings);
 }

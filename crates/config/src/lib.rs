@@ -16,13 +16,15 @@ mod resolve_trust;
 mod resolved;
 mod secret;
 mod sources;
+mod witnesses;
 
 pub use load::{Loaded, load, parse};
 pub use problem::{Problem, Problems};
 pub use resolved::{
     AdminSettings, After, AuditSettings, BodyField, Clients, Config, FactSource, FieldKind, Hot,
-    Identity, Listener, MaskRule, Method, National, OnBefore, Op, Profile, Protocol, Restart,
-    Revocation, Route, RouteAudit, RouteMatch, Tls, Trust, Upstream, Users,
+    HsmSettings, Identity, Listener, MaskRule, Method, National, OnBefore, Op, Profile, Protocol,
+    Restart, Revocation, Route, RouteAudit, RouteMatch, Tls, Trust, Upstream, Users,
+    WitnessAddress, WitnessSettings,
 };
 
 /// The JSON Schema (draft 2020-12) of the raw form, for editors and `moat schema`.

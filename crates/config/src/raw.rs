@@ -459,16 +459,52 @@ pub struct RawAudit {
     /// Size of a segment in MiB; default 64, from 1 to 256.
     #[schemars(with = "Option<u64>")]
     pub segment_mib: Option<Spanned<u64>>,
-    /// Private keys that sign the log's checkpoints, each as `file:`, made by `moat audit keygen`;
+    /// Private keys that sign the log's checkpoints, each as `file:`, made by `moat audit keygen`
+    /// or, for keys in a token, `moat-hsm keygen`;
     /// most: 4. Several sign at once, for the time of a change. Without any, `profile: dev` makes
     /// one in the log's folder and `prod` refuses to start.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub keys: Vec<Text>,
+    /// The token in which keys lie, if one of `keys` says so.
+    pub hsm: Option<RawHsm>,
     /// How often a checkpoint is signed at most; default 1000, from 10 to 60000. After 10,000
     /// records one is signed all the same.
     #[schemars(with = "Option<u64>")]
     pub checkpoint_every_ms: Option<Spanned<u64>>,
+    /// A second folder, on another volume or in other hands, that keeps what was signed last: with it
+    /// the auditor knows a folder that was put back. Default: none.
+    #[schemars(with = "Option<String>")]
+    pub second_dir: Option<Text>,
+    /// Whether a second tree, over SM3, is kept and signed beside that over SHA-256; default false.
+    #[serde(default)]
+    pub sm3_tree: bool,
+    /// Policy file (c2sp.org/tlog-policy) as `file:`: the witnesses that must confirm the log, each
+    /// with its key and its address. Without one nobody is asked.
+    #[schemars(with = "Option<String>")]
+    pub policy: Option<Text>,
+    /// How long records may go without the confirmation of enough witnesses; default 60000, from
+    /// 100 to 604800000. After that no new call is let through, and readiness falls.
+    #[schemars(with = "Option<u64>")]
+    pub unwitnessed_ms_max: Option<Spanned<u64>>,
+}
+
+/// A token by PKCS#11.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawHsm {
+    /// The library of the token's maker, an absolute path.
+    #[schemars(with = "String")]
+    pub module: Text,
+    /// Label of the token.
+    #[schemars(with = "String")]
+    pub token: Text,
+    /// File with the user's PIN, as `file:`; readable for the user of `moat-hsm` only.
+    #[schemars(with = "String")]
+    pub pin: Text,
+    /// The program `moat-hsm`; default: beside `moat`.
+    #[schemars(with = "Option<String>")]
+    pub program: Option<Text>,
 }
 
 /// Admin socket and probes.
@@ -496,4 +532,10 @@ pub struct RawUsers {
     /// Default `moat-admin`.
     #[schemars(with = "Option<String>")]
     pub admin: Option<Text>,
+    /// Default `moat-hsm`. Needed with `audit.hsm` only.
+    #[schemars(with = "Option<String>")]
+    pub hsm: Option<Text>,
+    /// Default `moat-courier`. Needed with `audit.policy` only.
+    #[schemars(with = "Option<String>")]
+    pub courier: Option<Text>,
 }

@@ -9,21 +9,23 @@ use aws_lc_rs::digest::{Context, SHA256};
 use moat_model::Code;
 use moat_model::code::config as codes;
 use moat_tlog::secret::SecretKey;
+use moat_tlog::token::TokenKey;
 use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
 use crate::load::{Loaded, as_usize, problem};
 use crate::problem::nearest;
 use crate::raw::{
-    Raw, RawIdentity, RawLandlock, RawListener, RawNational, RawProfile, RawProtocol, RawUpstream,
-    Text,
+    Raw, RawHsm, RawIdentity, RawLandlock, RawListener, RawNational, RawProfile, RawProtocol,
+    RawUpstream, Text,
 };
 use crate::resolved::{
-    AdminSettings, AuditSettings, Config, FactSource, Hot, Identity, Listener, National, Profile,
-    Protocol, Restart, Tls, Upstream, Users,
+    AdminSettings, AuditSettings, Config, FactSource, Hot, HsmSettings, Identity, Listener,
+    National, Profile, Protocol, Restart, Tls, Upstream, Users,
 };
 use crate::secret::{Fetched, OPEN, Read};
 use crate::sources::Sources;
+use crate::witnesses::witnesses;
 use crate::{Problem, resolve_route, resolve_trust, secret};
 
 /// Most connections a listener may be told to hold.
@@ -410,10 +412,19 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
         Some(probes) => r.address(probes),
         None => SocketAddr::from(([127, 0, 0, 1], 9090)),
     };
+    let second_dir = raw.audit.second_dir.as_ref().map(|second| {
+        let path = r.base.join(&second.value);
+        if path.starts_with(&dir) {
+            let fix = "name a folder outside `audit.dir`, best on another volume";
+            r.bad(&codes::CONFLICT, second, "it lies in the folder that it is to outlive", fix);
+        }
+        path
+    });
     let origin = match &raw.audit.origin {
         Some(origin) => origin.value.clone(),
         None => format!("{}/audit/{}", raw.trust_domain.value, host_name()),
     };
+    let witnesses = witnesses(r);
     let mib = r.bounded(raw.audit.segment_mib.as_ref(), 64, 1..=256);
     let user = |text: &Option<Text>, default: &str| {
         text.as_ref().map_or_else(|| default.to_owned(), |t| t.value.clone())
@@ -424,6 +435,7 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
         workers,
         audit: AuditSettings {
             dir,
+            second_dir,
             segment_bytes: mib * 1024 * 1024,
             keys: log_keys(r, &origin),
             checkpoint_every_ms: r.bounded(
@@ -431,6 +443,9 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
                 1_000,
                 10..=60_000,
             ),
+            hsm: hsm(r),
+            has_sm3: raw.audit.sm3_tree,
+            witnesses,
             origin,
         },
         admin: AdminSettings { socket, probes },
@@ -438,6 +453,8 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
             gateway: user(&raw.users.gateway, "moat-app"),
             auditor: user(&raw.users.auditor, "moat-audit"),
             admin: user(&raw.users.admin, "moat-admin"),
+            courier: user(&raw.users.courier, "moat-courier"),
+            hsm: user(&raw.users.hsm, "moat-hsm"),
         },
         is_partial_landlock_enough: raw.sandbox.landlock == RawLandlock::Partial,
     }
@@ -472,6 +489,11 @@ fn log_key(r: &mut Resolver<'_>, key: &Text, origin: &str) -> Option<PathBuf> {
         }
     };
     r.check_rights(key, &fetched);
+    let text = std::str::from_utf8(&fetched.bytes).unwrap_or_default();
+    if TokenKey::is_meant(text) {
+        token_key(r, key, text, origin);
+        return fetched.path;
+    }
     let parsed =
         std::str::from_utf8(&fetched.bytes).ok().and_then(|text| SecretKey::parse(text).ok());
     let fix = format!("make one with `moat audit keygen --origin {origin}`");
@@ -484,6 +506,48 @@ fn log_key(r: &mut Resolver<'_>, key: &Text, origin: &str) -> Option<PathBuf> {
         Some(_) => {}
     }
     fetched.path
+}
+
+/// What is said of a key in a token. Whether it is there, `moat-hsm` finds out.
+fn token_key(r: &mut Resolver<'_>, key: &Text, text: &str, origin: &str) {
+    let fix = format!("make it anew with `moat-hsm describe --origin {origin}`");
+    match TokenKey::parse(text) {
+        Err(_) => r.bad(&codes::BAD_VALUE, key, "the file names no key in a token", fix),
+        Ok(parsed) if parsed.key().name().as_str() != origin => {
+            let what = format!("the key is of the log {}, not of {origin}", parsed.key().name());
+            r.bad(&codes::CONFLICT, key, what, fix);
+        }
+        Ok(_) if r.raw.audit.hsm.is_none() => {
+            let fix = "say in audit.hsm where the token is";
+            r.bad(&codes::CONFLICT, key, "the key lies in a token, and none is named", fix);
+        }
+        Ok(_) => {}
+    }
+}
+
+fn hsm(r: &mut Resolver<'_>) -> Option<HsmSettings> {
+    let RawHsm { module, token, pin, program } = r.raw.audit.hsm.as_ref()?;
+    let Some(pin_path) = pin.value.strip_prefix("file:") else {
+        let fix = "write `file:` and the name of a file with the PIN";
+        r.bad(&codes::BAD_VALUE, pin, "the PIN is no file", fix);
+        return None;
+    };
+    let module_path = PathBuf::from(&module.value);
+    if !module_path.is_absolute() || !module_path.is_file() {
+        let fix = "write the absolute path of the PKCS#11 library";
+        r.bad(&codes::BAD_VALUE, module, "there is no such library", fix);
+    }
+    let pin_path = r.base.join(pin_path);
+    if !pin_path.is_file() {
+        let what = format!("{} is no file", pin_path.display());
+        r.bad(&codes::UNREADABLE, pin, what, "make it, for the user of moat-hsm only");
+    }
+    Some(HsmSettings {
+        module: module_path,
+        token: token.value.clone(),
+        pin: pin_path,
+        program: program.as_ref().map(|program| r.base.join(&program.value)),
+    })
 }
 
 fn cores() -> u16 {

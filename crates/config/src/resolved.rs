@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use moat_tlog::policy::Policy;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -354,6 +355,8 @@ pub enum FactSource {
 pub struct AuditSettings {
     /// Folder.
     pub dir: PathBuf,
+    /// A second folder that keeps what was signed last.
+    pub second_dir: Option<PathBuf>,
     /// Origin.
     pub origin: String,
     /// Size of a segment in bytes.
@@ -362,6 +365,45 @@ pub struct AuditSettings {
     pub keys: Vec<PathBuf>,
     /// How often a checkpoint is signed at most, in milliseconds.
     pub checkpoint_every_ms: u64,
+    /// The token in which keys lie.
+    pub hsm: Option<HsmSettings>,
+    /// Whether it has a tree over SM3 beside that over SHA-256.
+    pub has_sm3: bool,
+    /// Who must witness it.
+    pub witnesses: Option<WitnessSettings>,
+}
+
+/// A token by PKCS#11.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HsmSettings {
+    /// The library of its maker.
+    pub module: PathBuf,
+    /// Its label.
+    pub token: String,
+    /// The file with the PIN, which `moat-hsm` alone reads.
+    pub pin: PathBuf,
+    /// The program; beside `moat` when none is named.
+    pub program: Option<PathBuf>,
+}
+
+/// The witnesses of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessSettings {
+    /// Their keys and their quorum.
+    pub policy: Policy,
+    /// Where they are, in the order of the policy; none for those that are asked by hand.
+    pub addresses: Vec<Option<WitnessAddress>>,
+    /// How long records may be unwitnessed before nothing new is let through, in milliseconds.
+    pub unwitnessed_ms_max: u64,
+}
+
+/// Where a witness is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessAddress {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The submission prefix: empty, or with a slash at its begin and none at its end.
+    pub prefix: String,
 }
 
 /// Admin socket and probes.
@@ -382,4 +424,8 @@ pub struct Users {
     pub auditor: String,
     /// Of the admin role.
     pub admin: String,
+    /// Of the courier.
+    pub courier: String,
+    /// Of `moat-hsm`.
+    pub hsm: String,
 }

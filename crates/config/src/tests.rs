@@ -274,10 +274,75 @@ fn a_key_of_the_log_must_be_one_of_this_log_and_its_owners_alone() {
     }
     fs::remove_file(&key).unwrap();
     assert_eq!(load(&path).err().unwrap().list[0].code, &codes::UNREADABLE);
+    let inside = problems(&GOOD.replace("dir: log", "dir: log, second_dir: log/second"));
+    assert!(inside.len() == 1 && inside[0].code == &codes::CONFLICT, "{inside:?}");
+    assert!(problems(&GOOD.replace("dir: log", "dir: log, second_dir: second")).is_empty());
     let many = GOOD.replace("dir: log", "dir: log, keys: [a, b, c, d, e], checkpoint_every_ms: 1");
     let found = problems(&many);
     assert!(found.iter().all(|problem| problem.code == &codes::BAD_VALUE), "{found:?}");
     assert_eq!(found.len(), 6, "too many, four that are no files, and a number: {found:?}");
+}
+
+#[test]
+fn a_key_in_a_token_needs_the_token() {
+    let vkey = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+    let keys = "dir: log, origin: PeterNeumann, keys: [\"file:log.hsm\"]";
+    let hsm = "hsm: { module: /bin/sh, token: moat, pin: \"file:pin\" }";
+    let dir = folder(&GOOD.replace("dir: log", &format!("{keys}, {hsm}")));
+    let path = dir.path().join("moat.yaml");
+    fs::write(dir.path().join("pin"), "1234").unwrap();
+    fs::write(dir.path().join("log.hsm"), format!("pkcs11 moat-log {vkey}\n")).unwrap();
+    let loaded = load(&path).unwrap_or_else(|e| panic!("{e}"));
+    let hsm = loaded.config.restart.audit.hsm.unwrap();
+    assert_eq!((hsm.token.as_str(), hsm.program), ("moat", None));
+    let codes = |audit: &str| {
+        fs::write(&path, GOOD.replace("dir: log", audit)).unwrap();
+        load(&path).err().unwrap().list.iter().map(|problem| problem.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(keys), [&codes::CONFLICT]);
+    let with = |module: &str, pin: &str| {
+        format!("{keys}, hsm: {{ module: {module}, token: moat, pin: \"{pin}\" }}")
+    };
+    assert_eq!(codes(&with("bin/sh", "file:pin")), [&codes::BAD_VALUE]);
+    assert_eq!(codes(&with("/bin/sh", "file:nothing")), [&codes::UNREADABLE]);
+    assert_eq!(codes(&with("/bin/sh", "1234")), [&codes::BAD_VALUE]);
+    fs::write(dir.path().join("log.hsm"), "pkcs11 moat-log nothing").unwrap();
+    assert_eq!(codes(&with("/bin/sh", "file:pin")), [&codes::BAD_VALUE]);
+}
+
+#[test]
+fn a_policy_of_witnesses_is_read_and_what_it_lacks_is_said() {
+    let key = "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2";
+    let good = format!("witness a {key} http://10.1.0.9:8480/moat\nquorum a\n");
+    let text = GOOD.replace("dir: log", "dir: log, policy: \"file:w.policy\"");
+    let dir = folder(&text);
+    let (path, file) = (dir.path().join("moat.yaml"), dir.path().join("w.policy"));
+    fs::write(&file, &good).unwrap();
+    let loaded = load(&path).unwrap_or_else(|e| panic!("{e}"));
+    let witnesses = loaded.config.restart.audit.witnesses.unwrap();
+    assert_eq!(witnesses.unwitnessed_ms_max, 60_000);
+    let address = witnesses.addresses[0].as_ref().unwrap();
+    assert_eq!(
+        (address.address.to_string().as_str(), address.prefix.as_str()),
+        ("10.1.0.9:8480", "/moat")
+    );
+    let quorum = |text: &str| good.replace("quorum a", text);
+    for bad in [
+        quorum("quorum none"),
+        quorum("quorum b"),
+        String::new(),
+        quorum(""),
+        good.replace("http://", "https://"),
+        good.replace(":8480", ""),
+    ] {
+        fs::write(&file, bad).unwrap();
+        let problems = load(&path).err().unwrap().list;
+        assert!(problems.iter().all(|problem| problem.code == &codes::BAD_VALUE), "{problems:?}");
+    }
+    fs::remove_file(&file).unwrap();
+    assert_eq!(load(&path).err().unwrap().list[0].code, &codes::UNREADABLE);
+    let alone = GOOD.replace("dir: log", "dir: log, unwitnessed_ms_max: 1000");
+    assert_eq!(problems(&alone)[0].code, &codes::CONFLICT);
 }
 
 #[test]

@@ -18,9 +18,11 @@ pub(crate) fn restrict(jail: &Jail) -> Result<Option<&'static str>, RulesetError
         .handle_access(AccessFs::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?;
     ruleset = match jail.role {
-        // Connecting is what a gateway does; where to is the egress guard's business.
-        Role::Gateway => ruleset.handle_access(AccessNet::BindTcp)?,
-        Role::Auditor | Role::Admin => ruleset.handle_access(AccessNet::from_all(NEWEST))?,
+        // Connecting is what gateway and courier do; where to is the egress guard's business.
+        Role::Gateway | Role::Courier => ruleset.handle_access(AccessNet::BindTcp)?,
+        Role::Auditor | Role::Admin | Role::Witness => {
+            ruleset.handle_access(AccessNet::from_all(NEWEST))?
+        }
     };
     let mut created = ruleset.create()?;
     for path in &jail.writable {

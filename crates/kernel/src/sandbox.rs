@@ -19,6 +19,10 @@ pub enum Role {
     Auditor,
     /// Sockets it was handed, and no file.
     Admin,
+    /// Connections to witnesses, and no file.
+    Courier,
+    /// A folder of its own, and the socket that it listens on.
+    Witness,
 }
 
 /// What a role keeps.

@@ -158,14 +158,17 @@ fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::E
         Role::Gateway => &[COMMON, THREADS, RUNTIME, SOCKETS, GENERATIONS, CONNECTING],
         Role::Auditor => &[COMMON, THREADS, FILES, LINKS],
         Role::Admin => &[COMMON, THREADS, RUNTIME, SOCKETS],
+        Role::Courier => &[COMMON, THREADS, RUNTIME, SOCKETS, CONNECTING],
+        Role::Witness => &[COMMON, THREADS, RUNTIME, SOCKETS, FILES],
     };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         groups.iter().flat_map(|group| group.iter()).map(|number| (*number, vec![])).collect();
     let old = OLD_NAMES.iter().filter(|number| {
-        role == Role::Auditor || [libc::SYS_poll, libc::SYS_epoll_wait].contains(number)
+        matches!(role, Role::Auditor | Role::Witness)
+            || [libc::SYS_poll, libc::SYS_epoll_wait].contains(number)
     });
     rules.extend(old.map(|number| (*number, vec![])));
-    if role == Role::Gateway {
+    if matches!(role, Role::Gateway | Role::Courier) {
         rules.insert(libc::SYS_socket, tcp_only()?);
     }
     Ok(rules)

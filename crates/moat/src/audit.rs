@@ -10,13 +10,14 @@ use moat_audit::record::{Body, Kind, Leaf};
 use moat_audit::search::{Found, leaves};
 use moat_audit::store::Dir;
 use moat_model::clock::rfc3339_ms;
+use moat_tlog::key::Algorithm;
 use moat_tlog::policy::Policy;
 use moat_tlog::sign::{AwsLc, Sm};
 use serde_json::json;
 
 use crate::cli::{AuditCommand, Output};
-use crate::evidence;
 use crate::exit::TAMPERED;
+use crate::{evidence, witness};
 
 pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
     match command {
@@ -40,15 +41,31 @@ pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
             };
             print_all(dir, 0, *limit, *output, fits)
         }
-        AuditCommand::Verify { dir, keys, policy, output } => {
+        AuditCommand::Verify { dir, keys, policy, unsigned_max, output } => {
             let policy = evidence::policy(policy.as_deref(), keys)?;
-            verify_dir(dir, policy.as_ref(), *output)
+            verify_dir(dir, policy.as_ref(), *unsigned_max, *output)
         }
         AuditCommand::Prove { seq, dir, out, entry } => {
             evidence::write_proof(dir, *seq, out.as_deref(), entry.as_deref())
         }
         AuditCommand::Export { dir, out } => evidence::export(dir, out),
-        AuditCommand::Keygen { origin, out, sm2 } => evidence::keygen(origin, out, *sm2),
+        AuditCommand::Keygen { origin, out, sm2, witness } => {
+            let algorithm = match (sm2, witness) {
+                (true, _) => Algorithm::Sm2Sm3,
+                (_, true) => Algorithm::CosignatureV1,
+                _ => Algorithm::Ed25519,
+            };
+            evidence::keygen(origin, out, algorithm)
+        }
+        AuditCommand::Checkpoint { dir, old, out } => witness::request(dir, *old, out),
+        AuditCommand::Cosigned { request, answers, dir, policy } => {
+            witness::cosigned(request, answers, dir, policy)
+        }
+        AuditCommand::Witness { dir, key, logs, listen, user, request, out } => {
+            let asked = request.as_deref().map(|request| (request, out.as_path()));
+            witness::run(dir, key, logs, *listen, user.as_deref(), asked)
+        }
+        AuditCommand::ResumeSigning { dir, reason } => evidence::resume_signing(dir, reason),
         AuditCommand::Vkey { dir, key } => evidence::vkey(dir, key.as_deref()),
     }
 }
@@ -165,16 +182,21 @@ fn as_json(found: &Found) -> serde_json::Value {
     })
 }
 
-fn verify_dir(dir: &Path, policy: Option<&Policy>, output: Output) -> Result<ExitCode> {
+fn verify_dir(
+    dir: &Path,
+    policy: Option<&Policy>,
+    unsigned_max: Option<u64>,
+    output: Output,
+) -> Result<ExitCode> {
     if !dir.is_dir() {
         bail!("{} is no folder; name the log with --dir", dir.display());
     }
-    let against = Against { policy, ..Against::default() };
+    let against = Against { policy, unsigned_max, ..Against::default() };
     let evidence = verify_evidence(&Dir::new(dir), &against, &(AwsLc, Sm))
         .with_context(|| format!("{} cannot be read", dir.display()))?;
     match output {
         Output::Json => println!("{}", evidence.json()),
         Output::Table => print!("{}", evidence.text()),
     }
-    Ok(if evidence.report.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
+    Ok(if evidence.is_good() { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
 }

@@ -238,6 +238,10 @@ pub(crate) enum AuditCommand {
         /// Policy file (c2sp.org/tlog-policy): keys of logs, witnesses, and how many of them.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
+        /// With --key or --policy: how many records at the end may be under no accepted checkpoint.
+        /// Default: 10000 while the log runs, 0 once it was stopped.
+        #[arg(long, value_name = "RECORDS")]
+        unsigned_max: Option<u64>,
         /// `table` for people, `json` for programs.
         #[arg(short, long, default_value = "table")]
         output: Output,
@@ -270,9 +274,74 @@ pub(crate) enum AuditCommand {
         #[arg(long, value_name = "FOLDER")]
         out: PathBuf,
     },
+    /// Write the last checkpoint as a request for a witness that is not on the network.
+    ///
+    /// Carry the file to each witness, let it answer with `moat audit witness --request`, and bring
+    /// the answers back to `moat audit cosigned`.
+    Checkpoint {
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// How many records the witness has cosigned before; default: as many as are witnessed. One
+        /// that knows of another number says so.
+        #[arg(long, value_name = "SIZE")]
+        old: Option<u64>,
+        /// File for the request; `-` is stdout.
+        #[arg(long, value_name = "FILE", default_value = "checkpoint.request")]
+        out: PathBuf,
+    },
+    /// Bring the answers of witnesses to a request back to the log.
+    ///
+    /// They must be over the same checkpoint and together be enough for the policy. The auditor
+    /// takes them within a second, or at its next start.
+    Cosigned {
+        /// The request that was carried out. Of several with one checkpoint, any.
+        request: PathBuf,
+        /// The answers.
+        #[arg(required = true)]
+        answers: Vec<PathBuf>,
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// The policy file: `audit.policy` of the configuration.
+        #[arg(long, value_name = "FILE")]
+        policy: PathBuf,
+    },
+    /// Run a witness: cosign the checkpoints of logs that only grow (c2sp.org/tlog-witness).
+    ///
+    /// Give it to hands that cannot write the logs: it is what convicts whoever holds all the keys
+    /// of a log. What was cosigned lies in its folder; who puts that back makes it blind, so keep it
+    /// where nobody does.
+    ///
+    ///   moat audit keygen --witness --origin witness.example/w1 --out witness.key
+    ///   moat audit witness --key witness.key --log-key "$LOG_VKEY" --listen 10.1.0.9:8480
+    #[command(verbatim_doc_comment)]
+    Witness {
+        /// Folder for what was cosigned; made if it is not there.
+        #[arg(long, default_value = "/var/lib/moat-witness")]
+        dir: PathBuf,
+        /// File of the witness's key.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Verifier key of a log, as `moat audit vkey` prints it. May be given several times.
+        #[arg(long = "log-key", value_name = "VKEY", required = true)]
+        logs: Vec<String>,
+        /// Where to listen.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8480")]
+        listen: std::net::SocketAddr,
+        /// User to become when started by root; it must own the folder.
+        #[arg(long)]
+        user: Option<String>,
+        /// Answer this one request and end, in place of listening; exit 3 if it is refused.
+        #[arg(long, value_name = "FILE", conflicts_with = "listen")]
+        request: Option<PathBuf>,
+        /// File for the answer to the request; `-` is stdout.
+        #[arg(long, value_name = "FILE", default_value = "-", requires = "request")]
+        out: PathBuf,
+    },
     /// Make a key that signs a log, and print its public half: Ed25519, or SM2 with SM3.
     Keygen {
-        /// Origin of the log: `audit.origin` of the configuration.
+        /// Origin of the log: `audit.origin` of the configuration. Of a witness: its name.
         #[arg(long)]
         origin: String,
         /// File for the key; nothing is overwritten.
@@ -281,6 +350,23 @@ pub(crate) enum AuditCommand {
         /// An SM2 key. It signs beside an Ed25519 key, or alone.
         #[arg(long)]
         sm2: bool,
+        /// A key for `moat audit witness`.
+        #[arg(long, conflicts_with = "sm2")]
+        witness: bool,
+    },
+    /// Let a log be signed again of which nothing says any more what was signed (MOAT-A030).
+    ///
+    /// For a folder that lost its files `signed` and `checkpoint`. Somebody may have taken them away
+    /// to have other records signed: verify the log against checkpoints that were kept first. The
+    /// auditor puts the reason on record when it starts next, and signs from the first record on. A
+    /// log that contradicts what was signed is signed by no command.
+    ResumeSigning {
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// Why, for the record: who decided it, and by which ticket.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
     },
     /// Print the verifier keys of a log: what to give to whoever verifies.
     Vkey {

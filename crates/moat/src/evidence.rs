@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,8 +10,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use moat_audit::entries::each_leaf;
 use moat_audit::prove::{ProveError, prove};
 use moat_audit::store::Dir;
-use moat_audit::tiles::{CHECKPOINT_FILE, Stored, checkpoint};
-use moat_auditor::VKEY_FILE;
+use moat_audit::tiles::{CHECKPOINT_FILE, Stored, checkpoint, witnessed};
+use moat_auditor::{REASON_BYTES_MAX, RESUME_FILE, VKEY_FILE};
 use moat_tlog::growth::{bundles, tiles};
 use moat_tlog::key::{Algorithm, VerifierKey};
 use moat_tlog::policy::Policy;
@@ -33,7 +34,10 @@ pub(crate) fn write_proof(
             eprintln!("moat: {code} record {seq}: {error}");
             return Ok(ExitCode::from(TAMPERED));
         }
-        Err(error) => return Err(error).with_context(|| format!("record {seq} is not proven")),
+        Err(error) => {
+            let code = error.code().map_or_else(String::new, |code| format!("{} ", code.id));
+            return Err(error).with_context(|| format!("{code}record {seq} is not proven"));
+        }
     };
     let name = PathBuf::from(format!("record-{seq}.tlog-proof"));
     let out = out.unwrap_or(&name);
@@ -50,7 +54,7 @@ pub(crate) fn write_proof(
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(path, bytes).with_context(|| path.display().to_string())
 }
 
@@ -60,6 +64,8 @@ pub(crate) fn export(dir: &Path, out: &Path) -> Result<ExitCode> {
     let store = Dir::new(dir);
     let signed = checkpoint(&store)?.context("the log has no checkpoint; nothing is signed")?;
     let signed = signed.map_err(|error| anyhow!("{CHECKPOINT_FILE}: {error}"))?;
+    // What witnesses have cosigned is what others accept; a little shorter than the last one.
+    let signed = witnessed(&store)?.and_then(Result::ok).unwrap_or(signed);
     let size = signed.checkpoint().size();
     std::fs::create_dir(out)
         .with_context(|| format!("{} must be a folder that is not there yet", out.display()))?;
@@ -75,18 +81,19 @@ pub(crate) fn export(dir: &Path, out: &Path) -> Result<ExitCode> {
         let bytes = reader.read(tile).with_context(|| tile.path())?;
         put(&tile.path(), &bytes)?;
     }
-    for bundle in bundles(0, size)? {
-        let first = bundle.tile().first_leaf();
-        let (mut bytes, mut is_long) = (Vec::new(), false);
-        let end = bundle.tile().end_leaf();
-        let next = each_leaf(&store, first..end, |_, leaf| {
-            is_long |= put_entry(&mut bytes, leaf).is_err();
-            ControlFlow::Continue(())
-        })?;
-        if is_long || next != end {
-            bail!("record {next} cannot be read; `moat audit verify` says why");
+    let (mut bundles, mut bytes, mut written) = (bundles(0, size)?.peekable(), Vec::new(), Ok(()));
+    // One pass over the segments; each leaf goes to the bundle that is open.
+    let next = each_leaf(&store, 0..size, |seq, leaf| {
+        written = put_entry(&mut bytes, leaf).map_err(anyhow::Error::from);
+        if let Some(bundle) = bundles.next_if(|bundle| bundle.tile().end_leaf() == seq + 1) {
+            let whole = std::mem::take(&mut bytes);
+            written = std::mem::replace(&mut written, Ok(())).and(put(&bundle.path(), &whole));
         }
-        put(&bundle.path(), &bytes)?;
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    written.with_context(|| format!("record {next}"))?;
+    if next != size || bundles.next().is_some() {
+        bail!("record {next} cannot be read; `moat audit verify` says why");
     }
     // Last, so that a tree that was not finished has none.
     put(CHECKPOINT_FILE, signed.to_string().as_bytes())?;
@@ -94,9 +101,22 @@ pub(crate) fn export(dir: &Path, out: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes a key for a log and prints its public half.
-pub(crate) fn keygen(origin: &str, out: &Path, is_sm2: bool) -> Result<ExitCode> {
-    let algorithm = if is_sm2 { Algorithm::Sm2Sm3 } else { Algorithm::Ed25519 };
+/// Asks the auditor to sign a log again of which nothing says what was signed.
+pub(crate) fn resume_signing(dir: &Path, reason: &str) -> Result<ExitCode> {
+    if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
+        bail!("--reason must say why, in at most {REASON_BYTES_MAX} bytes");
+    }
+    // Under its name only when it is whole, and readable for the auditor's user, who is another.
+    let fresh = dir.join(format!("{RESUME_FILE}.new"));
+    write(&fresh, reason.as_bytes())?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o644))?;
+    std::fs::rename(&fresh, dir.join(RESUME_FILE))?;
+    println!("the auditor puts it on record and signs when it starts next");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a key for a log or a witness and prints its public half.
+pub(crate) fn keygen(origin: &str, out: &Path, algorithm: Algorithm) -> Result<ExitCode> {
     let key = moat_auditor::make_log_key(out, origin, algorithm)
         .with_context(|| format!("no key was made in {}", out.display()))?;
     println!("{key}");
@@ -105,16 +125,20 @@ pub(crate) fn keygen(origin: &str, out: &Path, is_sm2: bool) -> Result<ExitCode>
 
 /// Prints the verifier keys of a private key, or those that sign a log now.
 pub(crate) fn vkey(dir: &Path, key: Option<&Path>) -> Result<ExitCode> {
-    let read =
-        |path: &Path| std::fs::read_to_string(path).with_context(|| path.display().to_string());
     match key {
         Some(path) => {
-            let text = zeroize::Zeroizing::new(read(path)?);
+            let text = std::fs::File::open(path).and_then(moat_auditor::read_key);
+            let text = text.with_context(|| path.display().to_string())?;
             let signer = moat_auditor::log_signer(&text)
                 .with_context(|| format!("{} is no private key of a log", path.display()))?;
             println!("{}", signer.key());
         }
-        None => print!("{}", read(&dir.join(VKEY_FILE))?),
+        None => {
+            let path = dir.join(VKEY_FILE);
+            let text =
+                std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            print!("{text}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -19,6 +19,7 @@ mod policy;
 mod role;
 mod serve;
 mod status;
+mod witness;
 
 use std::process::ExitCode;
 

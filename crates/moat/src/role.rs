@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use moat_auditor::{AuditorOptions, LogKeys};
+use moat_auditor::{AuditorOptions, LogKeys, Witnessing};
 use moat_kernel::{Jail, Report, Role, User, enter};
 use moat_net::control::Channel;
+use moat_tlog::policy::Policy;
+use moat_witness::courier::{Address, carry};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::RoleArgs;
@@ -27,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) is_partial_landlock_enough: bool,
     /// The log's folder, for the auditor.
     pub(crate) dir: PathBuf,
+    /// A second folder that keeps what was signed last, for the auditor.
+    pub(crate) second_dir: Option<PathBuf>,
     /// The log's origin.
     pub(crate) origin: String,
     /// Size of a segment in bytes.
@@ -35,6 +39,14 @@ pub(crate) struct Settings {
     pub(crate) log_keys: Vec<PathBuf>,
     /// How often a checkpoint is signed at most, in milliseconds.
     pub(crate) checkpoint_every_ms: u64,
+    /// Whether there is a tree over SM3 too.
+    pub(crate) has_sm3: bool,
+    /// Who must witness the log, for the auditor: the text of the policy.
+    pub(crate) policy: Option<String>,
+    /// How long records may be unwitnessed, in milliseconds.
+    pub(crate) unwitnessed_ms_max: u64,
+    /// Where the witnesses are, for the courier, in the order of the policy.
+    pub(crate) witnesses: Vec<Option<Address>>,
 }
 
 /// The first message of every role to the supervisor: what is in force.
@@ -73,26 +85,58 @@ pub(crate) fn run(args: &RoleArgs) -> Result<ExitCode> {
             // Entered before the user changes: the folders above may be closed to that user.
             std::env::set_current_dir(&settings.dir)
                 .with_context(|| settings.dir.display().to_string())?;
-            let options = AuditorOptions { log_keys, ..auditor_options(&settings) };
+            let options = AuditorOptions { log_keys, ..auditor_options(&settings)? };
             jail(&settings, Role::Auditor, &control)?;
             moat_auditor::run(&options, &control).with_context(|| "the auditor cannot go on")?;
+        }
+        "courier" => {
+            jail(&settings, Role::Courier, &control)?;
+            courier(&control, &settings.witnesses)?;
         }
         other => bail!("there is no role {other}"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Carries for each auditor that comes, until the supervisor goes away or says stop.
+fn courier(control: &Channel, witnesses: &[Option<Address>]) -> Result<()> {
+    control.send(br#"{"ready":{}}"#, &[])?;
+    while let Some((message, fds)) = control.recv()? {
+        let message: serde_json::Value = serde_json::from_slice(&message).unwrap_or_default();
+        if message.get("stop").is_some() {
+            break;
+        }
+        for fd in fds {
+            let (channel, witnesses) = (Channel::from_fd(fd), witnesses.to_vec());
+            // Ends when its auditor does.
+            std::thread::Builder::new().spawn(move || {
+                if let Err(error) = carry(channel, witnesses) {
+                    tracing::error!(%error, "the courier cannot carry");
+                }
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// Read before the jail closes: the kernel's boot id is a file.
-fn auditor_options(settings: &Settings) -> AuditorOptions {
+fn auditor_options(settings: &Settings) -> Result<AuditorOptions> {
     let mut options = AuditorOptions::new(LOG, &settings.origin);
+    if let Some(text) = &settings.policy {
+        let policy = Policy::parse(text.as_bytes()).context("the policy of witnesses")?;
+        let unwitnessed_ms_max = settings.unwitnessed_ms_max;
+        options.witnessing = Some(Witnessing { policy, unwitnessed_ms_max });
+    }
+    options.second_dir = settings.second_dir.clone();
     options.segment_bytes = settings.segment_bytes;
     options.checkpoint_every_ms = settings.checkpoint_every_ms;
+    options.has_sm3 = settings.has_sm3;
     options.boot_id =
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().and_then(|text| {
             let digits = text.trim().replace('-', "");
             data_encoding::HEXLOWER.decode(digits.as_bytes()).ok()?.try_into().ok()
         });
-    options
+    Ok(options)
 }
 
 /// The keys that sign the log. One that cannot be read stops no record: the log goes unsigned, and
@@ -102,8 +146,8 @@ fn log_keys(settings: &Settings) -> LogKeys {
         return LogKeys::Make;
     }
     let texts = settings.log_keys.iter().map(|path| {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        Ok(zeroize::Zeroizing::new(text))
+        let text = std::fs::File::open(path).and_then(moat_auditor::read_key);
+        text.map_err(|error| format!("{}: {error}", path.display()))
     });
     texts.collect::<Result<_, String>>().map_or_else(LogKeys::Unusable, LogKeys::Given)
 }
@@ -114,7 +158,11 @@ fn jail(settings: &Settings, role: Role, control: &Channel) -> Result<()> {
         uid: *uid,
         gid: *gid,
     });
-    let writable = if role == Role::Auditor { vec![LOG.into()] } else { Vec::new() };
+    let mut writable = Vec::new();
+    if role == Role::Auditor {
+        writable.push(LOG.into());
+        writable.extend(settings.second_dir.clone());
+    }
     let report = enter(&Jail { role, user, writable })?;
     if settings.strict
         && let Err(code) = report.demand(settings.is_partial_landlock_enough)

@@ -15,6 +15,7 @@
 
 pub mod activity;
 mod alarm;
+pub mod carriage;
 pub mod client_io;
 pub mod control;
 pub mod frames;

@@ -4,6 +4,12 @@ use std::fmt::Debug;
 
 use sha2::Digest;
 
+#[cfg(feature = "sm")]
+mod sm3;
+
+#[cfg(feature = "sm")]
+pub use sm3::Sm3;
+
 /// How long a hash is, in bytes. SHA-256 and SM3 agree on it.
 pub const HASH_BYTES: usize = 32;
 
@@ -47,6 +53,12 @@ pub trait TreeHash: Copy + Debug + Default + Eq + Send + Sync + 'static {
     #[must_use]
     fn leaf(entry: &[u8]) -> Hash {
         Self::digest(&[&[0], entry])
+    }
+
+    /// The hashes of several leaves, for functions that are faster so.
+    #[must_use]
+    fn leaves(entries: &[&[u8]]) -> Vec<Hash> {
+        entries.iter().map(|entry| Self::leaf(entry)).collect()
     }
 
     /// The hash of an inner node.

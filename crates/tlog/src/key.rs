@@ -177,6 +177,14 @@ impl VerifierKey {
         if key.id.to_string() == id { Ok(key) } else { Err(KeyError::Id) }
     }
 
+    /// The same key under another name; its id is another too.
+    ///
+    /// # Errors
+    /// When the name is none.
+    pub fn renamed(&self, name: &str) -> Result<VerifierKey, KeyError> {
+        VerifierKey::new(KeyName::new(name)?, self.algorithm, &self.public)
+    }
+
     /// The name.
     #[must_use]
     pub fn name(&self) -> &KeyName {

@@ -41,10 +41,13 @@ pub mod secret;
 pub mod sign;
 mod text;
 pub mod tile;
+pub mod token;
 pub mod tree;
 pub mod witness;
 
 pub use frontier::Frontier;
+#[cfg(feature = "sm")]
+pub use hash::Sm3;
 pub use hash::{HASH_BYTES, Hash, Sha256, TreeHash};
 pub use proof::Head;
 pub use range::{BadSize, SIZE_MAX};

@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::checkpoint::SignedCheckpoint;
 use crate::key::{Algorithm, VerifierKey};
-use crate::note::NoteError;
+use crate::note::{NoteError, Signed};
 use crate::sign::Verifier;
 use crate::text;
 
@@ -177,35 +177,57 @@ impl Policy {
         let found = signed.note().verify(&keys, verifier)?;
         let by =
             |key: &VerifierKey| found.iter().filter(|one| *one.key == *key).collect::<Vec<_>>();
-        let accepted = Accepted {
-            logs: logs.into_iter().filter(|key| !by(key).is_empty()).collect(),
-            witnesses: self
-                .witnesses()
-                .filter_map(|(key, _)| {
-                    Some((key, by(key).iter().filter_map(|one| one.time).max()?))
-                })
-                .collect(),
-        };
-        if accepted.logs.is_empty() {
+        let logs: Vec<_> = logs.into_iter().filter(|key| !by(key).is_empty()).collect();
+        if logs.is_empty() {
             return Err(PolicyError::NotSigned);
         }
-        if self.has_quorum(&accepted) {
-            return Ok(accepted);
-        }
-        let (cosigned, known) = (accepted.witnesses.len(), self.witnesses().count());
-        Err(PolicyError::Quorum { cosigned, known })
+        Ok(Accepted { logs, witnesses: self.quorum_of(&found)? })
     }
 
-    fn has_quorum(&self, accepted: &Accepted<'_>) -> bool {
+    /// The witnesses that cosigned a checkpoint, and the latest time that each gave, if they are
+    /// enough. For the log itself: who signed as the log is not looked at.
+    ///
+    /// # Errors
+    /// When they are not enough, or a signature in the name of a known witness is wrong.
+    pub fn witnessed<'p>(
+        &'p self,
+        signed: &SignedCheckpoint,
+        verifier: &impl Verifier,
+    ) -> Result<Vec<(&'p VerifierKey, u64)>, PolicyError> {
+        let keys: Vec<VerifierKey> = self.witnesses().map(|(key, _)| key.clone()).collect();
+        self.quorum_of(&signed.note().verify(&keys, verifier)?)
+    }
+
+    fn quorum_of(&self, found: &[Signed<'_>]) -> Result<Vec<(&VerifierKey, u64)>, PolicyError> {
+        let latest = |key: &VerifierKey| {
+            found.iter().filter(|one| one.key == key).filter_map(|one| one.time).max()
+        };
+        let witnesses: Vec<_> =
+            self.witnesses().filter_map(|(key, _)| Some((key, latest(key)?))).collect();
+        if self.has_quorum(|key| witnesses.iter().any(|(by, _)| *by == key)) {
+            return Ok(witnesses);
+        }
+        Err(PolicyError::Quorum { cosigned: witnesses.len(), known: self.witnesses().count() })
+    }
+
+    /// Whether any witness must have cosigned at all.
+    #[must_use]
+    pub fn asks_for_witnesses(&self) -> bool {
+        self.quorum.is_some()
+    }
+
+    /// Whether the witnesses of which `has` says so are enough.
+    #[must_use]
+    pub fn has_quorum(&self, has: impl Fn(&VerifierKey) -> bool) -> bool {
         let Some(quorum) = self.quorum else { return true };
         // Members stand before their group, so one pass decides all.
         let mut witnessed: Vec<bool> = Vec::with_capacity(self.parties.len());
         for party in &self.parties {
             let is = match &party.is {
-                Is::Witness { key, .. } => accepted.witnesses.iter().any(|(by, _)| *by == key),
+                Is::Witness { key, .. } => has(key),
                 Is::Group { threshold, members } => {
-                    let has = |member: &&usize| witnessed.get(**member) == Some(&true);
-                    members.iter().filter(has).count() >= *threshold
+                    let is = |member: &&usize| witnessed.get(**member) == Some(&true);
+                    members.iter().filter(is).count() >= *threshold
                 }
             };
             witnessed.push(is);

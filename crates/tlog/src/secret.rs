@@ -49,7 +49,7 @@ impl SecretKey {
         let (name, rest) = rest.split_once('+').ok_or(KeyError::Text)?;
         // Base64 may have a plus too.
         let (id, material) = rest.split_once('+').ok_or(KeyError::Text)?;
-        let material = Zeroizing::new(text::decode(material).ok_or(KeyError::Text)?);
+        let material = text::decode_secret(material).ok_or(KeyError::Text)?;
         let known = Algorithm::ALL.iter().find_map(|algorithm| {
             Some((*algorithm, material.strip_prefix(algorithm.type_bytes())?))
         });

@@ -3,7 +3,7 @@
 //! No private key is in a type of this crate: a [`Signer`] may be a file, a token or a machine
 //! elsewhere.
 
-use crate::key::{Scheme, VerifierKey};
+use crate::key::{KeyError, Scheme, VerifierKey};
 
 #[cfg(feature = "aws-lc")]
 mod aws_lc;
@@ -44,6 +44,32 @@ pub trait Signer {
     /// # Errors
     /// When it cannot be made now.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, CannotSign>;
+}
+
+/// A signer under another name. The origin in what is signed keeps the two apart.
+pub struct Renamed<'s> {
+    key: VerifierKey,
+    signer: &'s dyn Signer,
+}
+
+impl<'s> Renamed<'s> {
+    /// The signer under the name of another log.
+    ///
+    /// # Errors
+    /// When the name is none.
+    pub fn new(signer: &'s dyn Signer, name: &str) -> Result<Renamed<'s>, KeyError> {
+        Ok(Renamed { key: signer.key().renamed(name)?, signer })
+    }
+}
+
+impl Signer for Renamed<'_> {
+    fn key(&self) -> &VerifierKey {
+        &self.key
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, CannotSign> {
+        self.signer.sign(message)
+    }
 }
 
 /// Has the arithmetic of one or more schemes.

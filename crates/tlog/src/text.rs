@@ -1,6 +1,7 @@
 //! What the text formats share: lines, decimal numbers, base64, each in one spelling.
 
 use data_encoding::BASE64;
+use zeroize::Zeroizing;
 
 use crate::hash::Hash;
 
@@ -23,6 +24,15 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let bytes = BASE64.decode(text.as_bytes()).ok()?;
     // The decoder also takes several encodings, each with its padding, one after the other.
     (encode(&bytes) == text).then_some(bytes)
+}
+
+/// As [`decode`], and leaves no copy of the bytes in memory that is not wiped.
+pub(crate) fn decode_secret(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(vec![0; BASE64.decode_len(text.len()).ok()?]);
+    let len = BASE64.decode_mut(text.as_bytes(), &mut bytes).ok()?;
+    bytes.truncate(len);
+    let again = Zeroizing::new(encode(&bytes));
+    (again.as_str() == text).then_some(bytes)
 }
 
 /// Standard base64 with padding.
@@ -74,8 +84,10 @@ mod tests {
     #[test]
     fn base64_has_one_spelling() {
         assert_eq!(decode("AA=="), Some(vec![0]));
+        assert_eq!(decode_secret("AA=="), Some(Zeroizing::new(vec![0])));
         for text in ["AA", "AA=", "AB==", "A A==", "AA==\n", "_w==", "AA==AA==", "A"] {
             assert_eq!(decode(text), None, "{text:?}");
+            assert_eq!(decode_secret(text), None, "{text:?}");
         }
     }
 }

@@ -25,7 +25,8 @@ const CHECKPOINT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Verify a Moat audit log offline: its records, its tree, and who signed it.
 ///
-/// Exit 0 when all is as it was signed, 3 when anything is not; the first bad record is named.
+/// Exit 0 when all is as it was signed, 3 when anything is not or the tail is not signed; the first
+/// bad record is named.
 #[derive(Debug, Parser)]
 #[command(name = "moat-verify", version, max_term_width = 100)]
 struct Cli {
@@ -49,9 +50,20 @@ enum Command {
         /// A checkpoint that was kept elsewhere; may be given several times.
         #[arg(long = "checkpoint", value_name = "FILE")]
         checkpoints: Vec<PathBuf>,
+        /// Which log it must be, where the policy knows several.
+        #[arg(long)]
+        origin: Option<String>,
+        /// How many records at the end may be under no accepted checkpoint. Default: 10000 while
+        /// the log runs, 0 once it was stopped, and for an export.
+        #[arg(long, value_name = "RECORDS")]
+        unsigned_max: Option<u64>,
         /// A folder with an earlier copy of `checkpoint` and `tile/`; may be given several times.
         #[arg(long = "tiles", value_name = "FOLDER")]
         tiles: Vec<PathBuf>,
+        /// The log must have a tree over SM3 too (`audit.sm3_tree`). One that is there is verified in
+        /// any case, but not in a copy of the tree.
+        #[arg(long)]
+        sm3: bool,
         /// `table` for people, `json` for programs.
         #[arg(short, long, default_value = "table")]
         output: Output,
@@ -96,8 +108,14 @@ type Failure = String;
 
 fn main() -> ExitCode {
     let done = match &Cli::parse().command {
-        Command::Log { dir, trust, checkpoints, tiles, output } => {
-            log(dir, trust, checkpoints, tiles, *output)
+        Command::Log { dir, trust, checkpoints, origin, unsigned_max, tiles, sm3, output } => {
+            let demanded = Against {
+                origin: origin.as_deref(),
+                unsigned_max: *unsigned_max,
+                is_sm3_demanded: *sm3,
+                ..Against::default()
+            };
+            log(dir, trust, checkpoints, tiles, demanded, *output)
         }
         Command::Proof { proof, entry, trust, output } => self::proof(proof, entry, trust, *output),
     };
@@ -117,6 +135,7 @@ fn log(
     trust: &Trust,
     checkpoints: &[PathBuf],
     tiles: &[PathBuf],
+    demanded: Against<'_>,
     output: Output,
 ) -> Result<bool, Failure> {
     let policy = policy(trust)?;
@@ -129,18 +148,17 @@ fn log(
     });
     let copies =
         tiles.iter().map(|path| Copied { name: path.display().to_string(), dir: Dir::new(path) });
-    let against = Against {
-        policy: Some(&policy),
-        kept: kept.collect::<Result<_, Failure>>()?,
-        copies: copies.collect(),
-    };
+    let mut against = demanded;
+    against.policy = Some(&policy);
+    against.kept = kept.collect::<Result<_, Failure>>()?;
+    against.copies = copies.collect();
     let evidence: Evidence = verify_evidence(&Dir::new(dir), &against, &Arithmetic)
         .map_err(|error| format!("{} cannot be read: {error}", dir.display()))?;
     match output {
         Output::Json => println!("{}", evidence.json()),
         Output::Table => print!("{}", evidence.text()),
     }
-    Ok(evidence.report.is_whole())
+    Ok(evidence.is_good())
 }
 
 /// Whether the proof is good.

@@ -1,6 +1,9 @@
 //! One role as a child process: its control channel, its restarts.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child as Process, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,10 +19,18 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A role that ran this long did not end quickly.
 const STEADY: Duration = Duration::from_secs(10);
 
+/// What to run.
+pub(crate) enum Program {
+    /// This program, in a role.
+    Role(Box<Settings>),
+    /// Another, as a user: path, arguments, user id and group id.
+    Other(PathBuf, Vec<OsString>, Option<(u32, u32)>),
+}
+
 /// A role, running or waiting to be started again.
 pub(crate) struct Child {
     pub(crate) name: &'static str,
-    settings: Settings,
+    program: Program,
     running: Option<Running>,
     pub(crate) restarts: u64,
     pause: Duration,
@@ -41,9 +52,13 @@ struct Running {
 
 impl Child {
     pub(crate) fn new(name: &'static str, settings: Settings) -> Child {
+        Child::running(name, Program::Role(Box::new(settings)))
+    }
+
+    pub(crate) fn running(name: &'static str, program: Program) -> Child {
         Child {
             name,
-            settings,
+            program,
             running: None,
             restarts: 0,
             pause: PAUSE_MIN,
@@ -57,11 +72,22 @@ impl Child {
     /// Starts the process with its control channel as standard input.
     pub(crate) fn start(&mut self) -> Result<()> {
         let (control, theirs) = Channel::pair().context("control channel")?;
-        let program = std::env::current_exe().context("own program")?;
-        let process = Command::new(program)
-            .arg("role")
-            .arg(self.name)
-            .arg(serde_json::to_string(&self.settings)?)
+        let mut command = match &self.program {
+            Program::Role(settings) => {
+                let mut command = Command::new(std::env::current_exe().context("own program")?);
+                command.arg("role").arg(self.name).arg(serde_json::to_string(settings)?);
+                command
+            }
+            Program::Other(path, arguments, user) => {
+                let mut command = Command::new(path);
+                command.args(arguments);
+                if let Some((uid, gid)) = user {
+                    command.uid(*uid).gid(*gid);
+                }
+                command
+            }
+        };
+        let process = command
             .stdin(Stdio::from(theirs))
             .spawn()
             .with_context(|| format!("role {}", self.name))?;

@@ -23,10 +23,17 @@ impl Known {
     /// is not a log that is unsigned: it is caught up with.
     fn is_signing(&self) -> bool {
         let signed = self.auditor.pointer("/signed/state").and_then(serde_json::Value::as_str);
-        signed.is_none_or(|state| matches!(state, "signing" | "behind"))
+        signed.is_none_or(|state| matches!(state, "signing" | "behind" | "waiting"))
     }
 
-    /// Everything at once. `children` are auditor, gateway, admin.
+    /// Whether enough witnesses confirm the log in time; nothing if nobody has to.
+    fn is_witnessed(&self) -> Option<bool> {
+        let state = self.auditor.pointer("/witnessed/state")?.as_str()?;
+        // A witness that contradicts while the others are enough is for people to look into.
+        Some(!matches!(state, "overdue" | "refused"))
+    }
+
+    /// Everything at once. `children` are auditor, gateway, admin, and the courier if there is one.
     pub(crate) fn state<'a>(&self, children: impl Iterator<Item = &'a Child>) -> State {
         let mut conditions = Vec::new();
         let mut roles = Vec::new();
@@ -51,6 +58,9 @@ impl Known {
         conditions
             .push(Condition { name: "audit committing".to_owned(), holds: self.is_writing() });
         conditions.push(Condition { name: "log signed".to_owned(), holds: self.is_signing() });
+        if let Some(holds) = self.is_witnessed() {
+            conditions.push(Condition { name: "log witnessed".to_owned(), holds });
+        }
         conditions
             .push(Condition { name: "policy compiled".to_owned(), holds: self.generation > 0 });
         State {

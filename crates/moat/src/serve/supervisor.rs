@@ -1,5 +1,6 @@
 //! The supervisor's loop.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,15 +11,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use moat_admin::messages::{FromAdmin, ToAdmin};
-use moat_config::{Config, Loaded, Profile, Restart};
+use moat_config::{Config, HsmSettings, Loaded, Profile, Restart, WitnessAddress, WitnessSettings};
 use moat_gateway::messages::{FromGateway, ToGateway};
 use moat_model::code::system::{BIND, NO_USER};
+use moat_net::control::Channel;
 use moat_net::listen;
+use moat_witness::courier::Address;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::child::Child;
+use super::child::{Child, Program};
 use super::reload::{Asker, Candidate, blob_of, warn_of};
 use super::retry::Retry;
 use super::state::Known;
@@ -53,6 +56,10 @@ pub(crate) struct Supervisor {
     auditor: Child,
     pub(super) gateway: Child,
     pub(super) admin: Child,
+    /// Only if witnesses are configured.
+    courier: Option<Child>,
+    /// Only if keys of the log lie in a token.
+    hsm: Option<Child>,
     pub(super) candidate: Option<Candidate>,
     /// Whether a reload was asked for while a candidate was out: then it is made afterwards.
     pub(super) is_stale: bool,
@@ -72,7 +79,7 @@ impl Supervisor {
         let Config { restart, hot, digest } = config;
         let blob = blob_of(&hot)?;
         let settings = role_settings(&restart)?;
-        make_log_folder(&restart, settings.auditor.user.as_ref())?;
+        make_log_folders(&restart, settings.auditor.user.as_ref())?;
         let sockets = open_listeners(&restart)?;
         let probes = TcpListener::bind(restart.admin.probes)
             .map_err(|e| anyhow!("{} {}: {e}", BIND.id, restart.admin.probes))?;
@@ -93,6 +100,8 @@ impl Supervisor {
             auditor: Child::new("auditor", settings.auditor),
             gateway: Child::new("gateway", settings.gateway),
             admin: Child::new("admin", settings.admin),
+            hsm: hsm(&restart)?,
+            courier: settings.courier.map(|settings| Child::new("courier", settings)),
             candidate: None,
             is_stale: false,
             retry: Retry::new(),
@@ -109,6 +118,8 @@ impl Supervisor {
     /// Runs until a signal asks for the end.
     pub(crate) fn run(&mut self) -> Result<()> {
         self.auditor.start()?;
+        self.start_courier()?;
+        self.start_hsm()?;
         self.start_gateway()?;
         self.start_admin()?;
         let mut tick = Instant::now() + TICK_STARTING;
@@ -146,6 +157,44 @@ impl Supervisor {
         Ok(())
     }
 
+    fn start_courier(&mut self) -> Result<()> {
+        if let Some(courier) = &mut self.courier {
+            courier.start()?;
+        }
+        self.link_courier()
+    }
+
+    /// Joins courier and auditor by a fresh channel.
+    fn link_courier(&self) -> Result<()> {
+        let Some(courier) = &self.courier else { return Ok(()) };
+        let (ours, theirs) = Channel::pair().context("channel of the courier")?;
+        courier.send(&json!({ "auditor": {} }), &[ours.as_fd()]);
+        self.auditor.send(&json!({ "courier": {} }), &[theirs.as_fd()]);
+        Ok(())
+    }
+
+    fn start_hsm(&mut self) -> Result<()> {
+        if let Some(hsm) = &mut self.hsm {
+            hsm.start()?;
+        }
+        self.link_hsm()
+    }
+
+    /// Joins `moat-hsm` and auditor by a fresh channel.
+    fn link_hsm(&self) -> Result<()> {
+        let Some(hsm) = &self.hsm else { return Ok(()) };
+        let (ours, theirs) = Channel::pair().context("channel of the token")?;
+        hsm.send(&json!({ "auditor": {} }), &[ours.as_fd()]);
+        self.auditor.send(&json!({ "hsm": {} }), &[theirs.as_fd()]);
+        Ok(())
+    }
+
+    /// All roles, in the order that [`hear`](Supervisor::hear) counts them in.
+    fn children(&self) -> impl Iterator<Item = &Child> {
+        let first = [&self.auditor, &self.gateway, &self.admin];
+        first.into_iter().chain(&self.courier).chain(&self.hsm)
+    }
+
     /// Joins one worker of the gateway with the auditor by a fresh pair of sockets.
     fn link(&self, worker: usize) -> Result<()> {
         let (ours, theirs) = UnixStream::pair().context("link")?;
@@ -156,7 +205,7 @@ impl Supervisor {
 
     /// Waits for a message, a signal or the next thing that is due.
     fn wait(&mut self, tick: Instant) -> Result<()> {
-        let dues = [&self.auditor, &self.gateway, &self.admin].into_iter().filter_map(Child::due);
+        let dues = self.children().filter_map(Child::due);
         let until = dues.chain([tick]).min().unwrap_or(tick);
         let wait = until.saturating_duration_since(Instant::now());
         let timeout = Timespec {
@@ -165,9 +214,8 @@ impl Supervisor {
         };
         let mut fds: Vec<PollFd<'_>> =
             self.signals.iter().map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)).collect();
-        let children = [&self.auditor, &self.gateway, &self.admin];
         let mut order = Vec::new();
-        for (at, child) in children.iter().enumerate() {
+        for (at, child) in self.children().enumerate() {
             if let Some(fd) = child.poll_fd() {
                 order.push(at);
                 fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -212,7 +260,11 @@ impl Supervisor {
     /// Reads one message of a role.
     fn hear(&mut self, at: usize) {
         let children = [&mut self.auditor, &mut self.gateway, &mut self.admin];
-        let Some(child) = children.into_iter().nth(at) else { return };
+        let Some(child) =
+            children.into_iter().chain(&mut self.courier).chain(&mut self.hsm).nth(at)
+        else {
+            return;
+        };
         let Some(Ok(Some((bytes, _)))) = child.control().map(|control| control.recv()) else {
             // The end of the channel is the end of the role; `restart_ended` sees to it.
             std::thread::sleep(Duration::from_millis(1));
@@ -226,7 +278,8 @@ impl Supervisor {
         match at {
             0 => self.hear_auditor(&message),
             1 => self.hear_gateway(message),
-            _ => self.hear_admin(message),
+            2 => self.hear_admin(message),
+            _ => child.is_ready |= message.get("ready").is_some(),
         }
     }
 
@@ -287,6 +340,22 @@ impl Supervisor {
             self.publish();
         }
         self.admin.reap();
+        if let Some(courier) = &mut self.courier {
+            courier.reap();
+            if courier.is_due() {
+                courier.restarts += 1;
+                let started = self.start_courier();
+                note_start("courier", started);
+            }
+        }
+        if let Some(hsm) = &mut self.hsm {
+            hsm.reap();
+            if hsm.is_due() {
+                hsm.restarts += 1;
+                let started = self.start_hsm();
+                note_start("hsm", started);
+            }
+        }
         if self.auditor.is_due() {
             self.auditor.restarts += 1;
             let started = self.start_auditor();
@@ -307,6 +376,8 @@ impl Supervisor {
 
     fn start_auditor(&mut self) -> Result<()> {
         self.auditor.start()?;
+        self.link_courier()?;
+        self.link_hsm()?;
         (0..self.sockets.len()).try_for_each(|worker| self.link(worker))
     }
 
@@ -324,8 +395,7 @@ impl Supervisor {
 
     /// Tells the admin role how things stand, and the world when everything is ready.
     pub(super) fn publish(&mut self) {
-        let children = [&self.auditor, &self.gateway, &self.admin];
-        let state = self.known.state(children.into_iter());
+        let state = self.known.state(self.children());
         let is_ready = state.is_ready();
         if self.admin.is_ready {
             self.admin.offer(&ToAdmin::State(Box::new(state)));
@@ -349,6 +419,10 @@ impl Supervisor {
         self.gateway.wait(Instant::now() + STOP_GATEWAY);
         self.auditor.offer(&json!({ "stop": {} }));
         self.auditor.wait(Instant::now() + STOP_AUDITOR);
+        for child in self.courier.iter_mut().chain(&mut self.hsm) {
+            child.offer(&json!({ "stop": {} }));
+            child.wait(Instant::now() + Duration::from_secs(1));
+        }
         self.admin.offer(&ToAdmin::Stop {});
         self.admin.wait(Instant::now() + Duration::from_secs(1));
         let _ = std::fs::remove_file(&self.restart.admin.socket);
@@ -368,21 +442,24 @@ struct RoleSettings {
     auditor: Settings,
     gateway: Settings,
     admin: Settings,
+    courier: Option<Settings>,
+}
+
+/// A user by name, for a start by root; otherwise none.
+fn find_user(name: &str) -> Result<Option<(String, u32, u32)>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    match moat_kernel::find_user(name)? {
+        Some(user) => Ok(Some((user.name, user.uid, user.gid))),
+        None => bail!("{} `{name}`: {}", NO_USER.id, NO_USER.en.fix),
+    }
 }
 
 /// As root every role gets its own user; otherwise all run as the caller, and that is said.
 fn role_settings(restart: &Restart) -> Result<RoleSettings> {
-    let is_root = rustix::process::geteuid().is_root();
-    let user = |name: &str| -> Result<Option<(String, u32, u32)>> {
-        if !is_root {
-            return Ok(None);
-        }
-        match moat_kernel::find_user(name)? {
-            Some(user) => Ok(Some((user.name, user.uid, user.gid))),
-            None => bail!("{} `{name}`: {}", NO_USER.id, NO_USER.en.fix),
-        }
-    };
-    if !is_root {
+    let user = find_user;
+    if !rustix::process::geteuid().is_root() {
         tracing::warn!("not started by root: every role runs as the same user");
     }
     if restart.audit.keys.is_empty() {
@@ -390,26 +467,67 @@ fn role_settings(restart: &Restart) -> Result<RoleSettings> {
                     folder; whoever can write that folder can sign";
         tracing::warn!("{text}");
     }
+    let witnesses = restart.audit.witnesses.as_ref();
+    let address = |at: &WitnessAddress| Address { address: at.address, prefix: at.prefix.clone() };
     let settings = |user| Settings {
         user,
         strict: restart.profile == Profile::Prod,
         is_partial_landlock_enough: restart.is_partial_landlock_enough,
         dir: restart.audit.dir.clone(),
+        second_dir: restart.audit.second_dir.clone(),
         origin: restart.audit.origin.clone(),
         segment_bytes: restart.audit.segment_bytes,
         log_keys: restart.audit.keys.clone(),
         checkpoint_every_ms: restart.audit.checkpoint_every_ms,
+        has_sm3: restart.audit.has_sm3,
+        policy: witnesses.map(|witnesses| witnesses.policy.to_string()),
+        unwitnessed_ms_max: witnesses.map_or(0, |witnesses| witnesses.unwitnessed_ms_max),
+        witnesses: witnesses.map_or_else(Vec::new, |witnesses| {
+            witnesses.addresses.iter().map(|at| at.as_ref().map(address)).collect()
+        }),
+    };
+    let is_asked = |witnesses: &&WitnessSettings| witnesses.addresses.iter().any(Option::is_some);
+    let courier = match witnesses.filter(is_asked) {
+        Some(_) => Some(settings(user(&restart.users.courier)?)),
+        None => None,
     };
     Ok(RoleSettings {
+        courier,
         auditor: settings(user(&restart.users.auditor)?),
         gateway: settings(user(&restart.users.gateway)?),
         admin: settings(user(&restart.users.admin)?),
     })
 }
 
-/// Makes the log's folder, for nobody but the auditor.
-fn make_log_folder(restart: &Restart, auditor: Option<&(String, u32, u32)>) -> Result<()> {
-    let dir = &restart.audit.dir;
+/// `moat-hsm`, beside this program unless the configuration says where.
+fn hsm(restart: &Restart) -> Result<Option<Child>> {
+    let Some(HsmSettings { module, token, pin, program }) = &restart.audit.hsm else {
+        return Ok(None);
+    };
+    let program = match program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().context("own program")?.with_file_name("moat-hsm"),
+    };
+    let user = find_user(&restart.users.hsm)?.map(|(_, uid, gid)| (uid, gid));
+    let arguments = [
+        OsString::from("serve"),
+        "--module".into(),
+        module.into(),
+        "--token".into(),
+        token.into(),
+        "--pin-file".into(),
+        pin.into(),
+    ];
+    Ok(Some(Child::running("hsm", Program::Other(program, arguments.into(), user))))
+}
+
+/// Makes the log's folder, and the second one if there is one, for nobody but the auditor.
+fn make_log_folders(restart: &Restart, auditor: Option<&(String, u32, u32)>) -> Result<()> {
+    let folders = [Some(&restart.audit.dir), restart.audit.second_dir.as_ref()];
+    folders.into_iter().flatten().try_for_each(|dir| make_log_folder(dir, auditor))
+}
+
+fn make_log_folder(dir: &Path, auditor: Option<&(String, u32, u32)>) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     if let Some((_, uid, gid)) = auditor {
         std::os::unix::fs::chown(dir, Some(*uid), Some(*gid))

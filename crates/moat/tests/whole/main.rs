@@ -23,3 +23,4 @@ mod sandbox;
 mod slowness;
 mod support;
 mod tampering;
+mod witness;

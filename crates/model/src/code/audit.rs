@@ -65,8 +65,8 @@ super::codes! {
         en: "The directory holds another log", "Point `audit.dir` at the right directory, or at an empty one.",
         zh: "该目录属于另一日志", "将 `audit.dir` 指向正确的目录或空目录。";
     NOT_SIGNED_AGAIN = "MOAT-A030", 0, Operator,
-        en: "The log does not continue what was signed of it, so nothing more is signed", "Recording goes on unsigned. Find out who put back or changed the folder; restore it from a copy, or begin a log with another origin.",
-        zh: "日志并非已签名内容的延续，因此不再签名", "记录仍在继续，但不签名。请查明何人回退或更改了该目录；从副本恢复，或以另一 origin 开始新日志。";
+        en: "The log does not continue what was signed of it, so nothing more is signed", "Recording goes on unsigned. Find out who put back or changed the folder; restore it from a copy, or begin a log with another origin. If the files that say what was signed are only lost, `moat audit resume-signing` begins anew, on record.",
+        zh: "日志并非已签名内容的延续，因此不再签名", "记录仍在继续，但不签名。请查明何人回退或更改了该目录；从副本恢复，或以另一 origin 开始新日志。若仅丢失了记载已签名内容的文件，可用 `moat audit resume-signing` 重新开始签名，该操作会记入日志。";
     CANNOT_SIGN = "MOAT-A031", 0, Operator,
         en: "The key of the log cannot be used", "Records stay durable and unsigned. Make a key with `moat audit keygen`, name it in `audit.keys`, chmod 600.",
         zh: "日志密钥无法使用", "记录照常落盘但未签名。用 `moat audit keygen` 生成密钥，在 `audit.keys` 中引用，并 chmod 600。";
@@ -77,13 +77,22 @@ super::codes! {
         en: "A record is not the one that was signed", "Keep the folder as evidence; the signed checkpoint and the tiles convict it.",
         zh: "记录与已签名者不符", "将该目录作为证据保留；已签名的 checkpoint 与 tile 可证明篡改。";
     BAD_TILE = "MOAT-A034", 0, Operator,
-        en: "A tile is missing or not that of the records", "The records are as they were signed. Remove the folder `tile` and restart the auditor; it makes the tiles anew.",
-        zh: "tile 缺失或与记录不符", "记录与签名一致。删除 `tile` 目录并重启审计进程即可重建。";
+        en: "A tile is missing or not that of the records", "The records are as they were signed. Restart the auditor: it makes tiles anew that are missing or of another length. Remove one that is wrong before.",
+        zh: "tile 缺失或与记录不符", "记录与签名一致。重启审计进程即可重建缺失或长度不符的 tile；内容有误的 tile 请先删除。";
     BAD_CHECKPOINT = "MOAT-A035", 0, Operator,
         en: "A checkpoint is missing, malformed or not signed by whom it must be", "Compare the key or the policy with what you were given; keep the file as evidence.",
         zh: "checkpoint 缺失、格式错误或未由应签者签名", "请核对密钥或策略文件；将该文件作为证据保留。";
+    UNWITNESSED = "MOAT-A036", 503, Operator,
+        en: "Too few witnesses have confirmed the log within the configured time, so nothing new is begun", "Records go on; `moat status` names the witnesses that do not answer. The gateway recovers by itself when enough of them do. The bound is `audit.unwitnessed_ms_max`.",
+        zh: "在所配置的时限内确认日志的见证人不足，因此不受理新的调用", "记录照常进行；`moat status` 列出未应答的见证人。见证人足够后网关自行恢复。时限为 `audit.unwitnessed_ms_max`。";
+    WITNESS_DISAGREES = "MOAT-A037", 0, Operator,
+        en: "A witness does not confirm what it was asked, or says other than the others", "Either the log has two histories or the witness is wrong: compare its last checkpoint by `moat-verify log --checkpoint`, and keep both.",
+        zh: "某见证人未确认所请求的内容，或与其他见证人说法不一", "或日志存在两种历史，或该见证人有误：用 `moat-verify log --checkpoint` 与其最后的 checkpoint 比对，并保留双方。";
+    UNSIGNED_TAIL = "MOAT-A040", 0, Operator,
+        en: "Too many records at the end of the log are under no accepted checkpoint", "They are chained and not signed: whoever can write the folder may have written them. A log that runs is signed within seconds: look at `moat status`. `--unsigned-max` allows more.",
+        zh: "日志末尾未被可接受的 checkpoint 覆盖的记录过多", "这些记录仅有链式散列而未签名：能写入该目录者即可伪造。运行中的日志数秒内即会签名，请查看 `moat status`。可用 `--unsigned-max` 放宽。";
 }
 
 /// Why a record could not be made now and may be made later: the same try is worth repeating.
-pub const PASSING: [&super::Code; 5] =
-    [&COMMIT_DEADLINE, &AUDITOR_AWAY, &DISK_FULL, &WRITE_FAILED, &QUEUE_FULL];
+pub const PASSING: [&super::Code; 6] =
+    [&COMMIT_DEADLINE, &AUDITOR_AWAY, &DISK_FULL, &WRITE_FAILED, &QUEUE_FULL, &UNWITNESSED];

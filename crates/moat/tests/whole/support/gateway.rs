@@ -29,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) connections_max: u32,
     /// Unfinished handshakes of one source.
     pub(crate) handshakes_max: u32,
+    /// More settings of `audit`, with a comma before them.
+    pub(crate) evidence: String,
 }
 
 impl Default for Options {
@@ -41,6 +43,7 @@ impl Default for Options {
             deadline_ms: 1_500,
             connections_max: 10_000,
             handshakes_max: 64,
+            evidence: String::new(),
         }
     }
 }
@@ -98,6 +101,11 @@ impl Gateway {
     pub(crate) async fn start_again(&mut self) {
         self.process = spawn(self.dir.path());
         self.wait_ready().await;
+    }
+
+    /// The same, for one that will not become ready.
+    pub(crate) fn spawn_again(&mut self) {
+        self.process = spawn(self.dir.path());
     }
 
     pub(crate) async fn wait_ready(&mut self) {
@@ -288,13 +296,13 @@ fn config(
     options: &Options,
 ) -> String {
     let users = if is_root() {
-        "users: { gateway: \"64001\", auditor: \"64002\", admin: \"64003\" }"
+        "users: { gateway: \"64001\", auditor: \"64002\", admin: \"64003\", courier: \"64004\", hsm: \"64005\" }"
     } else {
         ""
     };
     let Options { protocol, service: name, segment_mib, deadline_ms, connections_max, .. } =
         options;
-    let handshakes_max = options.handshakes_max;
+    let (handshakes_max, evidence) = (options.handshakes_max, &options.evidence);
     let (audit_dir, socket) = (audit_dir.display(), socket.display());
     format!(
         r#"apiVersion: moat/v1
@@ -365,7 +373,7 @@ routes:
     body_bytes_max: 0
     deadline_ms: {deadline_ms}
 policy: {{ bundle: "file:policy/" }}
-audit: {{ dir: "{audit_dir}", origin: bank.test/audit/whole, segment_mib: {segment_mib} }}
+audit: {{ dir: "{audit_dir}", origin: bank.test/audit/whole, segment_mib: {segment_mib}{evidence} }}
 admin: {{ socket: "{socket}", probes: "{probes}" }}
 workers: 2
 {users}
