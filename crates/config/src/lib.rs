@@ -22,7 +22,7 @@ pub use problem::{Problem, Problems};
 pub use resolved::{
     AdminSettings, After, AuditSettings, BodyField, Clients, Config, FactSource, FieldKind, Hot,
     Identity, Listener, MaskRule, Method, National, OnBefore, Op, Profile, Protocol, Restart,
-    Revocation, Route, RouteAudit, RouteMatch, Tls, Trust, Upstream, Users,
+    Revocation, Route, RouteAudit, RouteMatch, Tls, TokenIssuer, TokenUse, Trust, Upstream, Users,
 };
 
 /// The JSON Schema (draft 2020-12) of the raw form, for editors and `moat schema`.

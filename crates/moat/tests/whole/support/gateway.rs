@@ -29,6 +29,14 @@ pub(crate) struct Options {
     pub(crate) connections_max: u32,
     /// Unfinished handshakes of one source.
     pub(crate) handshakes_max: u32,
+    /// The policy module; default: tellers and auditors may do all but what is denied.
+    pub(crate) policy: &'static str,
+    /// Routes before the usual ones, in YAML with the list's indentation.
+    pub(crate) routes: &'static str,
+    /// Further keys of the top level, in YAML.
+    pub(crate) more: &'static str,
+    /// Further files of its folder, by path.
+    pub(crate) files: Vec<(&'static str, String)>,
 }
 
 impl Default for Options {
@@ -41,6 +49,10 @@ impl Default for Options {
             deadline_ms: 1_500,
             connections_max: 10_000,
             handshakes_max: 64,
+            policy: POLICY,
+            routes: "",
+            more: "",
+            files: Vec::new(),
         }
     }
 }
@@ -85,7 +97,10 @@ impl Gateway {
         std::fs::write(folder.join("root.pem"), pki.trust_pem()).unwrap();
         pki.write(&folder, "gateway");
         std::fs::create_dir(dir.path().join("policy")).unwrap();
-        std::fs::write(dir.path().join("policy/authz.rego"), POLICY).unwrap();
+        std::fs::write(dir.path().join("policy/authz.rego"), options.policy).unwrap();
+        for (path, text) in &options.files {
+            std::fs::write(dir.path().join(path), text).unwrap();
+        }
         let text = config(address, probes, service, &audit_dir, &socket, &options);
         std::fs::write(dir.path().join("moat.yaml"), text).unwrap();
         let process = spawn(dir.path());
@@ -294,7 +309,7 @@ fn config(
     };
     let Options { protocol, service: name, segment_mib, deadline_ms, connections_max, .. } =
         options;
-    let handshakes_max = options.handshakes_max;
+    let (handshakes_max, routes, more) = (options.handshakes_max, options.routes, options.more);
     let (audit_dir, socket) = (audit_dir.display(), socket.display());
     format!(
         r#"apiVersion: moat/v1
@@ -314,7 +329,7 @@ upstreams:
     protocol: {protocol}
     tls: {{ trust: "file:pki/root.pem", spiffe: "spiffe://bank.test/{name}" }}
 routes:
-  - name: pass
+{routes}  - name: pass
     match: {{ path: "/pass/{{rest...}}", methods: [GET, HEAD] }}
     upstream: accounts
     policy: authz
@@ -369,6 +384,7 @@ audit: {{ dir: "{audit_dir}", origin: bank.test/audit/whole, segment_mib: {segme
 admin: {{ socket: "{socket}", probes: "{probes}" }}
 workers: 2
 {users}
+{more}
 "#
     )
 }
