@@ -177,6 +177,8 @@ pub struct Body {
     pub upstream_suite: String,
     /// Key-agreement group of the connection to the service.
     pub upstream_group: String,
+    /// What the caller's answer to a challenge came to: `satisfied …` or `failed CODE`.
+    pub step_up: String,
 }
 
 impl Body {
@@ -225,6 +227,7 @@ impl Body {
             group: String::new(),
             upstream_suite: String::new(),
             upstream_group: String::new(),
+            step_up: String::new(),
         }
     }
 
@@ -307,6 +310,7 @@ impl Body {
         w.text(tag::GROUP, &self.group);
         w.text(tag::UPSTREAM_SUITE, &self.upstream_suite);
         w.text(tag::UPSTREAM_GROUP, &self.upstream_group);
+        w.text(tag::STEP_UP, &self.step_up);
         let bytes = w.finish()?;
         if bytes.len() > BODY_BYTES_MAX { Err(RecordError::TooLong) } else { Ok(bytes) }
     }
@@ -392,6 +396,7 @@ impl Body {
             group: r.text(tag::GROUP)?.to_owned(),
             upstream_suite: r.text(tag::UPSTREAM_SUITE)?.to_owned(),
             upstream_group: r.text(tag::UPSTREAM_GROUP)?.to_owned(),
+            step_up: r.text(tag::STEP_UP)?.to_owned(),
         };
         r.finish()?;
         body.check()?;

@@ -64,6 +64,7 @@ pub(crate) fn full() -> Body {
         group: "curveSM2".into(),
         upstream_suite: "TLS_SM4_CCM_SM3".into(),
         upstream_group: "curveSM2".into(),
+        step_up: "satisfied machine key=hsm".into(),
         ..Body::new(Kind::Outcome, [1; 16])
     }
 }

@@ -10,8 +10,8 @@ use serde_saphyr::Spanned;
 use crate::load::{parse_as, problem};
 use crate::problem::Problem;
 use crate::raw::{
-    Raw, RawAdmin, RawAudit, RawListener, RawPolicy, RawProfile, RawRoute, RawSandbox, RawUpstream,
-    RawUsers, Text,
+    Raw, RawAdmin, RawAudit, RawIssuer, RawListener, RawPolicy, RawProfile, RawRoute, RawSandbox,
+    RawStepUp, RawUpstream, RawUsers, Text,
 };
 use crate::sources::{Source, Sources};
 
@@ -32,6 +32,9 @@ struct Fragment {
     #[serde(default)]
     routes: Vec<RawRoute>,
     policy: Option<RawPolicy>,
+    #[serde(default)]
+    tokens: Vec<RawIssuer>,
+    step_up: Option<RawStepUp>,
     audit: Option<RawAudit>,
     admin: Option<RawAdmin>,
     workers: Option<Spanned<u16>>,
@@ -80,6 +83,8 @@ impl Taker<'_> {
         whole.upstreams.extend(more.upstreams);
         whole.routes.extend(more.routes);
         self.once("policy", &mut whole.policy, more.policy);
+        whole.tokens.extend(more.tokens);
+        self.once("step_up", &mut whole.step_up, more.step_up);
         self.once("audit", &mut whole.audit, more.audit);
         self.once("admin", &mut whole.admin, more.admin);
         self.once("workers", &mut whole.workers, more.workers);
@@ -136,6 +141,8 @@ fn finish(whole: Fragment, sources: &Sources) -> Result<Raw, Vec<Problem>> {
         upstreams: whole.upstreams,
         routes: whole.routes,
         policy,
+        tokens: whole.tokens,
+        step_up: whole.step_up.unwrap_or_default(),
         audit,
         admin: whole.admin.unwrap_or_default(),
         workers: whole.workers,

@@ -37,6 +37,12 @@ pub struct Raw {
     pub routes: Vec<RawRoute>,
     /// The policy bundle.
     pub policy: RawPolicy,
+    /// Who issues tokens of persons.
+    #[serde(default)]
+    pub tokens: Vec<RawIssuer>,
+    /// With what machines answer challenges.
+    #[serde(default)]
+    pub step_up: RawStepUp,
     /// The audit log.
     pub audit: RawAudit,
     /// Admin socket and probes.
@@ -51,6 +57,48 @@ pub struct Raw {
     /// What roles may go without.
     #[serde(default)]
     pub sandbox: RawSandbox,
+}
+
+/// One issuer of tokens (JWT, RFC 7519).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawIssuer {
+    /// `iss` of its tokens, to the letter.
+    #[schemars(with = "String")]
+    pub issuer: Text,
+    /// What `aud` of its tokens must hold.
+    #[schemars(with = "String")]
+    pub audience: Text,
+    /// JWK set (RFC 7517) with its public keys: `file:idp/jwks.json`.
+    #[schemars(with = "String")]
+    pub keys: Text,
+    /// Claims of text in the policy's input, as `token.claims`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub claims: Vec<Text>,
+}
+
+/// With what machines answer challenges.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawStepUp {
+    /// JWK set with the second keys of callers, each with the members `spiffe` and `held_in` (`hsm`,
+    /// `tpm` or `file`): `file:step-up-keys.json`.
+    #[schemars(with = "Option<String>")]
+    pub keys: Option<Text>,
+}
+
+/// What a route does with a bearer token.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RawToken {
+    /// Nothing: it is the service's.
+    #[default]
+    Off,
+    /// It is verified where there is one.
+    Check,
+    /// It is verified, and taken once.
+    Once,
 }
 
 /// What roles may go without.
@@ -315,6 +363,13 @@ pub struct RawRoute {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub headers: Vec<Text>,
+    /// What is done with `Authorization: Bearer`: `off` (default), `check` or `once`.
+    #[serde(default)]
+    pub token: RawToken,
+    /// Whether the body is read whole before the call is decided, though nobody looks into it: so a
+    /// machine can answer a challenge over it. Default: no.
+    #[serde(default)]
+    pub hold: bool,
     /// What is recorded.
     #[serde(default)]
     pub audit: RawRouteAudit,
@@ -322,6 +377,11 @@ pub struct RawRoute {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
     pub mask: BTreeMap<String, Text>,
+    /// Further masks of the answer, by the name that the policy's obligation `mask` gives: in place of
+    /// those of the same pointer under `mask`, and beside the others.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, String>>")]
+    pub mask_plans: BTreeMap<String, BTreeMap<String, Text>>,
     /// Fields of the request to mask before the service sees them.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]

@@ -21,7 +21,7 @@ use crate::raw::{
 };
 use crate::resolved::{
     AdminSettings, AuditSettings, Config, FactSource, Hot, HsmSettings, Identity, Listener,
-    National, Profile, Protocol, Restart, Tls, Upstream, Users,
+    National, Profile, Protocol, Restart, Tls, TokenIssuer, Upstream, Users,
 };
 use crate::secret::{Fetched, OPEN, Read};
 use crate::sources::Sources;
@@ -229,6 +229,8 @@ pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Proble
         routes,
         policy: policy(&mut r),
         facts: facts(&mut r),
+        tokens: tokens(&mut r),
+        step_up_keys: raw.step_up.keys.as_ref().map_or_else(Vec::new, |keys| r.fetch(keys)),
         labels: raw.labels.clone(),
         audit_deadline_ms: r.bounded(raw.audit.deadline_ms.as_ref(), 500, 10..=30_000),
     };
@@ -608,6 +610,38 @@ fn policy(r: &mut Resolver<'_>) -> Vec<(String, Vec<u8>)> {
         }
     }
     files
+}
+
+/// Most issuers of tokens.
+const ISSUERS_MAX: usize = 64;
+/// Most claims of one issuer in the policy's input.
+const CLAIMS_MAX: usize = 32;
+
+fn tokens(r: &mut Resolver<'_>) -> Vec<TokenIssuer> {
+    let raw = r.raw;
+    let mut issuers: Vec<TokenIssuer> = Vec::new();
+    for issuer in &raw.tokens {
+        let name = issuer.issuer.value.clone();
+        if name.is_empty() || issuers.iter().any(|known| known.name == name) {
+            let message = "an issuer is empty, or stands twice";
+            r.bad(&codes::DUPLICATE_KEY, &issuer.issuer, message, "write each issuer once");
+        }
+        if issuer.audience.value.is_empty() {
+            let fix = "write what the issuer puts into `aud` for this gateway";
+            r.bad(&codes::BAD_VALUE, &issuer.audience, "the audience is empty", fix);
+        }
+        if issuer.claims.len() > CLAIMS_MAX || raw.tokens.len() > ISSUERS_MAX {
+            let message = format!("over {ISSUERS_MAX} issuers, or {CLAIMS_MAX} claims of one");
+            r.bad(&codes::TOO_LARGE, &issuer.issuer, message, "");
+        }
+        issuers.push(TokenIssuer {
+            name,
+            audience: issuer.audience.value.clone(),
+            keys: r.fetch(&issuer.keys),
+            claims: issuer.claims.iter().map(|claim| claim.value.clone()).collect(),
+        });
+    }
+    issuers
 }
 
 fn facts(r: &mut Resolver<'_>) -> BTreeMap<String, FactSource> {

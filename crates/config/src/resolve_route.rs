@@ -8,10 +8,10 @@ use moat_model::code::config as codes;
 use serde_saphyr::Spanned;
 
 use crate::problem::nearest;
-use crate::raw::{RawBefore, RawFieldKind, RawMatch, RawRoute, Text};
+use crate::raw::{RawBefore, RawFieldKind, RawMatch, RawRoute, RawToken, Text};
 use crate::resolve::{Resolver, WAIT_MS_MAX};
 use crate::resolved::{
-    After, BodyField, FieldKind, MaskRule, OnBefore, Op, Route, RouteAudit, RouteMatch,
+    After, BodyField, FieldKind, MaskRule, OnBefore, Op, Route, RouteAudit, RouteMatch, TokenUse,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -44,7 +44,10 @@ pub(crate) fn route(r: &mut Resolver<'_>, raw: &RawRoute) -> Route {
         policy: package(r, &raw.policy),
         decide_on,
         headers: raw.headers.iter().map(|h| h.value.to_ascii_lowercase()).collect(),
+        token: token(r, raw),
+        hold: raw.hold,
         mask: masks(r, &raw.mask, &audit),
+        mask_plans: mask_plans(r, raw, &audit),
         mask_request: masks(r, &raw.mask_request, &audit),
         body_bytes_max: r.bounded(raw.body_bytes_max.as_ref(), MIB, 0..=u64::MAX),
         answer_bytes_max: r.bounded(raw.answer_bytes_max.as_ref(), 4 * MIB, 1..=HELD_BYTES_MAX),
@@ -62,7 +65,8 @@ pub(crate) fn route(r: &mut Resolver<'_>, raw: &RawRoute) -> Route {
 impl Route {
     /// A body that is looked into is held, so it needs a bound that fits into memory.
     fn check_held_body(self, r: &mut Resolver<'_>, raw: &RawRoute) -> Route {
-        let looked_into = !self.decide_on.is_empty()
+        let looked_into = self.hold
+            || !self.decide_on.is_empty()
             || !self.mask_request.is_empty()
             || (self.audit.op != Op::Sel && !self.audit.fields.is_empty());
         if looked_into
@@ -70,7 +74,12 @@ impl Route {
             && let Some(at) = &raw.body_bytes_max
         {
             let fix = format!("write a number from 1 to {HELD_BYTES_MAX}");
-            r.bad(&codes::CONFLICT, at, "this body is looked into, so it must be bounded", fix);
+            r.bad(
+                &codes::CONFLICT,
+                at,
+                "this body is held or looked into, so it must be bounded",
+                fix,
+            );
         }
         self
     }
@@ -286,6 +295,49 @@ fn masks(r: &mut Resolver<'_>, raw: &BTreeMap<String, Text>, audit: &RouteAudit)
         rules.push(MaskRule { pointer: pointer.clone(), strategy: strategy.value.clone() });
     }
     rules
+}
+
+fn mask_plans(
+    r: &mut Resolver<'_>,
+    raw: &RawRoute,
+    audit: &RouteAudit,
+) -> Vec<(String, Vec<MaskRule>)> {
+    let mut plans = Vec::new();
+    for (name, rules) in &raw.mask_plans {
+        let fine = |b: u8| b.is_ascii_alphanumeric() || b"_.:-".contains(&b);
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(fine) {
+            let fix = "use 1 to 64 letters, digits, `_`, `.`, `:` or `-`";
+            r.bad(&codes::BAD_VALUE, &raw.name, format!("bad name of a mask plan: `{name}`"), fix);
+        }
+        if rules.is_empty() {
+            let message = format!("the mask plan `{name}` masks nothing");
+            r.bad(&codes::BAD_VALUE, &raw.name, message, "name a pointer and a strategy");
+        }
+        let rules = masks(r, rules, audit);
+        // What the plan says of a pointer counts; all else of the route stays masked.
+        let others =
+            raw.mask.iter().filter(|(pointer, _)| !rules.iter().any(|m| m.pointer == **pointer));
+        let others = others.map(|(pointer, strategy)| MaskRule {
+            pointer: pointer.clone(),
+            strategy: strategy.value.clone(),
+        });
+        let all = others.chain(rules.iter().cloned()).collect();
+        plans.push((name.clone(), all));
+    }
+    plans
+}
+
+/// A token can only be verified if somebody issues it.
+fn token(r: &mut Resolver<'_>, raw: &RawRoute) -> TokenUse {
+    if raw.token != RawToken::Off && r.raw.tokens.is_empty() {
+        let message = "`token` is set, and there is no issuer of tokens";
+        r.bad(&codes::DANGLING, &raw.name, message, "declare one under `tokens`");
+    }
+    match raw.token {
+        RawToken::Off => TokenUse::Off,
+        RawToken::Check => TokenUse::Check,
+        RawToken::Once => TokenUse::Once,
+    }
 }
 
 /// Fields that a route lets pass. What frames a message, belongs to one connection or is Moat's

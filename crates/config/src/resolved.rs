@@ -55,6 +55,10 @@ pub struct Hot {
     pub policy: Vec<(String, Vec<u8>)>,
     /// Top-level facts of the input.
     pub facts: BTreeMap<String, FactSource>,
+    /// Issuers of tokens.
+    pub tokens: Vec<TokenIssuer>,
+    /// Second keys of machines, a JWK set; nothing if there are none.
+    pub step_up_keys: Vec<u8>,
     /// Facts about this gateway.
     pub labels: BTreeMap<String, String>,
     /// Longest wait for a record to become durable, in milliseconds.
@@ -161,6 +165,30 @@ pub struct Listener {
     pub national: National,
     /// Groups of callers.
     pub clients: Vec<Clients>,
+}
+
+/// One issuer of tokens.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenIssuer {
+    /// `iss`.
+    pub name: String,
+    /// What `aud` must hold.
+    pub audience: String,
+    /// Its public keys, a JWK set.
+    pub keys: Vec<u8>,
+    /// Claims in the policy's input.
+    pub claims: Vec<String>,
+}
+
+/// What a route does with a bearer token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenUse {
+    /// Nothing: it is the service's.
+    Off,
+    /// It is verified where there is one.
+    Check,
+    /// It is verified, and taken once.
+    Once,
 }
 
 /// HTTP version spoken to a service.
@@ -311,10 +339,16 @@ pub struct Route {
     pub decide_on: Vec<(String, FieldKind)>,
     /// Headers in the policy's input, in lower case.
     pub headers: Vec<String>,
+    /// What is done with a bearer token.
+    pub token: TokenUse,
+    /// Whether the body is read whole though nobody looks into it.
+    pub hold: bool,
     /// What is recorded.
     pub audit: RouteAudit,
     /// Masks of the answer.
     pub mask: Vec<MaskRule>,
+    /// Further masks of the answer, by name.
+    pub mask_plans: Vec<(String, Vec<MaskRule>)>,
     /// Masks of the request.
     pub mask_request: Vec<MaskRule>,
     /// Longest request body in bytes.

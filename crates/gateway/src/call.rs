@@ -14,6 +14,7 @@ use crate::body::Upload;
 use crate::generation::RouteRules;
 use crate::headers;
 use crate::session::Session;
+use crate::step_up::Asked;
 use crate::table::Params;
 use crate::trace::Trace;
 use crate::worker::WorkerGeneration;
@@ -53,6 +54,17 @@ pub(crate) struct Call {
     matched: RefCell<Option<Matched>>,
     intent: RefCell<Option<Intent>>,
     upload: RefCell<Option<Rc<Upload>>>,
+    asked: RefCell<Option<Rc<Asked>>>,
+    answered: RefCell<Option<Answered>>,
+}
+
+/// What a call's answer to a challenge came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Answered {
+    /// For the record: `satisfied …` or `failed CODE`.
+    pub(crate) text: String,
+    /// The challenge that it answers, where that is known.
+    pub(crate) decision: Option<[u8; 16]>,
 }
 
 #[derive(Clone)]
@@ -101,6 +113,8 @@ impl Call {
             matched: RefCell::new(None),
             intent: RefCell::new(None),
             upload: RefCell::new(None),
+            asked: RefCell::new(None),
+            answered: RefCell::new(None),
         })
     }
 
@@ -153,6 +167,25 @@ impl Call {
 
     pub(crate) fn set_upload(&self, upload: &Rc<Upload>) {
         *self.upload.borrow_mut() = Some(Rc::clone(upload));
+    }
+
+    /// Notes what is asked for before the call can be allowed.
+    pub(crate) fn set_asked(&self, asked: Rc<Asked>) {
+        *self.asked.borrow_mut() = Some(asked);
+    }
+
+    /// The challenge that this call is answered with.
+    pub(crate) fn asked(&self) -> Option<Rc<Asked>> {
+        self.asked.borrow().clone()
+    }
+
+    /// Notes what its answer to a challenge came to.
+    pub(crate) fn set_answered(&self, answered: Answered) {
+        *self.answered.borrow_mut() = Some(answered);
+    }
+
+    pub(crate) fn answered(&self) -> Option<Answered> {
+        self.answered.borrow().clone()
     }
 
     /// Until when the call may take.

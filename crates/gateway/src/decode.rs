@@ -66,6 +66,7 @@ pub(crate) async fn decode(call: &Call, request: Request<Incoming>) -> Result<De
     let Some(reading) = &rules.request else {
         let body = match &rules.mask_request {
             Some(_) => held(call, &rules, &head, incoming, None).await?,
+            None if rules.route.hold => take(call, &rules, incoming, None).await?,
             None => InBody::Stream(incoming),
         };
         return Ok(Decoded { head, rules, params, decide_on: Vec::new(), body });
@@ -143,6 +144,16 @@ async fn held(
     if !headers::is_json(&head.headers) || headers::is_encoded(&head.headers) {
         return Err(Refusal::new(Stage::Mask, &mask::CONTENT_TYPE));
     }
+    take(call, rules, incoming, extractor).await
+}
+
+/// Reads the whole body, whatever it is.
+async fn take(
+    call: &Call,
+    rules: &RouteRules,
+    incoming: Incoming,
+    extractor: Option<Extractor>,
+) -> Result<InBody, Refusal> {
     let most = rules.route.body_bytes_max;
     let announced = incoming.size_hint().lower();
     if announced > most {

@@ -9,17 +9,19 @@ use moat_audit::anchor::field_id;
 use moat_audit::hash::Hash;
 use moat_config::{FactSource, FieldKind, Hot, Op, Protocol, Route};
 use moat_identity::SpiffeId;
+use moat_identity::token::Issuer;
 use moat_mask::{Pattern, Plan, Rule, Strategy};
 use moat_model::code::config::{BAD_VALUE, DANGLING};
 use moat_model::code::tls::{NO_TRUST, REVOCATION_BACK};
 use moat_model::{Class, Code};
 use moat_net::pool::Settings;
-use moat_policy::{Bundle, BundleFile, Engine};
+use moat_policy::{Bundle, BundleFile, Engine, Held};
 use moat_tls::{
     ALPN_H2, ALPN_HTTP1, Client, Depth, Keys, Material, National, Numbered, Server, Stack, Trust,
 };
 
 use crate::pace::Pace;
+use crate::step_up::MachineKey;
 use crate::table::{Entry, Template};
 
 /// Version of the field naming scheme that goes into field ids.
@@ -57,6 +59,10 @@ pub struct Generation {
     pub(crate) rules: Vec<RouteSpec>,
     pub(crate) facts: Vec<(Arc<str>, FactSource)>,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Issuers of tokens.
+    pub(crate) issuers: Vec<Issuer>,
+    /// Second keys of machines, by key id.
+    pub(crate) machine_keys: BTreeMap<String, MachineKey>,
     pub(crate) audit_deadline: Duration,
 }
 
@@ -159,6 +165,8 @@ pub(crate) struct RouteRules {
     /// from `uses.len()` on are the after images, in the order of `images.fields`.
     pub(crate) answer: Option<Reading>,
     pub(crate) images: Option<Images>,
+    /// The same route with the masks of a plan that a policy may oblige to.
+    pub(crate) plans: Vec<(String, Arc<RouteRules>)>,
 }
 
 impl RouteSpec {
@@ -224,6 +232,8 @@ impl Generation {
                 .into_iter()
                 .map(|r| route(r, hot.upstreams.len()).map(|r| RouteSpec(Arc::new(r))))
                 .collect::<Result<_, _>>()?,
+            issuers: hot.tokens.iter().map(issuer).collect::<Result<_, _>>()?,
+            machine_keys: machine_keys(&hot.step_up_keys)?,
             facts: hot.facts.into_iter().map(|(name, source)| (name.into(), source)).collect(),
             labels: hot.labels,
             audit_deadline: Duration::from_millis(hot.audit_deadline_ms),
@@ -279,6 +289,38 @@ impl Generation {
         };
         self.rules.iter().map(entry).collect()
     }
+}
+
+fn issuer(raw: &moat_config::TokenIssuer) -> Result<Issuer, Refused> {
+    let keys = moat_identity::read_keys(&raw.keys)
+        .map_err(|e| Refused::new(&BAD_VALUE, format!("tokens: keys of {}: {e}", raw.name)))?;
+    let (name, audience) = (raw.name.clone(), raw.audience.clone());
+    Ok(Issuer { name, audience, keys, claims: raw.claims.clone() })
+}
+
+/// The second keys of callers. Each says whose it is and where it is held.
+fn machine_keys(text: &[u8]) -> Result<BTreeMap<String, MachineKey>, Refused> {
+    let bad = |why: String| Refused::new(&BAD_VALUE, format!("step_up.keys: {why}"));
+    if text.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut keys = BTreeMap::new();
+    for named in moat_identity::read_keys(text).map_err(|e| bad(e.to_string()))? {
+        let member = |name: &str| {
+            let value = named.members.get(name);
+            value.ok_or_else(|| bad(format!("the key `{}` has no `{name}`", named.id)))
+        };
+        let spiffe = member("spiffe")?.clone();
+        if spiffe.parse::<SpiffeId>().is_err() {
+            return Err(bad(format!("`spiffe` of the key `{}` is no SPIFFE id", named.id)));
+        }
+        let held = Held::from_name(member("held_in")?).filter(|held| *held != Held::Tls);
+        let held = held.ok_or_else(|| {
+            bad(format!("`held_in` of the key `{}` is not hsm, tpm or file", named.id))
+        })?;
+        keys.insert(named.id, MachineKey { spiffe, held, key: named.key });
+    }
+    Ok(keys)
 }
 
 fn listener(raw: &moat_config::Listener, keys: &mut Keys) -> Result<Listener, Refused> {
@@ -403,7 +445,18 @@ fn route(route: Route, upstreams: usize) -> Result<RouteRules, Refused> {
         return Err(Refused::new(&DANGLING, format!("route {}", route.name)));
     }
     let images = images(&route)?;
+    let with = |masks: &Vec<moat_config::MaskRule>| Route {
+        mask: masks.clone(),
+        mask_plans: Vec::new(),
+        ..route.clone()
+    };
+    let plans = route
+        .mask_plans
+        .iter()
+        .map(|(name, masks)| Ok((name.clone(), Arc::new(self::route(with(masks), upstreams)?))))
+        .collect::<Result<_, Refused>>()?;
     Ok(RouteRules {
+        plans,
         table: table(&route),
         deadline: Duration::from_millis(route.deadline_ms),
         stream_idle: Duration::from_millis(route.stream_idle_ms),

@@ -20,6 +20,9 @@ use crate::worker::Worker;
 /// Longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 
+/// Label of the exporter that answered challenges are bound to.
+const EXPORTER: &[u8] = b"EXPORTER-moat-step-up";
+
 /// A connection whose caller has shown a certificate that some trusted authority issued.
 pub(crate) struct Handshaken {
     pub(crate) tls: TlsStream<TcpStream>,
@@ -32,6 +35,8 @@ pub(crate) struct Handshaken {
     pub(crate) believed: Believed,
     pub(crate) trust_domain: String,
     pub(crate) negotiated: Negotiated,
+    /// Keying material that only the two ends of this connection have.
+    pub(crate) exporter: [u8; 32],
     pub(crate) is_http2: bool,
 }
 
@@ -95,6 +100,9 @@ pub(crate) async fn handshake(
         .ok_or_else(|| no(&tls::NO_CERTIFICATE))?
         .clone()
         .into_owned();
+    let exporter = connection
+        .export_keying_material([0; 32], EXPORTER, None)
+        .map_err(|e| no(&tls::PROTOCOL).because(e))?;
     let is_http2 = connection.alpn_protocol() == Some(moat_tls::ALPN_H2);
     Ok(Handshaken {
         leaf,
@@ -104,6 +112,7 @@ pub(crate) async fn handshake(
         believed: Believed { path, server_name },
         trust_domain: generation.shared.trust_domain.clone(),
         negotiated,
+        exporter,
         is_http2,
         tls,
     })

@@ -27,7 +27,10 @@ mod reply;
 mod role;
 mod route;
 mod session;
+mod standing;
+mod step_up;
 mod table;
+mod tokens;
 mod trace;
 mod worker;
 

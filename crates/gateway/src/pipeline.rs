@@ -187,8 +187,8 @@ async fn stages(
     call: &Rc<Call>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Refusal> {
-    let decoded = decode::decode(call, request).await?;
-    let permit = authorize::authorize(call, &decoded)?;
+    let mut decoded = decode::decode(call, request).await?;
+    let permit = authorize::authorize(call, &mut decoded)?;
     let routed = route::route(call, permit, decoded)?;
     let outbound = mask::outbound(call, routed)?;
     let before = match &outbound.rules.images {

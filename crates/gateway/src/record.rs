@@ -136,7 +136,9 @@ pub(crate) async fn refusal(call: &Call, refusal: &Refusal) -> Result<Receipt, R
     body.reasons.clone_from(&refusal.reasons);
     body.http_status = Some(refusal.code.status);
     body.answered = Some(!call.is_gone.get());
+    let is_challenge = call.asked().is_some();
     body.outcome = Some(match (&intent, call.sent.get()) {
+        (None, _) if is_challenge => Outcome::Challenged,
         (None, _) => Outcome::Refused,
         (Some(_), Sent::Nothing) => Outcome::Failed,
         (Some(_), Sent::Perhaps) => Outcome::Unknown,
@@ -336,11 +338,22 @@ fn body_of(call: &Call, kind: Kind) -> Body {
     body.body_digest_in = call.digest_in.get();
     body.duration_us = micros(call.started.elapsed());
     body.upstream_us = call.upstream_us.get();
+    if let Some(answered) = call.answered() {
+        body.step_up = answered.text;
+        body.decision_id = answered.decision.map_or_else(String::new, hex);
+    }
+    if let Some(asked) = call.asked() {
+        body.decision_id = hex(asked.decision);
+    }
     if let Some(tls) = call.upstream_tls.get() {
         tls.suite.clone_into(&mut body.upstream_suite);
         tls.group.clone_into(&mut body.upstream_group);
     }
     body
+}
+
+fn hex(decision: [u8; 16]) -> String {
+    data_encoding::HEXLOWER.encode(&decision)
 }
 
 fn op(rules: &RouteRules) -> Op {

@@ -15,6 +15,7 @@ use crate::call::Call;
 use crate::headers::put;
 use crate::mask::InboundBody;
 use crate::record::{self, Answerable};
+use crate::step_up::invalid_token;
 
 /// The answer to a call that was carried out.
 pub(crate) fn reply(call: &Rc<Call>, answerable: Answerable) -> Response<ReplyBody> {
@@ -49,7 +50,23 @@ pub(crate) fn reply(call: &Rc<Call>, answerable: Answerable) -> Response<ReplyBo
 pub(crate) fn refuse(call: &Call, refusal: &Refusal, receipt: &Receipt) -> Response<ReplyBody> {
     let mut response = problem(call, refusal, Some(receipt.seq()));
     name_record(&mut response, call, receipt);
+    ask(&mut response, call, refusal);
     response
+}
+
+/// Says what would make the call good: a challenge that the policy asks for, or another token. For
+/// gRPC the same fields are metadata.
+fn ask(response: &mut Response<ReplyBody>, call: &Call, refusal: &Refusal) {
+    let headers = response.headers_mut();
+    match call.asked() {
+        Some(asked) => headers
+            .extend(asked.fields.iter().map(|(name, value)| (Some(name.clone()), value.clone()))),
+        None if refusal.code.status == 401 => {
+            let (name, value) = invalid_token();
+            headers.append(name, value);
+        }
+        None => {}
+    }
 }
 
 /// The one answer without a record: that there is none, and so nothing is told. Says nothing of

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use moat_audit::record::Body;
 use moat_config::Hot;
+use moat_model::clock::{Clock, System};
 use moat_model::code::audit::{AUDITOR_AWAY, QUEUE_FULL};
 use moat_model::code::config::SYNTAX;
 use moat_model::{Code, Refusal};
@@ -26,6 +27,7 @@ use crate::doors::Doors;
 use crate::generation::{Generation, Refused};
 use crate::messages::{FromGateway, Status, ToGateway};
 use crate::record;
+use crate::standing::Standing;
 use crate::worker::{self, Counters, OpenConnections, Order};
 
 /// Largest generation, in bytes.
@@ -128,9 +130,15 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
     let mut role = Role { control, workers: Vec::new(), number, lists, candidate: None };
     let open: OpenConnections = shared.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
     let doors = Doors::new(Instant::now());
+    let standing = Arc::new(Standing::new(System::new().wall_ns() / 1_000_000_000));
     for (sockets, engine) in sockets.into_values().zip(engines) {
-        let (open, doors) = (Arc::clone(&open), Arc::clone(&doors));
-        role.start(sockets, Arc::clone(&shared), engine, open, doors)?;
+        let common = Common {
+            generation: Arc::clone(&shared),
+            open: Arc::clone(&open),
+            doors: Arc::clone(&doors),
+            standing: Arc::clone(&standing),
+        };
+        role.start(sockets, engine, common)?;
     }
     for (worker, link) in links {
         role.order(worker, Order::Link(link));
@@ -149,6 +157,14 @@ struct Role {
     /// Lists of revoked certificates in force.
     lists: Vec<Numbered>,
     candidate: Option<Candidate>,
+}
+
+/// What all workers have in common.
+struct Common {
+    generation: Arc<Generation>,
+    open: OpenConnections,
+    doors: Arc<Doors>,
+    standing: Arc<Standing>,
 }
 
 /// A generation that works, and whose record is awaited.
@@ -172,11 +188,10 @@ impl Role {
     fn start(
         &mut self,
         sockets: Vec<TcpListener>,
-        generation: Arc<Generation>,
         engine: Engine,
-        open: OpenConnections,
-        doors: Arc<Doors>,
+        common: Common,
     ) -> Result<(), Error> {
+        let Common { generation, open, doors, standing } = common;
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         let counters = Arc::new(Counters::default());
         let start = worker::Start {
@@ -187,6 +202,7 @@ impl Role {
             counters: Arc::clone(&counters),
             open,
             doors,
+            standing,
         };
         let name = format!("worker-{}", self.workers.len());
         let thread = std::thread::Builder::new().name(name).spawn(move || worker::run(start))?;

@@ -1,6 +1,6 @@
 //! One connection: who is on the other side, and what was negotiated.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::handshake::{Believed, Handshaken};
 use crate::headers::Statement;
 use crate::live::Cut;
+use crate::step_up::UsedNonces;
 use crate::worker::Worker;
 
 /// What identification came to.
@@ -54,6 +55,9 @@ pub(crate) struct Session {
     pub(crate) activity: Rc<Activity>,
     /// What the HTTP/1.1 guard finds; HTTP/2 has none.
     pub(crate) findings: Option<Rc<Findings>>,
+    /// Exporter of the connection (RFC 8446 §7.5): what binds an answered challenge to it.
+    pub(crate) exporter: [u8; 32],
+    pub(crate) used_nonces: RefCell<UsedNonces>,
     begun: Cell<u64>,
     places: Arc<Semaphore>,
 }
@@ -82,6 +86,8 @@ impl Session {
             statement,
             activity: Rc::clone(activity),
             findings,
+            exporter: handshaken.exporter,
+            used_nonces: RefCell::default(),
             begun: Cell::new(0),
             places: Arc::new(Semaphore::new(usize::from(CALLS_MAX))),
         })

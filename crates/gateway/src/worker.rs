@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use moat_audit::record::Body;
 use moat_audit::recorder::Recorder;
-use moat_model::clock::System;
+use moat_model::clock::{Clock, System};
 use moat_model::code::audit::{COMMIT_DEADLINE, PASSING};
 use moat_model::{Refusal, Stage};
 use moat_net::pool::Pool;
@@ -26,7 +26,10 @@ use crate::generation::Generation;
 use crate::live::{self, Live};
 use crate::pipeline;
 use crate::record;
+use crate::standing::Standing;
+use crate::step_up::Keys;
 use crate::table::Entry;
+use crate::tokens::Verified;
 
 /// How long open connections may take to end once the role drains.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -101,6 +104,7 @@ pub(crate) struct WorkerGeneration {
     pub(crate) shared: Arc<Generation>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) engine: RefCell<Engine>,
+    pub(crate) tokens: Verified,
     /// Digest of the policy bundle.
     pub(crate) policy: Arc<str>,
     /// Connections and authority of each service, in the order of the configuration.
@@ -116,7 +120,8 @@ impl WorkerGeneration {
             .collect();
         let policy = Arc::clone(engine.digest());
         let entries = shared.entries();
-        WorkerGeneration { shared, entries, engine: RefCell::new(engine), policy, services }
+        let (engine, tokens) = (RefCell::new(engine), Verified::default());
+        WorkerGeneration { shared, entries, engine, tokens, policy, services }
     }
 }
 
@@ -129,6 +134,10 @@ pub(crate) struct Worker {
     pub(crate) doors: Arc<Doors>,
     /// Its open connections.
     pub(crate) live: Rc<Live>,
+    /// Shared by all workers.
+    pub(crate) standing: Arc<Standing>,
+    /// Makes and takes the nonces of challenges.
+    pub(crate) nonces: RefCell<Keys>,
     generation: RefCell<Rc<WorkerGeneration>>,
     open: OpenConnections,
     draining: watch::Receiver<bool>,
@@ -236,6 +245,7 @@ pub(crate) struct Start {
     pub(crate) counters: Arc<Counters>,
     pub(crate) open: OpenConnections,
     pub(crate) doors: Arc<Doors>,
+    pub(crate) standing: Arc<Standing>,
 }
 
 /// Runs a worker on this thread until it has drained.
@@ -249,15 +259,20 @@ pub(crate) fn run(start: Start) -> std::io::Result<()> {
 }
 
 async fn serve(start: Start) -> std::io::Result<()> {
-    let Start { sockets, generation, engine, mut orders, counters, open, doors } = start;
+    let Start { sockets, generation, engine, mut orders, counters, open, doors, standing } = start;
     let (drain, draining) = watch::channel(false);
+    let clock = System::new();
+    let nonces = Keys::new(clock.mono_ns() / 1_000_000)
+        .map_err(|_| std::io::Error::other("no randomness for challenges"))?;
     let worker = Rc::new(Worker {
-        clock: System::new(),
+        clock,
         recorder: Recorder::new(),
         counters,
         generation: RefCell::new(Rc::new(WorkerGeneration::new(generation, *engine))),
         doors,
         live: Rc::default(),
+        standing,
+        nonces: RefCell::new(nonces),
         open,
         draining,
         work: Rc::default(),

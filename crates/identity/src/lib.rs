@@ -2,14 +2,20 @@
 //!
 //! [`identify`] is the only way to a [`VerifiedPeer`]. It is handed the leaf certificate of a chain
 //! that the TLS verifier has accepted, and refuses every certificate that does not name exactly one
-//! SPIFFE id of the expected trust domain. It opens no file and reads no clock.
+//! SPIFFE id of the expected trust domain. What proves more than the certificate is read here too:
+//! the keys of a JWK set and signatures of HTTP messages. It opens no file and reads no clock.
 
+mod json;
+mod key;
 mod name;
 mod peer;
+pub mod signature;
 mod spiffe;
 #[cfg(test)]
 mod tests;
+pub mod token;
 
+pub use key::{Algorithm, BadKeys, NamedKey, PublicKey, read_keys};
 pub use name::rfc4514;
 pub use peer::{VerifiedPeer, identify};
 pub use spiffe::SpiffeId;

@@ -9,7 +9,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
-use crate::{SpiffeId, rfc4514};
+use crate::{PublicKey, SpiffeId, rfc4514};
 
 /// A caller whose certificate chain was verified and whose identity is unambiguous.
 ///
@@ -26,6 +26,7 @@ pub struct VerifiedPeer {
     serial: String,
     not_after_s: i64,
     certificate_sha256: [u8; 32],
+    key: Option<PublicKey>,
 }
 
 impl VerifiedPeer {
@@ -64,6 +65,12 @@ impl VerifiedPeer {
     pub fn certificate_sha256(&self) -> &[u8; 32] {
         &self.certificate_sha256
     }
+
+    /// The certificate's key, where it is of a kind that signs HTTP messages here.
+    #[must_use]
+    pub fn key(&self) -> Option<&PublicKey> {
+        self.key.as_ref()
+    }
 }
 
 /// Reads the identity out of a leaf certificate whose chain the TLS verifier has accepted.
@@ -92,6 +99,7 @@ pub fn identify(leaf_der: &[u8], trust_domain: &str) -> Result<VerifiedPeer, Ref
         serial: format!("{:x}", certificate.serial),
         not_after_s: certificate.validity().not_after.timestamp(),
         certificate_sha256,
+        key: PublicKey::of_certificate(certificate.public_key()),
     })
 }
 

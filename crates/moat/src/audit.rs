@@ -179,6 +179,7 @@ fn as_json(found: &Found) -> serde_json::Value {
         "group": body.group,
         "upstream_suite": body.upstream_suite,
         "upstream_group": body.upstream_group,
+        "step_up": body.step_up,
     })
 }
 

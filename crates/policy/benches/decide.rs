@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use moat_policy::{Bundle, BundleFile, Engine, Fact, Question};
+use moat_policy::{Bundle, BundleFile, Engine, Fact, Question, StepUp};
 
 const ROUNDS: usize = 9;
 const DECISIONS: u32 = 20_000;
@@ -45,6 +45,8 @@ fn question<'a>(facts: &'a [Fact<'a>], params: &'a [(Arc<str>, String)]) -> Ques
         headers: &[],
         body_digest: "",
         body: &[],
+        token: None,
+        step_up: StepUp::default(),
         facts,
     }
 }
@@ -59,7 +61,8 @@ fn main() {
         let round = |_| {
             let begun = Instant::now();
             for _ in 0..DECISIONS {
-                black_box(engine.decide("authz", black_box(&question)).expect("allowed"));
+                let decision = engine.decide("authz", black_box(&question));
+                black_box(decision.permit().expect("allowed"));
             }
             begun.elapsed().as_secs_f64() * 1e6 / f64::from(DECISIONS)
         };

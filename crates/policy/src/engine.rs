@@ -7,52 +7,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use moat_model::code::policy as codes;
-use moat_model::{Code, Refusal, Stage};
+use moat_model::{Code, Refusal};
 use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{LimitError, Value};
 
+use crate::answer::{self, Whole, no};
+use crate::decision::{Challenge, Decision, Grant, Permit};
 use crate::memo::Memo;
 use crate::reads::Reads;
 use crate::{Bundle, Problem, Question, lint_data};
 
 /// Longest time one rule may take, in milliseconds.
 pub const RULE_TIME_MS_MAX: u64 = 5;
+/// Longest time one `test_` rule may take, in milliseconds: it asks several times.
+const TEST_TIME_MS_MAX: u64 = 1_000;
 /// Units of work between two looks at the clock.
 const TIMER_INTERVAL: NonZeroU32 = NonZeroU32::new(64).unwrap();
-/// Most reason ids one decision may carry.
-const REASONS_MAX: usize = 16;
-
-/// Proof that a policy allowed one operation. Only [`Engine::decide`] makes one:
-///
-/// ```compile_fail
-/// let forged = moat_policy::Permit { route: "transfer".into(), reasons: vec![] };
-/// ```
-#[derive(Debug)]
-pub struct Permit {
-    route: String,
-    reasons: Vec<String>,
-    bundle: Arc<str>,
-}
-
-impl Permit {
-    /// The route this permit is for; it is good for no other.
-    #[must_use]
-    pub fn route(&self) -> &str {
-        &self.route
-    }
-
-    /// Reason ids of the rules that allowed, where the policy names them.
-    #[must_use]
-    pub fn reasons(&self) -> &[String] {
-        &self.reasons
-    }
-
-    /// Digest of the bundle that decided.
-    #[must_use]
-    pub fn bundle(&self) -> &Arc<str> {
-        &self.bundle
-    }
-}
 
 /// Which of the questions a package answers, as ready rule paths.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +30,22 @@ struct Package {
     allow: Option<String>,
     deny: Option<String>,
     challenge: Option<String>,
+    obligations: Option<String>,
+    /// All of it in one object, in place of the four.
+    decision: Option<String>,
+}
+
+impl Package {
+    fn rules(&self) -> impl Iterator<Item = &String> {
+        let rules = [&self.allow, &self.deny, &self.challenge, &self.obligations, &self.decision];
+        rules.into_iter().flatten()
+    }
+}
+
+/// What an evaluation came to, refusals apart.
+enum Verdict {
+    Allow(Grant),
+    Challenge(Challenge),
 }
 
 /// A compiled bundle. Belongs to one worker: decisions need `&mut self`, and nothing is shared with
@@ -85,7 +71,7 @@ impl Engine {
         // Force the analysis of all modules now, so that a fault shows at load and not at a call.
         rego.set_input(Value::new_object());
         for package in packages.values() {
-            for rule in [&package.allow, &package.deny, &package.challenge].into_iter().flatten() {
+            for rule in package.rules() {
                 if let Err(error) = rego.eval_rule(rule.clone())
                     && is_load_error(&error)
                 {
@@ -110,43 +96,55 @@ impl Engine {
         self.packages.contains_key(package)
     }
 
-    /// Asks `package` about one call.
-    ///
-    /// # Errors
-    /// A [`Refusal`] at [`Stage::Authorize`] for everything but a clear allow: an explicit deny, no
-    /// rule that allows, an undefined answer, an error, a time-out, a missing package, an answer of
-    /// a wrong type, a challenge.
-    pub fn decide(&mut self, package: &str, question: &Question<'_>) -> Result<Permit, Refusal> {
-        let reasons = match self.memo.recall(package, self.reads.as_ref(), question) {
-            Some(reasons) => reasons,
-            None => {
-                let reasons = self.evaluate(package, question)?;
-                self.memo.remember(&reasons);
-                reasons
-            }
+    /// Asks `package` about one call. An allowed call has a [`Permit`]; everything but a clear allow
+    /// and a clear challenge is denied: an explicit deny, no rule that allows, an undefined answer,
+    /// an error, a time-out, a missing package, an answer of a wrong type.
+    pub fn decide(&mut self, package: &str, question: &Question<'_>) -> Decision {
+        let grant = match self.memo.recall(package, self.reads.as_ref(), question) {
+            Some(grant) => grant,
+            None => match self.evaluate(package, question) {
+                Ok(Verdict::Allow(grant)) => self.memo.remember(grant),
+                Ok(Verdict::Challenge(challenge)) => return Decision::Challenge(challenge),
+                Err(refusal) => return Decision::Deny(refusal),
+            },
         };
-        Ok(Permit { route: question.route.to_owned(), reasons, bundle: Arc::clone(&self.digest) })
+        let bundle = Arc::clone(&self.digest);
+        Decision::Allow(Permit { route: question.route.to_owned(), grant, bundle })
     }
 
-    /// The reason ids of a clear allow.
-    fn evaluate(&mut self, package: &str, question: &Question<'_>) -> Result<Vec<String>, Refusal> {
+    /// Precedence: error, deny, challenge, allow. The order of rules and files never matters.
+    fn evaluate(&mut self, package: &str, question: &Question<'_>) -> Result<Verdict, Refusal> {
         let Some(rules) = self.packages.get(package).cloned() else {
             return Err(no(&codes::MISSING_PACKAGE).because(package));
         };
         self.rego.set_input(question.to_value(self.reads.as_ref()));
+        if let Some(rule) = &rules.decision {
+            return match answer::whole(&self.eval(rule)?)? {
+                Whole::Allow(reasons, obligations) => {
+                    Ok(Verdict::Allow(Grant { reasons, obligations }))
+                }
+                Whole::Deny(reasons) => Err(no(&codes::DENIED).with_reasons(reasons)),
+                Whole::Challenge(challenge) => Ok(Verdict::Challenge(challenge)),
+            };
+        }
         if let Some(rule) = &rules.deny {
-            let denials = reasons(self.eval(rule)?)?;
+            let denials = answer::denials(&self.eval(rule)?)?;
             if !denials.is_empty() {
                 return Err(no(&codes::DENIED).with_reasons(denials));
             }
         }
         if let Some(rule) = &rules.challenge
-            && is_asked_for(self.eval(rule)?)?
+            && let Some(challenge) = answer::challenge(&self.eval(rule)?)?
         {
-            return Err(no(&codes::CHALLENGED));
+            return Ok(Verdict::Challenge(challenge));
         }
         let Some(rule) = &rules.allow else { return Err(no(&codes::UNDEFINED)) };
-        allowing_reasons(self.eval(rule)?)
+        let reasons = answer::allowance(&self.eval(rule)?)?;
+        let obligations = match &rules.obligations {
+            Some(rule) => answer::obligations(&self.eval(rule)?)?,
+            None => Default::default(),
+        };
+        Ok(Verdict::Allow(Grant { reasons, obligations }))
     }
 
     /// Evaluates one rule; an engine that panicked is thrown away and built anew, since its state
@@ -172,7 +170,7 @@ pub(crate) fn new_rego(bundle: &Bundle, with_tests: bool) -> Result<regorus::Eng
     // A failing builtin must be an error: as undefined it would make `not f(x)` true.
     rego.set_strict_builtin_errors(true);
     rego.set_execution_timer_config(ExecutionTimerConfig {
-        limit: Duration::from_millis(RULE_TIME_MS_MAX),
+        limit: Duration::from_millis(if with_tests { TEST_TIME_MS_MAX } else { RULE_TIME_MS_MAX }),
         check_interval: TIMER_INTERVAL,
     });
     let tests = if with_tests { bundle.tests.as_slice() } else { &[] };
@@ -200,6 +198,8 @@ fn packages_of(rego: &regorus::Engine) -> Result<BTreeMap<String, Package>, Prob
             ("allow", &mut package.allow),
             ("deny", &mut package.deny),
             ("challenge", &mut package.challenge),
+            ("obligations", &mut package.obligations),
+            ("decision", &mut package.decision),
         ] {
             let declared = rego
                 .has_declared_rule_rooted_at(&module.source_file, rule)
@@ -208,51 +208,14 @@ fn packages_of(rego: &regorus::Engine) -> Result<BTreeMap<String, Package>, Prob
                 *slot = Some(format!("data.{name}.{rule}"));
             }
         }
+        if package.decision.is_some() && package.rules().count() > 1 {
+            let detail = "`decision` stands beside `allow`, `deny`, `challenge` or `obligations`; \
+                          a package gives one or the others";
+            let place = module.source_file;
+            return Err(Problem { code: &codes::BAD_MODULE, place, detail: detail.to_owned() });
+        }
     }
     Ok(packages)
-}
-
-/// The reason ids of a deny rule: a set or array of text, or a plain boolean.
-fn reasons(value: Value) -> Result<Vec<String>, Refusal> {
-    match value {
-        Value::Undefined | Value::Bool(false) => Ok(Vec::new()),
-        Value::Bool(true) => Ok(vec!["denied".to_owned()]),
-        Value::Set(set) => texts(set.iter()),
-        Value::Array(array) => texts(array.iter()),
-        _ => Err(no(&codes::BAD_ANSWER).because("deny")),
-    }
-}
-
-/// The reason ids of an allow rule, or why it does not allow.
-fn allowing_reasons(value: Value) -> Result<Vec<String>, Refusal> {
-    match value {
-        Value::Undefined => Err(no(&codes::UNDEFINED)),
-        Value::Bool(true) => Ok(Vec::new()),
-        Value::Bool(false) => Err(no(&codes::NOT_ALLOWED)),
-        Value::Set(set) => {
-            let reasons = texts(set.iter())?;
-            if reasons.is_empty() { Err(no(&codes::NOT_ALLOWED)) } else { Ok(reasons) }
-        }
-        _ => Err(no(&codes::BAD_ANSWER).because("allow")),
-    }
-}
-
-fn is_asked_for(value: Value) -> Result<bool, Refusal> {
-    match value {
-        Value::Undefined | Value::Bool(false) => Ok(false),
-        Value::Bool(true) => Ok(true),
-        Value::Set(set) => Ok(set.iter().next().is_some()),
-        Value::Array(array) => Ok(array.iter().next().is_some()),
-        _ => Err(no(&codes::BAD_ANSWER).because("challenge")),
-    }
-}
-
-fn texts<'a>(values: impl Iterator<Item = &'a Value>) -> Result<Vec<String>, Refusal> {
-    let wrong = || no(&codes::BAD_ANSWER).because("a reason is no text");
-    values
-        .take(REASONS_MAX)
-        .map(|value| value.as_string().map(|text| text.to_string()).map_err(|_| wrong()))
-        .collect()
 }
 
 fn code_of(error: &anyhow::Error) -> &'static Code {
@@ -276,8 +239,4 @@ fn is_load_error(error: &anyhow::Error) -> bool {
 
 pub(crate) fn problem(code: &'static Code, place: &str, error: &anyhow::Error) -> Problem {
     Problem { code, place: place.to_owned(), detail: error.to_string() }
-}
-
-fn no(code: &'static Code) -> Refusal {
-    Refusal::new(Stage::Authorize, code)
 }

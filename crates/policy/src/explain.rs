@@ -60,7 +60,7 @@ pub fn explain(bundle: &Bundle, package: &str, input_json: &str) -> Result<Expla
     rego.set_enable_coverage(true);
     set_input(&mut rego, input_json)?;
     let mut answers = Vec::new();
-    for rule in ["deny", "challenge", "allow"] {
+    for rule in ["decision", "deny", "challenge", "allow", "obligations"] {
         let path = format!("data.{package}.{rule}");
         match rego.eval_rule(path) {
             Ok(value) => answers.push((rule.to_owned(), render(&value)?)),

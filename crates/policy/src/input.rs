@@ -20,6 +20,74 @@ pub struct Fact<'a> {
     pub value: &'a str,
 }
 
+/// What a verified token says of a person. Where there is none every text is empty and every time
+/// is 0, which is long ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token<'a> {
+    /// Who issued it.
+    pub issuer: &'a str,
+    /// Whom it is about.
+    pub subject: &'a str,
+    /// Authentication context class (OpenID Connect Core §2).
+    pub acr: &'a str,
+    /// Authentication methods (RFC 8176).
+    pub amr: &'a [String],
+    /// When the person was authenticated, milliseconds since 1970; 0 if the token does not say.
+    pub auth_ms: u64,
+    /// When it was issued, milliseconds since 1970; 0 if the token does not say.
+    pub issued_ms: u64,
+    /// Declared claims, by name.
+    pub claims: &'a [(String, String)],
+}
+
+/// Whether a challenge was answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StepUpState {
+    /// None was answered.
+    #[default]
+    None,
+    /// All that was asked for was proved.
+    Satisfied,
+    /// Something was shown, and it proves nothing.
+    Failed,
+}
+
+impl StepUpState {
+    /// Its name in the input.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            StepUpState::None => "none",
+            StepUpState::Satisfied => "satisfied",
+            StepUpState::Failed => "failed",
+        }
+    }
+}
+
+/// `age_s` where nothing was proved: as old as can be.
+pub const AGE_UNKNOWN_S: u64 = 4_294_967_295;
+
+/// What an answered challenge came to. A fact, never an automatic allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepUp<'a> {
+    /// Whether it was answered.
+    pub state: StepUpState,
+    /// `person`, `machine`, `both`, or nothing.
+    pub kind: &'a str,
+    /// Authentication context class of the person, or nothing.
+    pub acr: &'a str,
+    /// How old the oldest of the proofs is, in seconds; [`AGE_UNKNOWN_S`] without any.
+    pub age_s: u64,
+    /// Where the machine's key is held: `hsm`, `tpm`, `file`, `tls`, or nothing.
+    pub key: &'a str,
+}
+
+impl Default for StepUp<'_> {
+    fn default() -> Self {
+        StepUp { state: StepUpState::None, kind: "", acr: "", age_s: AGE_UNKNOWN_S, key: "" }
+    }
+}
+
 /// The policy's view of one declared body field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BodyValue {
@@ -85,6 +153,10 @@ pub struct Question<'a> {
     pub body_digest: &'a str,
     /// Declared body fields by concrete JSON pointer.
     pub body: &'a [(String, BodyValue)],
+    /// What a verified token says.
+    pub token: Option<Token<'a>>,
+    /// What an answered challenge came to.
+    pub step_up: StepUp<'a>,
     /// Flat facts.
     pub facts: &'a [Fact<'a>],
 }
@@ -105,8 +177,8 @@ impl Question<'_> {
         say("listener", &|| text(self.listener));
         say("route", &|| text(self.route));
         say("peer", &|| self.peer_value(reads));
-        say("token", &|| object([("state", text("none"))]));
-        say("step_up", &|| object([("state", text("none"))]));
+        say("token", &|| self.token_value());
+        say("step_up", &|| self.step_up_value());
         say("kernel", &|| object([("state", text("absent"))]));
         say("request", &|| self.request_value(reads));
         say("body", &|| self.body_value());
@@ -133,6 +205,44 @@ impl Question<'_> {
         say("group", &|| text(self.group));
         say("national", &|| Value::from(self.national));
         peer
+    }
+
+    fn token_value(&self) -> Value {
+        let empty = Token {
+            issuer: "",
+            subject: "",
+            acr: "",
+            amr: &[],
+            auth_ms: 0,
+            issued_ms: 0,
+            claims: &[],
+        };
+        let token = self.token.unwrap_or(empty);
+        let mut claims = Value::new_object();
+        for (name, value) in token.claims {
+            put(&mut claims, name, text(value));
+        }
+        object([
+            ("state", text(if self.token.is_some() { "valid" } else { "none" })),
+            ("iss", text(token.issuer)),
+            ("sub", text(token.subject)),
+            ("acr", text(token.acr)),
+            ("amr", token.amr.iter().map(|method| text(method)).collect::<Vec<_>>().into()),
+            ("auth_ms", Value::from(token.auth_ms)),
+            ("issued_ms", Value::from(token.issued_ms)),
+            ("claims", claims),
+        ])
+    }
+
+    fn step_up_value(&self) -> Value {
+        let StepUp { state, kind, acr, age_s, key } = self.step_up;
+        object([
+            ("state", text(state.name())),
+            ("kind", text(kind)),
+            ("acr", text(acr)),
+            ("age_s", Value::from(age_s)),
+            ("key", text(key)),
+        ])
     }
 
     fn request_value(&self, reads: Option<&Reads>) -> Value {

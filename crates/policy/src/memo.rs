@@ -5,7 +5,10 @@
 //! remembered. Refusals and errors are never remembered.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use crate::decision::Grant;
+use crate::input::{StepUp, Token};
 use crate::reads::Reads;
 use crate::{BodyValue, Bundle, Question};
 
@@ -15,8 +18,8 @@ const REMEMBERED_BYTES_MAX: usize = 4 * 1024 * 1024;
 const ENTRY_BYTES: usize = 128;
 /// Longest key, in bytes; a longer one is not remembered.
 const KEY_BYTES_MAX: usize = 2048;
-/// Longest list of reason ids, in bytes.
-const REASONS_BYTES_MAX: usize = 1024;
+/// Longest reason ids and obligations, in bytes.
+const GRANT_BYTES_MAX: usize = 1024;
 
 /// Words of functions whose answers differ from call to call. The lint refuses their calls; a
 /// decision that so much as names one is never remembered.
@@ -27,7 +30,7 @@ const UNREPEATABLE: [&str; 6] =
 pub(crate) struct Memo {
     is_on: bool,
     key: Vec<u8>,
-    allowed: HashMap<Box<[u8]>, Vec<String>>,
+    allowed: HashMap<Box<[u8]>, Arc<Grant>>,
     bytes: usize,
 }
 
@@ -40,13 +43,13 @@ impl Memo {
         Memo { is_on, key: Vec::new(), allowed: HashMap::new(), bytes: 0 }
     }
 
-    /// The reasons with which an equal question was allowed before.
+    /// With what an equal question was allowed before.
     pub(crate) fn recall(
         &mut self,
         package: &str,
         reads: Option<&Reads>,
         question: &Question<'_>,
-    ) -> Option<Vec<String>> {
+    ) -> Option<Arc<Grant>> {
         let reads = reads.filter(|_| self.is_on)?;
         self.key.clear();
         text(&mut self.key, package);
@@ -60,20 +63,30 @@ impl Memo {
     }
 
     /// Remembers that the question last asked for was allowed.
-    pub(crate) fn remember(&mut self, reasons: &[String]) {
-        let reasons_bytes: usize = reasons.iter().map(String::len).sum();
+    pub(crate) fn remember(&mut self, grant: Grant) -> Arc<Grant> {
+        let grant_bytes = bytes_of(&grant);
+        let grant = Arc::new(grant);
         // An empty key is none: a key begins with the package.
-        if self.key.is_empty() || reasons_bytes > REASONS_BYTES_MAX {
-            return;
+        if self.key.is_empty() || grant_bytes > GRANT_BYTES_MAX {
+            return grant;
         }
-        let entry = self.key.len() + reasons_bytes + ENTRY_BYTES;
+        let entry = self.key.len() + grant_bytes + ENTRY_BYTES;
         if self.bytes + entry > REMEMBERED_BYTES_MAX {
             self.allowed = HashMap::new();
             self.bytes = 0;
         }
         self.bytes += entry;
-        self.allowed.insert(self.key.as_slice().into(), reasons.to_vec());
+        self.allowed.insert(self.key.as_slice().into(), Arc::clone(&grant));
+        grant
     }
+}
+
+fn bytes_of(grant: &Grant) -> usize {
+    let obligations = &grant.obligations;
+    let names = obligations.limits.iter().map(|limit| limit.name.len() + size_of_val(limit));
+    grant.reasons.iter().map(String::len).sum::<usize>()
+        + obligations.mask.as_ref().map_or(0, String::len)
+        + names.sum::<usize>()
 }
 
 /// Writes every part that is read, each with its length, so that two keys are equal only if all
@@ -100,6 +113,8 @@ fn write(key: &mut Vec<u8>, reads: &Reads, question: &Question<'_>) {
         headers,
         body_digest: _,
         body,
+        token,
+        step_up,
         facts,
     } = question;
     let plain = [
@@ -142,11 +157,46 @@ fn write(key: &mut Vec<u8>, reads: &Reads, question: &Question<'_>) {
             body_value(key, value);
         }
     }
+    if reads.top("token") {
+        write_token(key, token.as_ref());
+    }
+    if reads.top("step_up") {
+        write_step_up(key, step_up);
+    }
     // A fact overrides whatever else has its name.
     for fact in facts.iter().filter(|fact| reads.top(fact.name)) {
         text(key, fact.name);
         text(key, fact.value);
     }
+}
+
+fn write_token(key: &mut Vec<u8>, token: Option<&Token<'_>>) {
+    let Some(Token { issuer, subject, acr, amr, auth_ms, issued_ms, claims }) = token else {
+        key.push(0);
+        return;
+    };
+    key.push(1);
+    for part in [issuer, subject, acr] {
+        text(key, part);
+    }
+    number(key, amr.len());
+    amr.iter().for_each(|method| text(key, method));
+    for time in [auth_ms, issued_ms] {
+        key.extend_from_slice(&time.to_be_bytes());
+    }
+    number(key, claims.len());
+    for (name, value) in *claims {
+        text(key, name);
+        text(key, value);
+    }
+}
+
+fn write_step_up(key: &mut Vec<u8>, step_up: &StepUp<'_>) {
+    let StepUp { state, kind, acr, age_s, key: held } = step_up;
+    for part in [state.name(), kind, acr, held] {
+        text(key, part);
+    }
+    key.extend_from_slice(&age_s.to_be_bytes());
 }
 
 fn body_value(key: &mut Vec<u8>, value: &BodyValue) {

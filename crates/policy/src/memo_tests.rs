@@ -1,6 +1,6 @@
 use super::*;
-use crate::BundleFile;
 use crate::tests::{engine, question};
+use crate::{BundleFile, StepUpState};
 
 fn bundle(module: &str) -> Bundle {
     let file = BundleFile { path: "a.rego".to_owned(), bytes: module.as_bytes().into() };
@@ -32,7 +32,7 @@ fn nothing_is_remembered_where_a_call_may_differ_in_something_unseen() {
 fn a_question_that_differs_in_anything_the_rules_read_is_asked_again() {
     let rule = "allow if { input.tenant; input.listener; input.route; input.peer; input.body; \
                 input.request.method; input.request.path; input.request.params; \
-                input.request.headers; input.env }";
+                input.request.headers; input.env; input.token; input.step_up }";
     let reads = Reads::of(&bundle(&format!("{HEAD}{rule}"))).unwrap();
     let key = |question: &Question<'_>| {
         let mut key = Vec::new();
@@ -45,6 +45,10 @@ fn a_question_that_differs_in_anything_the_rules_read_is_asked_again() {
     let other_body = [("/a".to_owned(), BodyValue::Text("1".to_owned()))];
     let other_facts = [crate::Fact { name: "env", value: "test" }];
     let pairs = [("x".into(), "1".to_owned())];
+    let (amr, claims) = (["x".to_owned()], [("x".to_owned(), "y".to_owned())]);
+    let token =
+        Token { issuer: "", subject: "", acr: "", amr: &[], auth_ms: 0, issued_ms: 0, claims: &[] };
+    let step_up = StepUp::default();
     let others = [
         Question { tenant: "x", ..base.clone() },
         Question { listener: "x", ..base.clone() },
@@ -64,6 +68,19 @@ fn a_question_that_differs_in_anything_the_rules_read_is_asked_again() {
         Question { headers: &pairs, ..base.clone() },
         Question { body: &other_body, ..base.clone() },
         Question { facts: &other_facts, ..base.clone() },
+        Question { token: Some(token), ..base.clone() },
+        Question { token: Some(Token { issuer: "x", ..token }), ..base.clone() },
+        Question { token: Some(Token { subject: "x", ..token }), ..base.clone() },
+        Question { token: Some(Token { acr: "x", ..token }), ..base.clone() },
+        Question { token: Some(Token { amr: &amr, ..token }), ..base.clone() },
+        Question { token: Some(Token { auth_ms: 9, ..token }), ..base.clone() },
+        Question { token: Some(Token { issued_ms: 9, ..token }), ..base.clone() },
+        Question { token: Some(Token { claims: &claims, ..token }), ..base.clone() },
+        Question { step_up: StepUp { state: StepUpState::Failed, ..step_up }, ..base.clone() },
+        Question { step_up: StepUp { kind: "x", ..step_up }, ..base.clone() },
+        Question { step_up: StepUp { acr: "x", ..step_up }, ..base.clone() },
+        Question { step_up: StepUp { age_s: 9, ..step_up }, ..base.clone() },
+        Question { step_up: StepUp { key: "x", ..step_up }, ..base.clone() },
     ];
     let mut keys = std::collections::BTreeSet::from([key(&base)]);
     for other in &others {
@@ -79,7 +96,7 @@ fn only_allows_are_remembered_and_within_the_bound() {
     for round in 0..3 {
         for amount in [5, 50] {
             let body = [("/amount".to_owned(), BodyValue::Integer(amount))];
-            let allowed = engine.decide("authz", &question(&body, &[])).is_ok();
+            let allowed = engine.decide("authz", &question(&body, &[])).permit().is_ok();
             assert_eq!(allowed, amount == 5, "{round}");
         }
         assert_eq!(engine.memo.allowed.len(), 1);
@@ -87,14 +104,14 @@ fn only_allows_are_remembered_and_within_the_bound() {
     let mut most = 0;
     for amount in 0..40_000 {
         let body = [("/amount".to_owned(), BodyValue::Integer(-amount))];
-        engine.decide("authz", &question(&body, &[])).unwrap();
+        engine.decide("authz", &question(&body, &[])).permit().unwrap();
         assert!(engine.memo.bytes <= REMEMBERED_BYTES_MAX);
         most = most.max(engine.memo.allowed.len());
     }
     assert!(most > 10_000 && engine.memo.allowed.len() < most, "{most}");
     let long = [("/amount".to_owned(), BodyValue::Text("9".repeat(KEY_BYTES_MAX)))];
     let known = engine.memo.allowed.len();
-    assert!(engine.decide("authz", &question(&long, &[])).is_err());
+    assert!(engine.decide("authz", &question(&long, &[])).permit().is_err());
     assert_eq!((engine.memo.allowed.len(), engine.memo.key.capacity()), (known, 0));
 }
 
@@ -111,6 +128,6 @@ fn a_policy_sees_the_same_of_a_pruned_input_as_of_a_whole_one() {
         "allow if { every k, _ in input { k != \"x\" }; count(input) == 13 }",
     ] {
         let mut engine = engine(&[("authz.rego", &format!("{HEAD}{rule}"))]).unwrap();
-        assert!(engine.decide("authz", &question(&body, &facts)).is_ok(), "{rule}");
+        assert!(engine.decide("authz", &question(&body, &facts)).permit().is_ok(), "{rule}");
     }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use moat_model::Code;
 use moat_model::code::policy as codes;
 
-use crate::{BodyValue, Bundle, BundleFile, Engine, Fact, Permit, Problem, Question};
+use crate::{BodyValue, Bundle, BundleFile, Engine, Fact, Permit, Problem, Question, StepUp};
 
 fn files(list: &[(&str, &str)]) -> Vec<BundleFile> {
     list.iter()
@@ -36,6 +36,8 @@ pub(crate) fn question<'a>(body: &'a [(String, BodyValue)], facts: &'a [Fact<'a>
         headers: &[],
         body_digest: "",
         body,
+        token: None,
+        step_up: StepUp::default(),
         facts,
     }
 }
@@ -53,7 +55,7 @@ fn decide(module: &str) -> Result<Permit, &'static Code> {
     ]
     .map(|(name, value)| Fact { name, value });
     let mut engine = engine(&[("authz.rego", module)]).unwrap();
-    engine.decide("authz", &question(&body, &facts)).map_err(|refusal| refusal.code)
+    engine.decide("authz", &question(&body, &facts)).permit().map_err(|refusal| refusal.code)
 }
 
 #[test]
@@ -94,6 +96,10 @@ fn whatever_is_not_a_clear_allow_is_a_refusal_with_its_own_code() {
         ("package authz\nallow := true\ndeny := {\"a\": 1}", &codes::BAD_ANSWER),
         (
             "package authz\nallow := true\nchallenge contains {\"k\": 1} if { true }",
+            &codes::BAD_ANSWER,
+        ),
+        (
+            "package authz\nallow := true\nchallenge contains {\"reason\": \"r\", \"kind\": \"machine\"}",
             &codes::CHALLENGED,
         ),
         ("package authz\nallow := to_number(input.peer.spiffe) > 1", &codes::ERROR),
@@ -158,7 +164,7 @@ fn tests_run_and_never_serve() {
     let results = crate::run_tests(&bundle);
     // The test file's own `allow := true` conflicts with nothing in serving.
     let mut engine = Engine::compile(&Arc::new(bundle)).unwrap();
-    let refusal = engine.decide("authz", &question(&[], &[])).unwrap_err();
+    let refusal = engine.decide("authz", &question(&[], &[])).permit().unwrap_err();
     assert_eq!(refusal.code, &codes::UNDEFINED);
     let results = results.unwrap();
     assert_eq!(results.len(), 3);
@@ -183,7 +189,8 @@ fn integers_above_64_bits_stay_apart() {
     let module =
         "package authz\ndefault allow := false\nallow if { input.body.n == 18446744073709551617 }";
     let mut engine = engine(&[("a.rego", module)]).unwrap();
-    let mut ask = |token: &str| engine.decide("authz", &question(&value(token), &[])).is_ok();
+    let mut ask =
+        |token: &str| engine.decide("authz", &question(&value(token), &[])).permit().is_ok();
     assert!(ask("18446744073709551617"));
     assert!(!ask("18446744073709551618"));
 }

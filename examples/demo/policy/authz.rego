@@ -29,3 +29,10 @@ deny contains "not_positive" if {
 	input.route == "transfer"
 	input.body.amount <= 0
 }
+
+# Large transfers: the caller's machine signs a nonce with its second key, within a minute.
+challenge contains {"reason": "large_transfer", "kind": "machine", "key": ["hsm", "tpm", "file"]} if {
+	input.route == "transfer"
+	input.body.amount > object.get(grants, "step_up_above", 0)
+	input.step_up.state != "satisfied"
+}

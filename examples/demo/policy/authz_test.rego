@@ -21,3 +21,14 @@ test_large_transfer_is_denied if {
 test_nothing_is_no_transfer if {
 	"not_positive" in deny with input as object.union(teller, {"route": "transfer", "body": {"amount": 0}})
 }
+
+test_large_transfer_is_challenged_until_it_is_proved if {
+	large := object.union(teller, {"route": "transfer", "body": {"amount": 400001}})
+	count(challenge) == 1 with input as object.union(large, {"step_up": {"state": "none"}})
+	count(challenge) == 0 with input as object.union(large, {"step_up": {"state": "satisfied"}})
+}
+
+test_small_transfer_is_not_challenged if {
+	small := object.union(teller, {"route": "transfer", "body": {"amount": 400000}})
+	count(challenge) == 0 with input as object.union(small, {"step_up": {"state": "none"}})
+}

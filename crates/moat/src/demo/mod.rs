@@ -3,6 +3,7 @@
 //! Nothing here is staged: certificates are issued, the roles and the accounts service run as their
 //! own processes, calls go over mutual TLS, and every line is checked against the log.
 
+mod answer;
 pub(crate) mod client;
 mod latency;
 mod say;

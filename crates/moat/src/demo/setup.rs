@@ -1,13 +1,18 @@
 //! Everything the demo needs: folder, certificates, configuration, processes.
 
 use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use moat_admin::messages::State;
 use moat_ca::{Authority, LeafRequest};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject;
 
 use super::client::Client;
 use super::say::Say;
@@ -23,6 +28,9 @@ pub(crate) const POLICY: [(&str, &str); 3] = [
     ("authz_test.rego", include_str!("../../../../examples/demo/policy/authz_test.rego")),
     ("limits.json", include_str!("../../../../examples/demo/policy/limits.json")),
 ];
+/// The teller's second key, and its id.
+const STEP_UP_KEY: &str = "teller-step-up.key";
+pub(crate) const STEP_UP_KEY_ID: &str = "teller-1";
 /// User ids for the roles when root runs the demo: no user of that number need exist.
 pub(crate) const USERS: &str =
     "\nusers: { gateway: \"64001\", auditor: \"64002\", admin: \"64003\" }\n";
@@ -63,6 +71,7 @@ impl Setup {
         let program = std::env::current_exe()?;
         let setup = Setup { dir, ports, program, children: Vec::new() };
         setup.issue(say)?;
+        setup.register()?;
         setup.write_config()?;
         Ok(setup)
     }
@@ -98,6 +107,32 @@ impl Setup {
         issue(&ordinary, "twofold", &[teller, auditor], now, 30)?;
         say.note(&format!("{}/root.pem and root-sm2.pem, 9 identities", pki.display()));
         Ok(())
+    }
+
+    /// The teller's second key, for answers to challenges. A bank would have it in an HSM or TPM.
+    fn register(&self) -> Result<()> {
+        let key = Ed25519KeyPair::generate()?;
+        let pki = self.dir.join("pki");
+        let body = data_encoding::BASE64.encode(key.to_pkcs8v1()?.as_ref());
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+        let path = pki.join(STEP_UP_KEY);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+        file?.write_all(pem.as_bytes())?;
+        let jwk = serde_json::json!({
+            "kty": "OKP", "crv": "Ed25519", "kid": STEP_UP_KEY_ID, "held_in": "file",
+            "x": data_encoding::BASE64URL_NOPAD.encode(key.public_key().as_ref()),
+            "spiffe": "spiffe://bank.test/teller",
+        });
+        let keys = serde_json::json!({ "keys": [jwk] });
+        fs::write(pki.join("step-up-keys.json"), serde_json::to_string_pretty(&keys)?)?;
+        Ok(())
+    }
+
+    /// What [`Setup::register`] made.
+    pub(crate) fn step_up_key(&self) -> Result<Ed25519KeyPair> {
+        let pem = fs::read(self.dir.join("pki").join(STEP_UP_KEY))?;
+        let der = PrivatePkcs8KeyDer::from_pem_slice(&pem)?;
+        Ok(Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der())?)
     }
 
     fn write_config(&self) -> Result<()> {

@@ -17,9 +17,10 @@ use moat_tlog::sign::AwsLc;
 use moat_tlog::{Sha256, TreeHash as _};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::answer;
 use super::client::{Reply, get, post};
 use super::say::Say;
-use super::setup::Setup;
+use super::setup::{STEP_UP_KEY_ID, Setup};
 
 /// Longest wait for something to show up in the log or in the status.
 const WAIT: Duration = Duration::from_secs(10);
@@ -33,6 +34,7 @@ pub(crate) async fn calls(setup: &mut Setup, say: &mut Say) -> Result<()> {
     national(setup, say).await?;
     transfer(setup, say).await?;
     denied(setup, say).await?;
+    challenged(setup, say).await?;
     refused_handshakes(setup, say).await?;
     refused_identities(setup, say).await?;
     spoofed_header(setup, say).await?;
@@ -150,6 +152,53 @@ async fn denied(setup: &Setup, say: &mut Say) -> Result<()> {
     Ok(())
 }
 
+/// A large transfer: challenged, signed with the second key, allowed; the same answer again is not.
+async fn challenged(setup: &Setup, say: &mut Say) -> Result<()> {
+    let body = r#"{"amount":"4500.00","to":{"account":"1002"},"note":"car, used"}"#;
+    let mut kept = setup.client(Some("teller"))?.keep().await?;
+    let asked = kept.call(post(TRANSFER, body)?).await?;
+    let challenge = record_of(setup, &asked)?.leaf;
+    let nonce = asked.header("www-authenticate").and_then(|field| quoted(field, "nonce"));
+    let nonce = nonce.context("the challenge has no nonce")?.to_owned();
+    let key = setup.step_up_key()?;
+    let answer = || answer::signed(TRANSFER, body, &nonce, STEP_UP_KEY_ID, &key);
+    let done = kept.call(answer()?).await?;
+    let outcome = record_of(setup, &done)?.leaf;
+    let again = kept.call(answer()?).await?;
+    let replayed = record_of(setup, &again)?.leaf;
+    let good = asked.status == 401
+        && challenge.body.outcome == Some(Outcome::Challenged)
+        && done.status == 200
+        && outcome.body.outcome == Some(Outcome::Committed)
+        && outcome.body.decision_id == challenge.body.decision_id
+        && again.status == 401
+        && replayed.body.code == "MOAT-P023";
+    let seen = format!(
+        "{}  CHALLENGED {}: sign a nonce with a second key\n{}  {} in record {}\n\
+         {}  the same answer again: {} in record {}",
+        asked.status,
+        challenge.head.seq,
+        done.status,
+        outcome.body.step_up,
+        outcome.head.seq,
+        again.status,
+        replayed.body.code,
+        replayed.head.seq
+    );
+    let (en, zh) = (
+        "a large transfer: challenged, answered by the machine's second key, once",
+        "大额转账：先质询，由机器的第二密钥应答，且仅一次有效",
+    );
+    say.line(good, en, zh, &seen);
+    Ok(())
+}
+
+/// What stands in quotes behind `name=`.
+fn quoted<'a>(field: &'a str, name: &str) -> Option<&'a str> {
+    let (_, after) = field.split_once(&format!("{name}=\""))?;
+    after.split_once('"').map(|(value, _)| value)
+}
+
 async fn refused_handshakes(setup: &Setup, say: &mut Say) -> Result<()> {
     let cases = [
         (None, "MOAT-T001", "no certificate", "无证书"),
@@ -254,7 +303,8 @@ async fn reload_under_load(setup: &Setup, say: &mut Say) -> Result<()> {
     };
     // The change: tellers may transfer up to 100,000.00 from now on.
     let limits = setup.path("policy/limits.json");
-    let changed = fs::read_to_string(&limits)?.replace("500000", "10000000");
+    let changed =
+        fs::read_to_string(&limits)?.replace("500000", "10000000").replace("400000", "10000000");
     fs::write(setup.path("policy/.limits.new"), changed)?;
     fs::rename(setup.path("policy/.limits.new"), limits)?;
     let socket = setup.path("admin.sock");

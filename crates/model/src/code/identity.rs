@@ -31,4 +31,31 @@ super::codes! {
     UNREADABLE = "MOAT-I005", 403, Peer,
         en: "The certificate cannot be read as strictly as needed", "Issue it anew with a standard tool.",
         zh: "证书无法按要求严格解析", "请用标准工具重新签发。";
+    TOKEN_MALFORMED = "MOAT-I010", 401, Peer,
+        en: "The bearer token cannot be read", "Send one signed JWT (RFC 7519) with kid, iss, sub, aud and exp in `Authorization: Bearer`.",
+        zh: "无法读取承载令牌", "在 `Authorization: Bearer` 中发送一个含 kid、iss、sub、aud、exp 的签名 JWT（RFC 7519）。";
+    TOKEN_KEY = "MOAT-I011", 401, Peer,
+        en: "The bearer token's issuer or key is not known here", "Get a token of an issuer under `tokens`; after a rotation the issuer's key file must have the new key.",
+        zh: "令牌的签发方或密钥未知", "请使用 `tokens` 所列签发方的令牌；密钥轮换后其密钥文件须含新密钥。";
+    TOKEN_SIGNATURE = "MOAT-I012", 401, Peer,
+        en: "The bearer token's signature is wrong", "Get a new token; `alg` must be that of the issuer's key.",
+        zh: "令牌签名错误", "请重新获取令牌；`alg` 须与签发方密钥一致。";
+    TOKEN_EXPIRED = "MOAT-I013", 401, Peer,
+        en: "The bearer token has expired or is not valid yet", "Get a new token; clocks may differ by 30 s.",
+        zh: "令牌已过期或尚未生效", "请重新获取令牌；时钟误差不得超过 30 秒。";
+    TOKEN_AUDIENCE = "MOAT-I014", 401, Peer,
+        en: "The bearer token is for somebody else", "Get a token whose `aud` holds the audience under `tokens`.",
+        zh: "令牌的受众不符", "请获取 `aud` 含 `tokens` 所列受众的令牌。";
+    TOKEN_UNBOUND = "MOAT-I015", 401, Peer,
+        en: "The bearer token is not bound to the caller's certificate", "Get a token whose `cnf` has the SHA-256 of this certificate as `x5t#S256` (RFC 8705 §3.1).",
+        zh: "令牌未绑定调用方证书", "请获取 `cnf` 中 `x5t#S256` 为该证书 SHA-256 的令牌（RFC 8705 §3.1）。";
+    TOKEN_REPLAYED = "MOAT-I016", 401, Peer,
+        en: "The bearer token was used before", "This route takes each token once: get a new one for each call.",
+        zh: "令牌已被使用过", "此路由的令牌只能使用一次：每次调用请获取新令牌。";
+    TOKEN_NOT_ONCE = "MOAT-I017", 401, Peer,
+        en: "The bearer token cannot be told from one that was used before", "This route takes each token once: it needs `jti` and an `iat` after the gateway's start.",
+        zh: "无法判断令牌是否已被使用", "此路由的令牌只能使用一次：须含 `jti`，且 `iat` 晚于网关启动时间。";
+    TOKENS_FULL = "MOAT-I018", 503, Operator,
+        en: "No more used tokens can be remembered", "Let tokens live shorter, or ask for single use on fewer routes.",
+        zh: "无法记住更多已用令牌", "请缩短令牌有效期，或减少要求一次性令牌的路由。";
 }

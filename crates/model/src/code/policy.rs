@@ -20,11 +20,11 @@ super::codes! {
         en: "The route's policy package does not exist", "Name a package of the bundle in the route's `policy`.",
         zh: "路由所指的策略包不存在", "在路由的 `policy` 中写入策略包内的包名。";
     BAD_ANSWER = "MOAT-P007", 403, Operator,
-        en: "The policy's answer has a wrong type", "`allow` is a boolean or a set of reason ids, `deny` a set of reason ids.",
-        zh: "策略结论的类型不正确", "`allow` 为布尔值或理由 ID 集合，`deny` 为理由 ID 集合。";
+        en: "The policy's answer has a wrong type", "docs/policy.md says what `allow`, `deny`, `challenge` and `obligations` may be.",
+        zh: "策略结论的类型不正确", "`allow`、`deny`、`challenge`、`obligations` 的格式见 docs/policy.md。";
     CHALLENGED = "MOAT-P008", 403, Operator,
-        en: "The policy asks for a challenge, and none is configured", "No challenge method is configured, so the call is refused.",
-        zh: "策略要求质询，但未配置质询方式", "未配置任何质询方式，因此拒绝调用。";
+        en: "The policy asks for a proof that cannot be given here", "Persons need `tokens` and the route's `token`; machines need a registered key under `step_up.keys`.",
+        zh: "策略要求的证明在此无法提供", "人员需要 `tokens` 与路由的 `token`；机器需要在 `step_up.keys` 中登记密钥。";
     BAD_MODULE = "MOAT-P010", 0, Operator,
         en: "A policy module does not compile", "Correct the module at the place named.",
         zh: "策略模块无法编译", "请修正所指位置。";
@@ -37,4 +37,34 @@ super::codes! {
     SHADOWED_RULE = "MOAT-P013", 0, Operator,
         en: "A data path hides a rule", "Rename the data; it would silently replace the rule.",
         zh: "数据路径遮蔽了规则", "请重命名数据；否则它会悄然取代该规则。";
+    CHALLENGE = "MOAT-P020", 401, Peer,
+        en: "The policy asks for a further proof first", "WWW-Authenticate says which; send the call again with it.",
+        zh: "策略要求先提供进一步证明", "所需证明见 WWW-Authenticate；请附上后重发。";
+    CHALLENGE_FAILED = "MOAT-P021", 401, Peer,
+        en: "The answer to the challenge is wrong", "Sign the new nonce over this very call, on the connection that it came on, with a key registered for the caller.",
+        zh: "对质询的应答不正确", "请在同一连接上用为调用方登记的密钥，对同一调用与新的随机数签名。";
+    CHALLENGE_EXPIRED = "MOAT-P022", 401, Peer,
+        en: "The answer to the challenge came too late", "Answer within 60 s, or sign the new nonce.",
+        zh: "对质询的应答已超时", "请在 60 秒内应答，或对新的随机数签名。";
+    CHALLENGE_REPLAYED = "MOAT-P023", 401, Peer,
+        en: "The answer to the challenge was used before", "Each nonce is good for one call: sign the new one.",
+        zh: "对质询的应答已被使用过", "每个随机数只用于一次调用：请对新的随机数签名。";
+    STRUCK_OUT = "MOAT-P024", 403, Peer,
+        en: "Too many wrong answers to challenges", "Three within five minutes; no challenge is taken until these are over.",
+        zh: "对质询的错误应答过多", "五分钟内达三次；期满之前不再接受质询应答。";
+    UNBINDABLE = "MOAT-P025", 403, Operator,
+        en: "A challenge is asked for a call whose body streams", "Set `hold: true` on the route, so that the signature can cover the body.",
+        zh: "质询所针对的调用其消息体为流式", "请在路由上设 `hold: true`，使签名能够覆盖消息体。";
+    EXHAUSTED = "MOAT-P026", 403, Operator,
+        en: "The policy asks again for what was proved", "Let `challenge` look at `input.step_up.state`.",
+        zh: "策略再次要求已提供的证明", "请让 `challenge` 规则判断 `input.step_up.state`。";
+    OVER_BUDGET = "MOAT-P027", 429, Peer,
+        en: "The caller has used up a budget that the policy sets", "Wait; the reason names the budget.",
+        zh: "调用方已用尽策略设定的额度", "请稍候；理由中注明额度名称。";
+    NO_PLAN = "MOAT-P028", 403, Operator,
+        en: "The policy asks for masks that the route does not have", "Declare the plan under the route's `mask_plans`, on a route whose answers are JSON.",
+        zh: "策略要求的脱敏方案未在路由中声明", "请在应答为 JSON 的路由的 `mask_plans` 中声明该方案。";
+    BUDGETS_FULL = "MOAT-P029", 503, Operator,
+        en: "No more budgets can be counted", "Set fewer limits, or shorter windows.",
+        zh: "无法统计更多额度", "请减少限额数量或缩短窗口。";
 }

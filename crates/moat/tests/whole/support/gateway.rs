@@ -31,6 +31,14 @@ pub(crate) struct Options {
     pub(crate) handshakes_max: u32,
     /// More settings of `audit`, with a comma before them.
     pub(crate) evidence: String,
+    /// The policy module; default: tellers and auditors may do all but what is denied.
+    pub(crate) policy: &'static str,
+    /// Routes before the usual ones, in YAML with the list's indentation.
+    pub(crate) routes: &'static str,
+    /// Further keys of the top level, in YAML.
+    pub(crate) more: &'static str,
+    /// Further files of its folder, by path.
+    pub(crate) files: Vec<(&'static str, String)>,
 }
 
 impl Default for Options {
@@ -44,6 +52,10 @@ impl Default for Options {
             connections_max: 10_000,
             handshakes_max: 64,
             evidence: String::new(),
+            policy: POLICY,
+            routes: "",
+            more: "",
+            files: Vec::new(),
         }
     }
 }
@@ -88,7 +100,10 @@ impl Gateway {
         std::fs::write(folder.join("root.pem"), pki.trust_pem()).unwrap();
         pki.write(&folder, "gateway");
         std::fs::create_dir(dir.path().join("policy")).unwrap();
-        std::fs::write(dir.path().join("policy/authz.rego"), POLICY).unwrap();
+        std::fs::write(dir.path().join("policy/authz.rego"), options.policy).unwrap();
+        for (path, text) in &options.files {
+            std::fs::write(dir.path().join(path), text).unwrap();
+        }
         let text = config(address, probes, service, &audit_dir, &socket, &options);
         std::fs::write(dir.path().join("moat.yaml"), text).unwrap();
         let process = spawn(dir.path());
@@ -303,6 +318,7 @@ fn config(
     let Options { protocol, service: name, segment_mib, deadline_ms, connections_max, .. } =
         options;
     let (handshakes_max, evidence) = (options.handshakes_max, &options.evidence);
+    let (routes, more) = (options.routes, options.more);
     let (audit_dir, socket) = (audit_dir.display(), socket.display());
     format!(
         r#"apiVersion: moat/v1
@@ -322,7 +338,7 @@ upstreams:
     protocol: {protocol}
     tls: {{ trust: "file:pki/root.pem", spiffe: "spiffe://bank.test/{name}" }}
 routes:
-  - name: pass
+{routes}  - name: pass
     match: {{ path: "/pass/{{rest...}}", methods: [GET, HEAD] }}
     upstream: accounts
     policy: authz
@@ -377,6 +393,7 @@ audit: {{ dir: "{audit_dir}", origin: bank.test/audit/whole, segment_mib: {segme
 admin: {{ socket: "{socket}", probes: "{probes}" }}
 workers: 2
 {users}
+{more}
 "#
     )
 }
