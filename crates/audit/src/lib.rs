@@ -25,6 +25,7 @@ mod check;
 pub mod code;
 #[cfg(feature = "write")]
 pub mod committer;
+pub mod compare;
 pub mod entries;
 pub mod evidence;
 #[cfg(test)]

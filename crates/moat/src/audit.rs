@@ -57,6 +57,9 @@ pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
             };
             evidence::keygen(origin, out, algorithm)
         }
+        AuditCommand::Compare { one, other, proofs } => {
+            evidence::compare_copies(one, other, proofs.as_deref())
+        }
         AuditCommand::Checkpoint { dir, old, out } => witness::request(dir, *old, out),
         AuditCommand::Cosigned { request, answers, dir, policy } => {
             witness::cosigned(request, answers, dir, policy)

@@ -339,6 +339,20 @@ pub(crate) enum AuditCommand {
         #[arg(long, value_name = "FILE", default_value = "-", requires = "request")]
         out: PathBuf,
     },
+    /// Hold two copies of a log against each other, by their checkpoints and tiles.
+    ///
+    /// Exit 0 when one continues the other; 3 when there are two histories. Then the first record
+    /// that differs is named, and proven by either copy: whoever has the log's verifier key and the
+    /// two proofs can see that the log signed both.
+    Compare {
+        /// A log's folder, or what `moat audit export` wrote.
+        one: PathBuf,
+        /// Another.
+        other: PathBuf,
+        /// A new folder for the two proofs, should there be two histories.
+        #[arg(long, value_name = "FOLDER")]
+        proofs: Option<PathBuf>,
+    },
     /// Make a key that signs a log, and print its public half: Ed25519, or SM2 with SM3.
     Keygen {
         /// Origin of the log: `audit.origin` of the configuration. Of a witness: its name.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
-use moat_audit::entries::each_leaf;
+use moat_audit::compare::{Compared, compare};
+use moat_audit::entries::{each_leaf, leaf};
 use moat_audit::prove::{ProveError, prove};
 use moat_audit::store::Dir;
 use moat_audit::tiles::{CHECKPOINT_FILE, Stored, checkpoint, witnessed};
@@ -113,6 +114,34 @@ pub(crate) fn resume_signing(dir: &Path, reason: &str) -> Result<ExitCode> {
     std::fs::rename(&fresh, dir.join(RESUME_FILE))?;
     println!("the auditor puts it on record and signs when it starts next");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says whether two copies are of one history, and proves it if not.
+pub(crate) fn compare_copies(one: &Path, other: &Path, proofs: Option<&Path>) -> Result<ExitCode> {
+    let fork = match compare(&Dir::new(one), &Dir::new(other))? {
+        Compared::Same(here, there) => {
+            println!("one history: {here} and {there} records are signed");
+            return Ok(ExitCode::SUCCESS);
+        }
+        Compared::Forked(fork) => fork,
+    };
+    let code = moat_model::code::audit::TWO_HISTORIES.id;
+    println!("{code} two histories: record {} is the first that differs", fork.first);
+    if let Some(folder) = proofs {
+        std::fs::create_dir(folder)
+            .with_context(|| format!("{} must not be there yet", folder.display()))?;
+        for (name, (proof, dir)) in
+            ["one", "other"].iter().zip(fork.proofs.iter().zip([one, other]))
+        {
+            write(&folder.join(format!("{name}.tlog-proof")), proof.to_string().as_bytes())?;
+            // A copy without segments has no record to show; the hash is in the tiles.
+            if let Ok(Some(entry)) = leaf(&Dir::new(dir), fork.first) {
+                write(&folder.join(format!("{name}.entry")), &entry)?;
+            }
+        }
+        println!("proofs in {}", folder.display());
+    }
+    Ok(ExitCode::from(TAMPERED))
 }
 
 /// Makes a key for a log or a witness and prints its public half.
