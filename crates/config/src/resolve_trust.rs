@@ -54,13 +54,13 @@ fn one(r: &mut Resolver<'_>, raw: &RawClients, seen: &mut BTreeSet<String>) -> C
     Clients {
         role: raw.role.value.clone(),
         server_names: names.collect(),
-        trust: trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls, &raw.ocsp),
+        trust: trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls, &raw.ocsp, false),
     }
 }
 
 pub(crate) fn service(r: &mut Resolver<'_>, raw: &RawUpstreamTls) -> Trust {
-    let trust = trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls, &[]);
-    Trust { must_staple: raw.ocsp == RawStaple::Require, ..trust }
+    let must_staple = raw.ocsp == RawStaple::Require;
+    trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls, &[], must_staple)
 }
 
 fn trust(
@@ -69,6 +69,7 @@ fn trust(
     revocation: Option<&Spanned<RawRevocation>>,
     crls: &[Text],
     ocsp: &[Text],
+    must_staple: bool,
 ) -> Trust {
     if crls.len() > CRLS_MAX {
         let message = format!("more than {CRLS_MAX} files of lists");
@@ -90,7 +91,7 @@ fn trust(
         };
         r.bad(&codes::BAD_VALUE, revocation, message, fix);
     }
-    if said.is_none() && knows_nothing && r.prod {
+    if said.is_none() && knows_nothing && !must_staple && r.prod {
         let message = "`profile: prod` wants to know how revoked certificates are known";
         let fix = "name the authorities' lists under `crls`, or write `revocation: none`";
         r.bad(&codes::PROD_ONLY, pem, message, fix);
@@ -99,7 +100,7 @@ fn trust(
         pem: r.fetch(pem),
         crls: crls.iter().map(|list| r.fetch(list)).collect(),
         ocsp: ocsp.iter().map(|response| r.fetch(response)).collect(),
-        must_staple: false,
+        must_staple,
         revocation: match said {
             Some(RawRevocation::Leaf) => Revocation::Leaf,
             Some(RawRevocation::All) => Revocation::All,

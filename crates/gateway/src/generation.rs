@@ -17,7 +17,7 @@ use moat_model::{Class, Code};
 use moat_net::pool::Settings;
 use moat_policy::{Bundle, BundleFile, Engine, Held};
 use moat_tls::{
-    ALPN_H2, ALPN_HTTP1, Client, Depth, Keys, Material, National, Numbered, Server, Stack, Trust,
+    ALPN_H2, ALPN_HTTP1, Client, Depth, Keys, Material, National, Proven, Server, Stack, Trust,
 };
 
 use crate::pace::Pace;
@@ -242,42 +242,36 @@ impl Generation {
         Ok((generation, engines))
     }
 
-    /// The lists of revoked certificates, of listeners and upstreams, as they are numbered.
-    pub(crate) fn lists(&self) -> Vec<Numbered> {
-        let groups = self.listeners.iter().flat_map(|listener| &listener.groups);
+    /// The lists of revoked certificates that were used so far.
+    pub(crate) fn proven(&self) -> Vec<Proven> {
         let services = self.upstreams.iter().map(|upstream| &upstream.settings.tls);
-        groups.flat_map(|group| group.tls.lists()).chain(services.flat_map(Client::lists)).collect()
+        let used = self.groups().flat_map(|group| group.tls.proven());
+        used.chain(services.flat_map(Client::proven)).collect()
     }
 
-    /// When the first of the listeners' lists that are current becomes old, in seconds since 1970.
-    pub(crate) fn next_list_s(&self, now_s: i64) -> Option<i64> {
-        let groups = self.listeners.iter().flat_map(|listener| &listener.groups);
-        groups.filter_map(|group| group.tls.next_list_s(now_s)).min()
-    }
-
-    /// Refuses to follow a generation that knew later lists of the same issuers.
+    /// Refuses to follow generations that used later lists of the same issuers.
     ///
     /// # Errors
-    /// The issuer's list is older than the one in force.
-    pub(crate) fn may_follow(&self, before: &[Numbered]) -> Result<(), Refused> {
-        let ours = self.lists();
-        let highest = |lists: &[Numbered], issuer: &Numbered| {
-            let of_issuer = lists.iter().filter(|one| one.issuer == issuer.issuer);
-            of_issuer.fold(None::<Numbered>, |highest, one| match highest {
-                Some(highest) if one.is_behind(&highest) => Some(highest),
-                _ => Some(one.clone()),
-            })
-        };
-        for one in &ours {
-            let (now, then) = (highest(&ours, one), highest(before, one));
-            if let (Some(now), Some(then)) = (now, then)
-                && now.is_behind(&then)
-            {
-                let detail = format!("its number is {now}, and {then} is in force");
-                return Err(Refused::new(&REVOCATION_BACK, detail));
+    /// A group's or an upstream's lists of one issuer are all older than one that was used.
+    pub(crate) fn may_follow(&self, proven: &[Proven]) -> Result<(), Refused> {
+        for one in proven {
+            let no = |who: &str| {
+                let detail = format!("{who}: {one} of the same issuer was in force");
+                Err(Refused::new(&REVOCATION_BACK, detail))
+            };
+            if let Some(group) = self.groups().find(|group| group.tls.is_behind(one)) {
+                return no(&format!("clients {}", group.role));
+            }
+            let behind = |upstream: &&Upstream| upstream.settings.tls.is_behind(one);
+            if let Some(upstream) = self.upstreams.iter().find(behind) {
+                return no(&format!("upstream {}", upstream.name));
             }
         }
         Ok(())
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.listeners.iter().flat_map(|listener| &listener.groups)
     }
 
     /// The entries of the route table, in order.

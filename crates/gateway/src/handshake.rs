@@ -61,8 +61,10 @@ async fn accept(listener: &Listener, stream: TcpStream) -> Result<Accepted<'_>, 
     let no = |code| Refusal::new(Stage::Handshake, code);
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
     let started = hello.await.map_err(|error| moat_tls::refusal_of(&error))?;
-    let server_name =
-        started.client_hello().server_name().map(|name| Arc::from(name.to_ascii_lowercase()));
+    let server_name = started.client_hello().server_name().map(|name| {
+        // A name may end in the dot of the root (RFC 6066 forbids it; some write it).
+        Arc::from(name.trim_end_matches('.').to_ascii_lowercase())
+    });
     let group = listener.group(server_name.as_deref()).ok_or_else(|| no(&tls::SERVER_NAME))?;
     let choice = group.tls.choose(&started.client_hello()).ok_or_else(|| no(&tls::PROTOCOL))?;
     let finished = started.into_stream(Arc::clone(&choice.config)).await;
@@ -92,7 +94,9 @@ pub(crate) async fn handshake(
         .tls
         .path(negotiated.stack, connection, UnixTime::now())
         .map_err(|error| moat_tls::refusal_of(&std::io::Error::other(error)))?;
-    let spared = u64::try_from(path.spared_bytes()).unwrap_or(u64::MAX);
+    let spared =
+        u64::try_from(path.spared_bytes(connection.peer_certificates().unwrap_or_default()))
+            .unwrap_or(u64::MAX);
     worker.counters.spared_bytes.add_many(spared);
     let leaf = connection
         .peer_certificates()

@@ -58,7 +58,7 @@ impl Cut {
 pub(crate) struct Live {
     sessions: RefCell<HashMap<u64, Weak<Session>>>,
     next: Cell<u64>,
-    /// When the first certificate of an open connection expires, in seconds since 1970.
+    /// When the first open connection must be looked at again, in seconds since 1970.
     due_s: Cell<Option<i64>>,
     changed: Notify,
 }
@@ -76,12 +76,25 @@ impl Drop for Place {
 }
 
 impl Live {
-    /// Adds a connection.
-    pub(crate) fn enter(self: &Rc<Self>, session: &Rc<Session>) -> Place {
-        let key = self.next.replace(self.next.get() + 1);
-        self.sessions.borrow_mut().insert(key, Rc::downgrade(session));
-        self.is_due_at(session.believed.path.not_after_s().saturating_add(1));
-        Place { live: Rc::clone(self), key }
+    /// Adds a connection, and measures it by what is in force: that may not be what its handshake
+    /// began with.
+    pub(crate) fn enter(session: &Rc<Session>) -> Place {
+        let live = &session.worker.live;
+        let key = live.next.replace(live.next.get() + 1);
+        live.sessions.borrow_mut().insert(key, Rc::downgrade(session));
+        live.measure(session, &session.worker.generation().shared, now_s(&session.worker));
+        Place { live: Rc::clone(live), key }
+    }
+
+    /// Cuts a connection that would not be let in now, and notes when others must be looked at.
+    fn measure(&self, session: &Session, generation: &Generation, now_s: i64) {
+        match until_s(generation, session, now_s) {
+            Ok(until_s) => self.is_due_at(until_s),
+            Err(code) => {
+                session.worker.counters.cut.add();
+                session.cut.cut(code);
+            }
+        }
     }
 
     /// A generation came into force.
@@ -118,18 +131,11 @@ pub(crate) async fn watch(worker: Rc<Worker>) {
 
 async fn look(worker: &Rc<Worker>, now_s: i64) {
     let (live, generation) = (&worker.live, worker.generation());
-    live.due_s.set(generation.shared.next_list_s(now_s));
+    live.due_s.set(None);
     for (at, key) in live.keys().into_iter().enumerate() {
         let Some(session) = live.session(key) else { continue };
-        if session.cut.code().is_some() {
-            continue;
-        }
-        match against(&generation.shared, &session, now_s) {
-            Some(code) => {
-                worker.counters.cut.add();
-                session.cut.cut(code);
-            }
-            None => live.is_due_at(session.believed.path.not_after_s().saturating_add(1)),
+        if session.cut.code().is_none() {
+            live.measure(&session, &generation.shared, now_s);
         }
         if at % BATCH == BATCH - 1 {
             tokio::task::yield_now().await;
@@ -137,17 +143,18 @@ async fn look(worker: &Rc<Worker>, now_s: i64) {
     }
 }
 
-/// Why a connection would not be let in now.
-fn against(generation: &Generation, session: &Session, now_s: i64) -> Option<&'static Code> {
+/// The first second in which a connection must be looked at again, or why it would not be let in now.
+fn until_s(generation: &Generation, session: &Session, now_s: i64) -> Result<i64, &'static Code> {
     let believed = &session.believed;
     let listener = generation.listeners.get(session.listener);
     let group = listener.and_then(|listener| listener.group(believed.server_name.as_deref()));
-    let Some(group) = group else { return Some(&CUT_UNTRUSTED) };
+    // A role that its group has no more is not kept either: it may say more than the new one.
+    let group = group.filter(|group| group.role == session.role).ok_or(&CUT_UNTRUSTED)?;
     if session.peer().is_some_and(|peer| peer.spiffe().trust_domain() != generation.trust_domain) {
-        return Some(&TRUST_DOMAIN);
+        return Err(&TRUST_DOMAIN);
     }
     let stack = session.negotiated.stack;
-    group.tls.still_believes(stack, &believed.path, now_s).err().map(|broken| match broken {
+    group.tls.still_believes(stack, &believed.path, now_s).map_err(|broken| match broken {
         Broken::Anchor => &CUT_UNTRUSTED,
         Broken::Expired => &EXPIRED,
         Broken::Standing(Standing::Revoked) => &CUT_REVOKED,

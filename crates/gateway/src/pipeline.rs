@@ -21,6 +21,7 @@ use crate::accept::Accepted;
 use crate::body::ReplyBody;
 use crate::call::Call;
 use crate::finish::Finishing;
+use crate::live::Live;
 use crate::session::{CALLS_MAX, Caller, Session};
 use crate::worker::Worker;
 use crate::{
@@ -64,7 +65,7 @@ async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Ca
     let activity = Activity::new(Instant::now());
     let findings = (!handshaken.is_http2).then(Rc::<Findings>::default);
     let session = Session::new(worker, &handshaken, caller, &activity, findings.clone());
-    let _place = session.worker.live.enter(&session);
+    let _place = Live::enter(&session);
     let (calls, opened) = (Rc::clone(&session), Opened::default());
     let service = service_fn(move |request| request_of(Rc::clone(&calls), request));
     let ended = match findings {
@@ -82,18 +83,18 @@ async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Ca
             until_end(&session, connection, http1::Connection::graceful_shutdown).await
         }
     };
-    if let Some(code) = session.cut.code() {
+    let cut = session.cut.code();
+    if let Some(code) = cut {
         record::cut_session(&session, code).await;
-        return;
     }
     let broke = ended.as_ref().is_err_and(broke_protocol);
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended with an error");
     }
     // Only HTTP/2 is counted; in HTTP/1 the guard lets nothing be answered but by us. Streams that
-    // a caller opens while the role drains are not its fault.
+    // a caller opens while the role drains, or after it was cut, are not its fault.
     let refused = opened.get().saturating_sub(session.begun());
-    if broke || (refused > 0 && !session.worker.is_draining()) {
+    if broke || (refused > 0 && cut.is_none() && !session.worker.is_draining()) {
         record::broken_session(&session, refused).await;
     }
 }
@@ -168,8 +169,7 @@ async fn exchange(call: Rc<Call>, index: u64, request: Request<Incoming>) -> Res
     if let Caller::Refused(refusal, receipt) = &call.session.caller {
         return reply::refuse(&call, refusal, receipt);
     }
-    if let Some(code) = call.session.closed() {
-        let refusal = Refusal::new(Stage::Identify, code);
+    if let Err(refusal) = still_open(&call) {
         return Box::pin(refuse(&call, refusal)).await;
     }
     let found = call.session.findings.as_ref().and_then(|findings| findings.refusal_of(index));
@@ -183,6 +183,15 @@ async fn exchange(call: Rc<Call>, index: u64, request: Request<Incoming>) -> Res
     }
 }
 
+/// A caller may have been cut while its body came, or the state before was read: what has not begun
+/// to change anything does not begin.
+fn still_open(call: &Call) -> Result<(), Refusal> {
+    match call.session.closed() {
+        Some(code) => Err(Refusal::new(Stage::Identify, code)),
+        None => Ok(()),
+    }
+}
+
 async fn stages(
     call: &Rc<Call>,
     request: Request<Incoming>,
@@ -191,11 +200,13 @@ async fn stages(
     let permit = authorize::authorize(call, &mut decoded)?;
     let routed = route::route(call, permit, decoded)?;
     let outbound = mask::outbound(call, routed)?;
+    still_open(call)?;
     let before = match &outbound.rules.images {
         // Boxed: few calls need it, and its state would make every call's larger.
         Some(images) => Some(Box::pin(forward::read_before(call, &outbound, images)).await?),
         None => None,
     };
+    still_open(call)?;
     let intended = record::intent(call, outbound, before).await?;
     let answer = forward::forward(call, intended).await?;
     let inbound = mask::inbound(call, answer).await?;

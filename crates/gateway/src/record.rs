@@ -8,7 +8,7 @@ use moat_audit::record::{Body, Kind, Op, Outcome};
 use moat_audit::recorder::Receipt;
 use moat_config::Op as RouteOp;
 use moat_mask::Captures;
-use moat_model::code::audit::AUDITOR_AWAY;
+use moat_model::code::audit::{AUDITOR_AWAY, PASSING};
 use moat_model::code::http::PROTOCOL;
 use moat_model::code::upstream::STREAM_CUT;
 use moat_model::{Code, Refusal, Stage};
@@ -29,6 +29,10 @@ pub(crate) const TENANT: &str = "default";
 
 /// Longest wait for the record of a summary: nobody is answered by it, and a stop waits for it.
 const SUMMARY: Duration = Duration::from_secs(2);
+
+/// How often the record of a cut connection is tried, and the pause between.
+const CUT_TRIES: usize = 240;
+const CUT_PAUSE: Duration = Duration::from_millis(250);
 
 /// Why no record can be made before the first link to the auditor is up.
 const NO_ANCHORS: &str = "the auditor has not handed over its anchor key yet";
@@ -257,11 +261,22 @@ pub(crate) async fn summary(worker: &Worker, tally: &Tally) -> Result<Receipt, R
 pub(crate) async fn broken_session(session: &Session, streams_refused: u64) {
     let (remote, calls) = (session.remote, session.begun());
     let note = format!("from {remote} calls={calls} streams_refused={streams_refused}");
-    of_session(session, Stage::Decode, &PROTOCOL, note).await;
+    told(of_session(session, Stage::Decode, &PROTOCOL, note).await);
+}
+
+fn told(done: Result<Receipt, Refusal>) {
+    if let Err(refusal) = done {
+        tracing::error!(%refusal, "the end of a connection was not recorded");
+    }
 }
 
 /// Records how a session was refused.
-async fn of_session(session: &Session, stage: Stage, code: &'static Code, note: String) {
+async fn of_session(
+    session: &Session,
+    stage: Stage,
+    code: &'static Code,
+    note: String,
+) -> Result<Receipt, Refusal> {
     let worker = &session.worker;
     let mut body = connection_body(worker, session.listener, stage, code);
     if let Some(peer) = session.peer() {
@@ -271,17 +286,24 @@ async fn of_session(session: &Session, stage: Stage, code: &'static Code, note: 
     }
     say(&mut body, session.negotiated);
     body.note = note;
-    let deadline = worker.generation().shared.audit_deadline;
-    if let Err(refusal) = commit_body(worker, body, deadline).await {
-        tracing::error!(%refusal, "the end of a connection was not recorded");
-    }
+    commit_body(worker, body, worker.generation().shared.audit_deadline).await
 }
 
 /// Records that a session was cut, since its caller would not be let in any more. Runs after the
 /// connection, so a failure can only be reported.
 pub(crate) async fn cut_session(session: &Session, code: &'static Code) {
     let note = format!("from {} calls={} cut", session.remote, session.begun());
-    of_session(session, Stage::Identify, code, note).await;
+    // Many may be cut at once; the callers that stay must not wait behind them all.
+    let _turn = session.worker.cuts.acquire().await;
+    for _ in 0..CUT_TRIES {
+        match of_session(session, Stage::Identify, code, note.clone()).await {
+            Err(unrecorded) if PASSING.contains(&unrecorded.code) => {
+                tokio::time::sleep(CUT_PAUSE).await;
+            }
+            done => return told(done),
+        }
+    }
+    tracing::error!(note, "a cut was not recorded");
 }
 
 /// What records of connections without a session have in common.

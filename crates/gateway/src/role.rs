@@ -19,7 +19,7 @@ use moat_model::code::config::SYNTAX;
 use moat_model::{Code, Refusal};
 use moat_net::control::{self, Channel};
 use moat_policy::Engine;
-use moat_tls::Numbered;
+use moat_tls::Proven;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -126,8 +126,9 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
         }
     };
     drop(bytes);
-    let lists = shared.lists();
-    let mut role = Role { control, workers: Vec::new(), number, lists, candidate: None };
+    let in_force = Arc::clone(&shared);
+    let (workers, lists, candidate) = (Vec::new(), Vec::new(), None);
+    let mut role = Role { control, workers, number, lists, in_force, candidate };
     let open: OpenConnections = shared.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
     let doors = Doors::new(Instant::now());
     let standing = Arc::new(Standing::new(System::new().wall_ns() / 1_000_000_000));
@@ -154,8 +155,9 @@ struct Role {
     control: Channel,
     workers: Vec<Handle>,
     number: u64,
-    /// Lists of revoked certificates in force.
-    lists: Vec<Numbered>,
+    /// The latest lists of revoked certificates that were used in any generation.
+    lists: Vec<Proven>,
+    in_force: Arc<Generation>,
     candidate: Option<Candidate>,
 }
 
@@ -283,6 +285,7 @@ impl Role {
         } else {
             compile(bytes, number, self.workers.len())
         };
+        self.remember_lists();
         let compiled = compiled.and_then(|(shared, engines)| {
             shared.may_follow(&self.lists)?;
             Ok((shared, engines))
@@ -316,13 +319,25 @@ impl Role {
         })
     }
 
+    /// Adds the lists that the generation in force has used. There are no more of them than
+    /// issuers that ever vouched for anybody.
+    fn remember_lists(&mut self) {
+        for fresh in self.in_force.proven() {
+            let is_of = |one: &&mut Proven| one.is_of_issuer_of(&fresh);
+            match self.lists.iter_mut().find(is_of) {
+                Some(known) => known.raise_to(fresh),
+                None => self.lists.push(fresh),
+            }
+        }
+    }
+
     fn activate(&mut self, candidate: Candidate) -> FromGateway {
         let Candidate { number, shared, engines, .. } = candidate;
         for (worker, engine) in engines.into_iter().enumerate() {
             self.order(worker, Order::Generation(Arc::clone(&shared), Box::new(engine)));
         }
         self.number = number;
-        self.lists = shared.lists();
+        self.in_force = shared;
         FromGateway::Active { number }
     }
 

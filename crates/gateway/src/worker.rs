@@ -16,7 +16,7 @@ use moat_model::code::audit::{COMMIT_DEADLINE, PASSING};
 use moat_model::{Refusal, Stage};
 use moat_net::pool::Pool;
 use moat_policy::Engine;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::accept;
@@ -38,6 +38,8 @@ const LAST: Duration = Duration::from_secs(3);
 /// How long a worker rests when `accept` fails, for want of descriptors say.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+/// Most records of cut connections that are made at once.
+const CUTS_MAX: usize = 256;
 /// Most records of the gateway's own that wait to be made.
 const NOTES_MAX: usize = 64;
 /// How long one try to make such a record may take. Long: another try is another record.
@@ -134,6 +136,8 @@ pub(crate) struct Worker {
     pub(crate) doors: Arc<Doors>,
     /// Its open connections.
     pub(crate) live: Rc<Live>,
+    /// Places for records of cut connections that are being made.
+    pub(crate) cuts: Semaphore,
     /// Shared by all workers.
     pub(crate) standing: Arc<Standing>,
     /// Makes and takes the nonces of challenges.
@@ -271,6 +275,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         generation: RefCell::new(Rc::new(WorkerGeneration::new(generation, *engine))),
         doors,
         live: Rc::default(),
+        cuts: Semaphore::new(CUTS_MAX),
         standing,
         nonces: RefCell::new(nonces),
         open,

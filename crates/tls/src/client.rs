@@ -20,7 +20,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use crate::der::issuer;
 use crate::path::{Judge, Usage};
 use crate::preference::sides;
-use crate::revocation::Numbered;
+use crate::revocation::Proven;
 use crate::stack::foreign;
 use crate::{Error, Keys, Material, National, Negotiated, Stack};
 
@@ -150,10 +150,16 @@ impl Client {
         Ok(Client(Arc::new(inner)))
     }
 
-    /// Of each list of revoked certificates, whose it is and its number.
+    /// The lists of revoked certificates that were used.
     #[must_use]
-    pub fn lists(&self) -> Vec<Numbered> {
-        self.0.judges.iter().flat_map(|judge| judge.lists().numbers()).collect()
+    pub fn proven(&self) -> Vec<Proven> {
+        self.0.judges.iter().flat_map(|judge| judge.lists().proven()).collect()
+    }
+
+    /// Whether its lists of that issuer are all older.
+    #[must_use]
+    pub fn is_behind(&self, proven: &Proven) -> bool {
+        self.0.judges.iter().any(|judge| judge.lists().is_behind(proven))
     }
 
     /// The stack of an identity that is of no use, since no authority of it is trusted.

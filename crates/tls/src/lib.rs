@@ -24,7 +24,7 @@ pub use error::{Error, code_of, refusal_of, upstream_code_of};
 pub use material::{Keys, Material, Trust};
 pub use path::{Broken, Path};
 pub use preference::National;
-pub use revocation::{Depth, Numbered, Standing};
+pub use revocation::{Depth, Proven, Standing};
 pub use server::{Choice, Server};
 pub use stack::{Chosen, Negotiated, Stack};
 

@@ -9,16 +9,20 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use der::Decode;
 use der::asn1::ObjectIdentifier;
 use moat_sm::sm3::Sm3;
-use rustls::crypto::WebPkiSupportedAlgorithms;
 use x509_ocsp::{BasicOcspResponse, CertStatus, OcspResponse, OcspResponseStatus, SingleResponse};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::oid_registry::{
+    OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_KEY_USAGE,
+};
 use x509_parser::prelude::FromDer;
 
 use crate::der::{Signed, bits, content, element, sequence, signed};
-use crate::revocation::{Issuer, is_signature_good};
+use crate::revocation::{Issuer, Lists, is_signature_good};
 
 /// Longest response, with its responder's certificate.
 const RESPONSE_BYTES_MAX: usize = 16 * 1024;
+/// Most certificates of a response that are looked at: its responder's is the first or the second.
+const RESPONDERS_MAX: usize = 4;
 /// How far ahead of ours a responder's clock may be, in seconds.
 const CLOCK_SKEW_S: i64 = 300;
 
@@ -89,22 +93,29 @@ pub(crate) fn said(
     response: &[u8],
     issuer: &Issuer,
     serial: &[u8],
-    algorithms: &WebPkiSupportedAlgorithms,
+    lists: &Lists,
     now_s: i64,
 ) -> Result<Said, Mute> {
     let raw = basic(response).ok_or(Mute::Malformed)?;
     let basic = BasicOcspResponse::from_der(&raw).map_err(|_| Mute::Malformed)?;
     let (parts, certificates) = parts(&raw).ok_or(Mute::Malformed)?;
-    let single = basic
-        .tbs_response_data
-        .responses
-        .iter()
-        .find(|single| is_about(single, issuer, serial))
-        .ok_or(Mute::Silent)?;
-    if !is_signed(&parts, certificates, issuer, algorithms, now_s) {
+    let singles = basic.tbs_response_data.responses;
+    let mut singles = singles.iter().filter(|one| is_about(one, issuer, serial)).peekable();
+    if singles.peek().is_none() {
+        return Err(Mute::Silent);
+    }
+    if !is_signed(&parts, certificates, issuer, lists, now_s) {
         return Err(Mute::Unsigned);
     }
-    judge(single, now_s)
+    // Of several, the worst counts.
+    singles.try_fold(Said::Good { until_s: i64::MAX }, |worst, one| {
+        Ok(match (worst, judge(one, now_s)?) {
+            (Said::Good { until_s: one }, Said::Good { until_s: other }) => {
+                Said::Good { until_s: one.min(other) }
+            }
+            _ => Said::Revoked,
+        })
+    })
 }
 
 fn judge(single: &SingleResponse, now_s: i64) -> Result<Said, Mute> {
@@ -153,22 +164,23 @@ fn parts(raw: &[u8]) -> Option<(Signed<'_>, &[u8])> {
     rest.is_empty().then_some((Signed { content, algorithm, signature }, certificates))
 }
 
-/// Signed by the issuer itself, or by a responder whose certificate is there, is the issuer's, and
-/// is for nothing else (RFC 6960 §4.2.2.2).
+/// Signed by the issuer itself, or by a responder whose certificate is there, is the issuer's, is
+/// for that purpose and on no list that we have (RFC 6960 §4.2.2.2).
 fn is_signed(
     parts: &Signed<'_>,
     mut certificates: &[u8],
     issuer: &Issuer,
-    algorithms: &WebPkiSupportedAlgorithms,
+    lists: &Lists,
     now_s: i64,
 ) -> bool {
-    if is_signature_good(algorithms, parts, &issuer.key) {
+    if is_signature_good(lists.algorithms(), parts, &issuer.key) {
         return true;
     }
-    while let Some((_, rest)) = sequence(certificates) {
+    for _ in 0..RESPONDERS_MAX {
+        let Some((_, rest)) = sequence(certificates) else { return false };
         let Some(one) = content(certificates, rest) else { return false };
-        let key = responder_key(one, issuer, algorithms, now_s);
-        if key.is_some_and(|key| is_signature_good(algorithms, parts, &key)) {
+        let key = responder_key(one, issuer, lists, now_s);
+        if key.is_some_and(|key| is_signature_good(lists.algorithms(), parts, &key)) {
             return true;
         }
         certificates = rest;
@@ -179,7 +191,7 @@ fn is_signed(
 fn responder_key(
     certificate: &[u8],
     issuer: &Issuer,
-    algorithms: &WebPkiSupportedAlgorithms,
+    lists: &Lists,
     now_s: i64,
 ) -> Option<Vec<u8>> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
@@ -187,8 +199,18 @@ fn responder_key(
     let validity = parsed.validity();
     let is_current =
         validity.not_before.timestamp() <= now_s && now_s <= validity.not_after.timestamp();
-    let is_issued = parsed.issuer().as_raw() == issuer.name_with_tag()
-        && is_signature_good(algorithms, &signed(certificate)?, &issuer.key);
-    let key = sequence(parsed.public_key().raw)?.0;
-    (purpose.ocsp_signing && is_current && is_issued).then(|| key.to_vec())
+    let may_sign = purpose.ocsp_signing
+        && parsed.key_usage().ok()?.is_none_or(|usage| usage.value.digital_signature());
+    let is_understood = parsed.extensions().iter().all(|one| {
+        let known = [OID_X509_EXT_KEY_USAGE, OID_X509_EXT_EXTENDED_KEY_USAGE];
+        !one.critical || known.contains(&one.oid) || one.oid == OID_X509_EXT_BASIC_CONSTRAINTS
+    });
+    // What costs a signature comes last.
+    let is_good = may_sign
+        && is_understood
+        && is_current
+        && parsed.issuer().as_raw() == issuer.name_with_tag()
+        && is_signature_good(lists.algorithms(), &signed(certificate)?, &issuer.key)
+        && !lists.is_revoked(issuer, parsed.raw_serial());
+    is_good.then(|| sequence(parsed.public_key().raw).map(|(key, _)| key.to_vec()))?
 }

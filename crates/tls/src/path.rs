@@ -34,11 +34,12 @@ const PATHS_MAX: usize = 1_024;
 pub struct Path {
     /// Leaf first, without the root.
     chain: Vec<CertificateDer<'static>>,
+    /// What might have been needed too, and may be once another root is trusted.
+    spare: Vec<CertificateDer<'static>>,
     links: Vec<Link>,
     anchor: Digest,
     not_before_s: i64,
     not_after_s: i64,
-    shown_bytes: usize,
 }
 
 /// One certificate of a path, as its issuer knows it.
@@ -80,11 +81,11 @@ impl Path {
         &self.chain
     }
 
-    /// Bytes of certificates that were shown and not needed.
+    /// Bytes of the chain as it was shown that were not needed.
     #[must_use]
-    pub fn spared_bytes(&self) -> usize {
-        let needed = self.chain.iter().map(|one| one.len()).sum();
-        self.shown_bytes.saturating_sub(needed)
+    pub fn spared_bytes(&self, shown: &[CertificateDer<'_>]) -> usize {
+        let bytes = |chain: &[CertificateDer<'_>]| chain.iter().map(|one| one.len()).sum::<usize>();
+        bytes(shown).saturating_sub(bytes(&self.chain))
     }
 
     /// When the first of its certificates expires, in seconds since 1970.
@@ -162,7 +163,9 @@ impl Judge {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<Arc<Path>, rustls::Error> {
-        let name = digest_of_chain(leaf, others);
+        check_chain(self.stack, leaf, others)?;
+        let kept = trim(leaf, others, &self.anchors);
+        let name = digest_of_chain(leaf, &kept);
         let known = self.known().get(&name).map(Arc::clone);
         if let Some(path) = known
             && seconds(now) >= path.not_before_s
@@ -170,7 +173,7 @@ impl Judge {
         {
             return Ok(path);
         }
-        let path = Arc::new(self.find(leaf, others, now)?);
+        let path = Arc::new(self.find(leaf, &kept, now)?);
         let mut known = self.known();
         if known.len() >= PATHS_MAX {
             known.clear();
@@ -179,15 +182,28 @@ impl Judge {
         Ok(path)
     }
 
-    /// Whether a path that was found before, by this judge or the one before it, holds now.
-    pub(crate) fn still_holds(&self, path: &Path, now_s: i64) -> Result<(), Broken> {
+    /// Whether a path that was found before, by this judge or the one before it, holds now; and the
+    /// first second in which that must be asked again.
+    pub(crate) fn still_holds(&self, path: &Path, now_s: i64) -> Result<i64, Broken> {
         if !self.digests.contains(&path.anchor) {
             return Err(Broken::Anchor);
         }
         if now_s > path.not_after_s {
             return Err(Broken::Expired);
         }
-        self.stand(&path.links, now_s).map_err(Broken::Standing)
+        let until_s = self.stand(&path.links, now_s).map_err(Broken::Standing)?;
+        Ok(until_s.min(path.not_after_s.saturating_add(1)))
+    }
+
+    /// The same, and where it does not: whether another way leads to a root from what was shown.
+    pub(crate) fn believes(&self, path: &Path, now_s: i64) -> Result<i64, Broken> {
+        self.still_holds(path, now_s).or_else(|broken| {
+            let (leaf, others) = path.chain.split_first().ok_or(broken)?;
+            let others: Vec<_> = others.iter().chain(&path.spare).cloned().collect();
+            let seconds = std::time::Duration::from_secs(u64::try_from(now_s).unwrap_or(0));
+            let other = self.path(leaf, &others, UnixTime::since_unix_epoch(seconds));
+            other.map_err(|_| broken).and_then(|path| self.still_holds(&path, now_s))
+        })
     }
 
     /// Looks into the OCSP response that a service stapled, if it must.
@@ -201,15 +217,15 @@ impl Judge {
         response: &[u8],
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
-        if !self.must_staple {
+        if response.is_empty() && !self.must_staple {
             return Ok(());
         }
         let none = CertificateError::InvalidOcspResponse;
         let Some(link) = path.links.first() else { return Err(none.into()) };
-        let now_s = seconds(now);
-        match ocsp::said(response, &link.issuer, &link.serial, &self.algorithms, now_s) {
+        match ocsp::said(response, &link.issuer, &link.serial, &self.lists, seconds(now)) {
             Ok(Said::Good { .. }) => Ok(()),
             Ok(Said::Revoked) => Err(CertificateError::Revoked.into()),
+            Err(_) if !self.must_staple => Ok(()),
             Err(_) => Err(none.into()),
         }
     }
@@ -218,31 +234,28 @@ impl Judge {
         self.paths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stand(&self, links: &[Link], now_s: i64) -> Result<(), Standing> {
+    /// Until when nothing bad is known of what is to be looked at.
+    fn stand(&self, links: &[Link], now_s: i64) -> Result<i64, Standing> {
         let looked_at = match self.depth {
             Depth::None => 0,
             Depth::Leaf => 1,
             Depth::All => links.len(),
         };
-        links
-            .iter()
-            .take(looked_at)
-            .try_for_each(|link| self.lists.judge(&link.issuer, &link.serial, now_s))
+        links.iter().take(looked_at).try_fold(i64::MAX, |until_s, link| {
+            Ok(self.lists.judge(&link.issuer, &link.serial, now_s)?.min(until_s))
+        })
     }
 
     fn find(
         &self,
         leaf: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
+        kept: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<Path, rustls::Error> {
-        check_chain(self.stack, leaf, others)?;
-        let shown_bytes = others.iter().fold(leaf.len(), |sum, one| sum.saturating_add(one.len()));
-        let kept = trim(leaf, others, &self.anchors);
         let end = EndEntityCert::try_from(leaf).map_err(error_of)?;
         let (found, against) = (RefCell::new(None), RefCell::new(None));
         let look = |path: &VerifiedPath<'_>| {
-            let path = read(path, shown_bytes)?;
+            let path = read(path, kept)?;
             if let Err(standing) = self.stand(&path.links, seconds(now)) {
                 against.replace(Some(standing));
                 return Err(error_for(standing, now));
@@ -253,7 +266,7 @@ impl Judge {
         let verified = end.verify_for_usage(
             self.algorithms.all,
             &self.anchors,
-            &kept,
+            kept,
             now,
             self.usage.key_usage(),
             None,
@@ -285,8 +298,10 @@ pub(crate) fn seconds(time: UnixTime) -> i64 {
 
 fn digest_of_chain(leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Digest {
     let mut context = Context::new(&SHA256);
-    // Each certificate says its own length in its first bytes.
-    std::iter::once(leaf).chain(others).for_each(|one| context.update(one));
+    for one in std::iter::once(leaf).chain(others) {
+        context.update(&one.len().to_be_bytes());
+        context.update(one);
+    }
     bytes_of(context.finish())
 }
 
@@ -329,7 +344,8 @@ fn trim<'a>(
     kept
 }
 
-/// Whether a certificate is a copy of a trusted root: the same name and the same key.
+/// Whether a certificate is a copy of a trusted root: the same name and the same key. One that is
+/// trusted for some names only may be needed for others, by another root.
 fn is_anchor(certificate: &CertificateDer<'_>, anchors: &[TrustAnchor<'_>]) -> bool {
     let Some(name) = subject(certificate).and_then(|name| Some(sequence(name)?.0)) else {
         return false;
@@ -337,11 +353,14 @@ fn is_anchor(certificate: &CertificateDer<'_>, anchors: &[TrustAnchor<'_>]) -> b
     let Ok(parsed) = EndEntityCert::try_from(certificate) else { return false };
     let key = parsed.subject_public_key_info();
     let key = sequence(&key).map(|(content, _)| content);
-    anchors.iter().any(|one| &*one.subject == name && Some(&*one.subject_public_key_info) == key)
+    anchors
+        .iter()
+        .filter(|one| one.name_constraints.is_none())
+        .any(|one| &*one.subject == name && Some(&*one.subject_public_key_info) == key)
 }
 
 /// What must be known of a path later.
-fn read(path: &VerifiedPath<'_>, shown_bytes: usize) -> Result<Path, webpki::Error> {
+fn read(path: &VerifiedPath<'_>, kept: &[CertificateDer<'_>]) -> Result<Path, webpki::Error> {
     let certificates: Vec<&Cert<'_>> =
         std::iter::once(&**path.end_entity()).chain(path.intermediate_certificates()).collect();
     let (mut links, mut not_before_s, mut not_after_s) = (Vec::new(), i64::MIN, i64::MAX);
@@ -356,13 +375,15 @@ fn read(path: &VerifiedPath<'_>, shown_bytes: usize) -> Result<Path, webpki::Err
         not_before_s = not_before_s.max(times.validity().not_before.timestamp());
         not_after_s = not_after_s.min(times.validity().not_after.timestamp());
     }
+    let chain: Vec<_> = certificates.iter().map(|one| one.der().into_owned()).collect();
+    let spare = kept.iter().filter(|one| !chain.contains(one));
     Ok(Path {
-        chain: certificates.iter().map(|one| one.der().into_owned()).collect(),
+        spare: spare.map(|one| one.clone().into_owned()).collect(),
+        chain,
         links,
         anchor: digest_of(path.anchor()),
         not_before_s,
         not_after_s,
-        shown_bytes,
     })
 }
 

@@ -62,12 +62,14 @@ pub(crate) struct Lists {
     /// What the responses say.
     said: Mutex<HashMap<Certificate, Option<Said>>>,
     algorithms: WebPkiSupportedAlgorithms,
-    /// Whether a list, by its place, is signed with a key, by its digest.
-    signatures: Mutex<HashMap<(usize, Digest), bool>>,
+    /// The key that a list, by its place, is signed with, by the key's digest; none if with another.
+    signatures: Mutex<HashMap<(usize, Digest), Option<Key>>>,
 }
 
 /// SHA-256.
 pub(crate) type Digest = [u8; 32];
+/// The content of a SubjectPublicKeyInfo.
+type Key = Vec<u8>;
 /// A certificate, by the digest of its issuer's key and its serial number.
 type Certificate = (Digest, Vec<u8>);
 
@@ -81,28 +83,41 @@ struct List {
     number: Vec<u8>,
 }
 
-/// Whose list it is and which number it has: a later generation must not have a lower one.
+/// A list that was used, whose signature was therefore verified: whoever follows must not have an
+/// older one of the same issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Numbered {
+pub struct Proven {
     /// The issuer's name in DER, without its tag.
-    pub issuer: Vec<u8>,
-    /// Big endian, without leading zeros.
-    pub number: Vec<u8>,
+    issuer: Vec<u8>,
+    /// The content of its SubjectPublicKeyInfo.
+    key: Vec<u8>,
+    number: Vec<u8>,
 }
 
-impl core::fmt::Display for Numbered {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("0x")?;
-        self.number.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+/// Numbers are compared without their leading zeros.
+fn is_lower(one: &[u8], other: &[u8]) -> bool {
+    (one.len(), one) < (other.len(), other)
+}
+
+impl Proven {
+    /// Whether both are lists of one issuer with one key.
+    #[must_use]
+    pub fn is_of_issuer_of(&self, other: &Proven) -> bool {
+        (&self.issuer, &self.key) == (&other.issuer, &other.key)
+    }
+
+    /// Keeps the higher of the two numbers.
+    pub fn raise_to(&mut self, other: Proven) {
+        if is_lower(&self.number, &other.number) {
+            self.number = other.number;
+        }
     }
 }
 
-impl Numbered {
-    /// Whether the number is lower than another's of the same issuer.
-    #[must_use]
-    pub fn is_behind(&self, other: &Numbered) -> bool {
-        let key = |one: &Numbered| (one.number.len(), one.number.clone());
-        self.issuer == other.issuer && key(self) < key(other)
+impl core::fmt::Display for Proven {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("0x")?;
+        self.number.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -158,18 +173,31 @@ impl Lists {
         Ok(Lists { lists, responses, said, algorithms, signatures })
     }
 
-    /// What is known of a certificate at a time: nothing bad, or why not.
-    pub(crate) fn judge(&self, issuer: &Issuer, serial: &[u8], now_s: i64) -> Result<(), Standing> {
+    /// What is known of a certificate at a time: until when nothing bad, in seconds since 1970, or
+    /// why not.
+    pub(crate) fn judge(
+        &self,
+        issuer: &Issuer,
+        serial: &[u8],
+        now_s: i64,
+    ) -> Result<i64, Standing> {
         let by_lists = self.by_lists(issuer, serial, now_s);
         if by_lists == Err(Standing::Revoked) {
             return by_lists;
         }
         match self.by_responses(issuer, serial, now_s) {
             Some(Said::Revoked) => Err(Standing::Revoked),
-            Some(Said::Good { until_s }) if now_s < until_s => Ok(()),
+            Some(Said::Good { until_s }) if now_s < until_s => {
+                Ok(by_lists.map_or(until_s, |list_s| list_s.max(until_s)))
+            }
             Some(Said::Good { until_s }) => by_lists.map_err(|_| Standing::Stale(until_s)),
             None => by_lists,
         }
+    }
+
+    /// Whether a list names the certificate, whatever else is known.
+    pub(crate) fn is_revoked(&self, issuer: &Issuer, serial: &[u8]) -> bool {
+        self.by_lists(issuer, serial, 0) == Err(Standing::Revoked)
     }
 
     fn by_responses(&self, issuer: &Issuer, serial: &[u8], now_s: i64) -> Option<Said> {
@@ -183,7 +211,7 @@ impl Lists {
         }
         let mut found = None;
         for response in &self.responses {
-            match ocsp::said(response, issuer, serial, &self.algorithms, now_s) {
+            match ocsp::said(response, issuer, serial, self, now_s) {
                 Ok(Said::Revoked) => found = Some(Said::Revoked),
                 Ok(good) if found != Some(Said::Revoked) => found = found.max(Some(good)),
                 _ => {}
@@ -196,58 +224,63 @@ impl Lists {
         found
     }
 
-    fn by_lists(&self, issuer: &Issuer, serial: &[u8], now_s: i64) -> Result<(), Standing> {
+    fn by_lists(&self, issuer: &Issuer, serial: &[u8], now_s: i64) -> Result<i64, Standing> {
         let of_issuer = |(at, list): &(usize, &List)| {
             list.parsed.issuer() == issuer.name
                 && issuer.may_sign_lists
                 && self.is_signed(*at, list, issuer)
         };
-        let (mut latest, mut is_current) = (None, false);
+        let (mut latest, mut current) = (None, None);
         for (_, list) in self.lists.iter().enumerate().filter(of_issuer) {
             // A list that cannot be searched must not pass for one that does not name it.
             if !matches!(list.parsed.find_serial(serial), Ok(None)) {
                 return Err(Standing::Revoked);
             }
-            is_current |= list.is_current(now_s);
+            if list.is_current(now_s) {
+                current = current.max(Some(list.next_update_s));
+            }
             latest = latest.max(Some(list.next_update_s));
         }
-        match latest {
-            _ if is_current => Ok(()),
-            Some(next_s) => Err(Standing::Stale(next_s)),
-            None => Err(Standing::Unknown),
-        }
+        current.ok_or_else(|| latest.map_or(Standing::Unknown, Standing::Stale))
     }
 
-    /// When the first of the current ones that was used becomes old.
-    pub(crate) fn next_update_s(&self, now_s: i64) -> Option<i64> {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let responses = said.values().filter_map(|said| match said {
-            Some(Said::Good { until_s }) => Some(*until_s),
-            _ => None,
-        });
-        let lists = self.lists.iter().map(|list| list.next_update_s);
-        lists.chain(responses).filter(|next_s| *next_s > now_s).min()
+    pub(crate) fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
+        &self.algorithms
     }
 
-    /// Of each list, whose it is and its number.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = Numbered> {
-        self.lists.iter().map(|list| Numbered {
-            issuer: list.parsed.issuer().to_vec(),
-            number: list.number.clone(),
-        })
+    /// The lists that were used.
+    pub(crate) fn proven(&self) -> Vec<Proven> {
+        let signatures = self.signatures.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |((at, _), key): (&(usize, Digest), &Option<Key>)| {
+            let (list, key) = (self.lists.get(*at)?, key.clone()?);
+            let issuer = list.parsed.issuer().to_vec();
+            Some(Proven { issuer, key, number: list.number.clone() })
+        };
+        signatures.iter().filter_map(of).collect()
+    }
+
+    /// Whether there are lists of that issuer, and none as late as that one.
+    pub(crate) fn is_behind(&self, proven: &Proven) -> bool {
+        let is_of = |list: &&List| {
+            list.parsed.issuer() == proven.issuer
+                && signed(&list.der)
+                    .is_some_and(|parts| is_signature_good(&self.algorithms, &parts, &proven.key))
+        };
+        let mut lists = self.lists.iter().filter(is_of).peekable();
+        lists.peek().is_some() && lists.all(|list| is_lower(&list.number, &proven.number))
     }
 
     fn is_signed(&self, at: usize, list: &List, issuer: &Issuer) -> bool {
         let key = (at, issuer.key_digest);
         let known = || self.signatures.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(is_good) = known().get(&key) {
-            return *is_good;
+        if let Some(key) = known().get(&key) {
+            return key.is_some();
         }
         let is_good = signed(&list.der)
             .is_some_and(|parts| is_signature_good(&self.algorithms, &parts, &issuer.key));
         let mut known = known();
         if known.len() < SIGNATURES_MAX {
-            known.insert(key, is_good);
+            known.insert(key, is_good.then(|| issuer.key.clone()));
         }
         is_good
     }

@@ -18,7 +18,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::path::{Broken, Judge, Path, Usage, seconds};
 use crate::preference::sides;
-use crate::revocation::Numbered;
+use crate::revocation::Proven;
 use crate::{ALPN_H2, ALPN_HTTP1, Error, Keys, Material, National, Stack, refusal_of};
 
 /// A listener: one configuration a stack, never both in one.
@@ -136,27 +136,29 @@ impl Server {
         self.side(stack).ok_or_else(none)?.judge.path(leaf, others, now)
     }
 
-    /// Whether what vouched for a caller before, here or in the generation before this one, still
-    /// does.
+    /// Until when what vouched for a caller before, here or in the generation before this one, still
+    /// does: the first second in which that must be asked again.
     ///
     /// # Errors
     /// Why it does not.
-    pub fn still_believes(&self, stack: Stack, path: &Path, now_s: i64) -> Result<(), Broken> {
-        self.side(stack).ok_or(Broken::Anchor)?.judge.still_holds(path, now_s)
+    pub fn still_believes(&self, stack: Stack, path: &Path, now_s: i64) -> Result<i64, Broken> {
+        self.side(stack).ok_or(Broken::Anchor)?.judge.believes(path, now_s)
     }
 
-    /// Of each list of revoked certificates, whose it is and its number.
+    /// The lists of revoked certificates that were used.
     #[must_use]
-    pub fn lists(&self) -> Vec<Numbered> {
-        let sides = [&self.international, &self.national];
-        sides.into_iter().flatten().flat_map(|side| side.judge.lists().numbers()).collect()
+    pub fn proven(&self) -> Vec<Proven> {
+        self.judges().flat_map(|judge| judge.lists().proven()).collect()
     }
 
-    /// When the first of its lists that are current becomes old, in seconds since 1970.
+    /// Whether its lists of that issuer are all older.
     #[must_use]
-    pub fn next_list_s(&self, now_s: i64) -> Option<i64> {
-        let sides = [&self.international, &self.national];
-        sides.into_iter().flatten().filter_map(|s| s.judge.lists().next_update_s(now_s)).min()
+    pub fn is_behind(&self, proven: &Proven) -> bool {
+        self.judges().any(|judge| judge.lists().is_behind(proven))
+    }
+
+    fn judges(&self) -> impl Iterator<Item = &Judge> {
+        [&self.international, &self.national].into_iter().flatten().map(|side| &*side.judge)
     }
 }
 

@@ -72,7 +72,8 @@ fn read(response: &[u8], of: &Identity, stack: Stack, at_s: i64) -> Result<Said,
     let chain = chain(&of.chain_pem);
     let (issuer, serial) = (issuer(&chain[1]).unwrap(), serial(&chain[0]).unwrap());
     let algorithms = stack.provider().signature_verification_algorithms;
-    said(response, &issuer, &serial, &algorithms, at_s)
+    let lists = Lists::read(&[], &[], algorithms).unwrap();
+    said(response, &issuer, &serial, &lists, at_s)
 }
 
 #[test]
@@ -226,7 +227,10 @@ fn responses_read_ahead_speak_for_single_callers() {
         assert_eq!(verdict(&bad, now_s()), error(CertificateError::Revoked));
         let of_unknown = verdict(&unknown, now_s());
         assert_eq!(of_unknown, error(CertificateError::UnknownRevocationStatus));
-        assert!(judge.lists().next_update_s(now_s()).is_some_and(|next_s| next_s > now_s()));
+        let chain_of_good = chain(&good.chain_pem);
+        let path = judge.path(&chain_of_good[0], &chain_of_good[1..], at(now_s())).unwrap();
+        let until_s = judge.still_holds(&path, now_s()).unwrap();
+        assert!((now_s() + 1..=now_s() + HOUR).contains(&until_s), "asked again when it ends");
         let late = verdict(&good, now_s() + 2 * HOUR);
         let is_stale = matches!(
             late,
