@@ -18,7 +18,8 @@ const NGINX: [&str; 3] = ["nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx"];
 /// Bring the peers of `moat bench`: nginx must be there, the others are built.
 ///
 /// For `moat bench sm` OpenSSL 4 and Tongsuo are built as `cargo xtask interop` does, and a
-/// small program with each that measures it. oha makes the load of the other topics. It is built
+/// small program with each that measures it; for `moat bench message` the program in
+/// bench-peers/message. oha makes the load of the other topics. It is built
 /// from crates.io with a lock file of its own, at the version written in xtask/src/peers.rs, into
 /// target/peers; about five minutes on two cores, once. Moat's own lock file does not know it. An
 /// oha of that version on the path is taken as it is. What cannot be had is told at the end, when
@@ -40,7 +41,7 @@ pub(crate) fn check() -> Result<String> {
         library.bench()?;
         Ok(format!("{} {}", library.name, library.version))
     });
-    summed([nginx(), oha()].into_iter().chain(libraries))
+    summed([nginx(), oha(), crates()].into_iter().chain(libraries))
 }
 
 /// All that is there, or all that is not.
@@ -85,6 +86,16 @@ fn install(root: &PathBuf) -> Result<()> {
     // Built in a folder of its own that cargo removes: a gigabyte that nobody uses again.
     cargo.env_remove("CARGO_TARGET_DIR");
     shell::run(&mut cargo)
+}
+
+/// The crates beside `moat bench message`, in a program of their own with its own lock file.
+fn crates() -> Result<String> {
+    let root = shell::target_dir().join("peers");
+    let source = shell::root().join("bench-peers/message");
+    let mut cargo = shell::cargo(&["install", "--locked", "--force", "--path"]);
+    cargo.arg(source).arg("--root").arg(&root).arg("--target-dir").arg(root.join("message"));
+    shell::run(&mut cargo)?;
+    Ok("crates of messages".to_owned())
 }
 
 /// What a program says of its version; none when it cannot be run.

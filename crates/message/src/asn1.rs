@@ -131,10 +131,21 @@ fn base128(bytes: &[u8]) -> Option<(u32, usize)> {
 #[derive(Clone, Copy)]
 struct Open {
     /// Where it ends; none when it ends with two zeros.
-    end: Option<usize>,
+    end: Option<u32>,
     is_set: bool,
     /// The value before, in a set: where it begins and ends.
-    before: (usize, usize),
+    before: (u32, u32),
+}
+
+/// Places are below [`ASN1_BYTES_MAX`], which is asked before anything is read.
+#[inline]
+fn narrow(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+#[inline]
+fn wide(place: u32) -> usize {
+    usize::try_from(place).unwrap_or(usize::MAX)
 }
 
 /// Goes through one value and everything in it; a value before what is in it. After an error there
@@ -167,7 +178,7 @@ impl<'a> Cursor<'a> {
         }
         while let Some(open) = self.depth.checked_sub(1).and_then(|at| self.open.get(at)) {
             match open.end {
-                Some(end) if self.at < end => return Ok(true),
+                Some(end) if self.at < wide(end) => return Ok(true),
                 Some(_) => {}
                 None => match self.data.get(self.at..self.at + 2) {
                     Some([0, 0]) => self.at += 2,
@@ -191,7 +202,7 @@ impl<'a> Cursor<'a> {
             return Ok(None);
         }
         let outer = self.depth.checked_sub(1).and_then(|at| self.open.get(at)).copied();
-        let end = outer.and_then(|open| open.end).unwrap_or_else(|| self.limit());
+        let end = outer.and_then(|open| open.end).map_or_else(|| self.limit(), wide);
         let offset = self.at;
         let rest = self.data.get(offset..end).unwrap_or_default();
         let head = head(rest, self.rules).map_err(|reason| self.wrong(reason))?;
@@ -208,7 +219,7 @@ impl<'a> Cursor<'a> {
             self.check(&item)?;
         }
         if head.tag.is_constructed {
-            let end = head.length.map(|length| start + length);
+            let end = head.length.map(|length| narrow(start + length));
             let is_set = item.is(SET);
             let place = self.open.get_mut(self.depth);
             let place = place.ok_or(MessageError::new(Reason::Asn1Limit, 0, offset))?;
@@ -224,7 +235,7 @@ impl<'a> Cursor<'a> {
     /// Where the innermost value with a known end ends.
     fn limit(&self) -> usize {
         let open = self.open.get(..self.depth).unwrap_or_default();
-        open.iter().rev().find_map(|open| open.end).unwrap_or(self.data.len())
+        open.iter().rev().find_map(|open| open.end).map_or(self.data.len(), wide)
     }
 
     /// The one form that DER has for a value (X.690, 8.2, 8.3, 8.8, 10, 11.1, 11.6).
@@ -252,8 +263,8 @@ impl<'a> Cursor<'a> {
             return Ok(());
         };
         if open.is_set {
-            let (from, to) = open.before;
-            open.before = (item.offset, end);
+            let (from, to) = (wide(open.before.0), wide(open.before.1));
+            open.before = (narrow(item.offset), narrow(end));
             let before = self.data.get(from..to).unwrap_or_default();
             let this = self.data.get(item.offset..end).unwrap_or_default();
             if to > from && !in_order(before, this) {

@@ -475,6 +475,25 @@ pub(crate) enum BenchCommand {
         #[command(flatten)]
         common: BenchArgs,
     },
+    /// Messages of ISO 8583, EMV, ISO 20022 and ASN.1, beside other crates.
+    ///
+    /// The other crates are iso_8583_rs, asn1 and roxmltree, in a program of their own that reads the
+    /// same samples; a naive reader stands beside them, and our own ways beside each other. Rounds
+    /// alternate between the sides.
+    ///
+    /// Needs the program that `cargo xtask peers` builds.
+    Message {
+        /// Rounds of each side; the median counts.
+        #[arg(long, value_name = "N", default_value_t = crate::bench::message::Settings::ROUNDS,
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
+        /// Length of a round, in milliseconds.
+        #[arg(long, value_name = "N", default_value_t = crate::bench::message::Settings::ROUND_MS,
+              value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        round_ms: u32,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
     /// Everything above, with the usual numbers; two minutes or three.
     All {
         #[command(flatten)]

@@ -43,8 +43,8 @@ pub struct Entry {
 /// An element of the tree.
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    /// Sorted by name.
-    children: Vec<(String, u16)>,
+    /// First letters, name, node.
+    children: Vec<(u64, String, u16)>,
     /// What its text is.
     pub(super) entry: Option<Entry>,
     /// Whether it is one transaction.
@@ -106,8 +106,7 @@ impl Tables {
                 UNKNOWN => {
                     let new = self.push();
                     if let Some(node) = self.nodes.get_mut(usize::from(at)) {
-                        node.children.push((name.to_owned(), new));
-                        node.children.sort();
+                        node.children.push((first_letters(name.as_bytes()), name.to_owned(), new));
                     }
                     new
                 }
@@ -187,8 +186,14 @@ impl Tables {
             return UNKNOWN;
         }
         let children = self.nodes.get(usize::from(at)).map_or(&[][..], |node| &node.children);
-        let found = children.iter().find(|(child, _)| child.as_bytes() == name);
-        found.map_or(UNKNOWN, |(_, node)| *node)
+        // Most names differ in their first letters, which are one comparison.
+        let first = first_letters(name);
+        let is_this = |(letters, child, _): &&(u64, String, u16)| {
+            *letters == first
+                && child.len() == name.len()
+                && (name.len() <= 8 || child.as_bytes() == name)
+        };
+        children.iter().find(is_this).map_or(UNKNOWN, |(_, _, node)| *node)
     }
 
     pub(super) fn node(&self, at: u16) -> Option<&Node> {
@@ -203,6 +208,16 @@ impl Tables {
             version.is_some_and(|version| version.starts_with('.')) && table.root.as_bytes() == root
         };
         self.tables.iter().find(is_this)
+    }
+}
+
+/// The first eight bytes of a name as a number. With the length, which is asked too, it says which
+/// they are.
+#[inline]
+fn first_letters(name: &[u8]) -> u64 {
+    match name.first_chunk() {
+        Some(eight) => u64::from_be_bytes(*eight),
+        None => name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
     }
 }
 

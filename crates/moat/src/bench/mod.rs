@@ -9,6 +9,7 @@ mod cpu;
 mod fresh;
 mod load;
 mod machine;
+pub(crate) mod message;
 mod probe;
 mod process;
 mod site;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     | BenchCommand::Handshake { common, .. }
     | BenchCommand::Start { common, .. }
     | BenchCommand::Sm { common, .. }
+    | BenchCommand::Message { common, .. }
     | BenchCommand::All { common }) = command;
     let (dir, output) = (common.dir.as_path(), common.output);
     let show = |rows: Vec<Row>| {
@@ -59,16 +61,23 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
             let settings = sm::Settings { rounds: *rounds, round, peers: peers.as_deref() };
             show(sm::run(dir, &settings, &Interrupt::new()?)?)
         }
+        BenchCommand::Message { rounds, round_ms, .. } => {
+            let round = Duration::from_millis(u64::from(*round_ms));
+            let settings = message::Settings { rounds: *rounds, round };
+            show(message::run(dir, settings, &Interrupt::new()?)?)
+        }
         BenchCommand::All { .. } => {
             // What is missing is told before anything is measured.
             tools::Tools::find()?;
             sm::find(&sm::Settings::USUAL)?;
+            message::find()?;
             let mut good = show(append::run(dir, APPEND_SECONDS)?);
             let interrupt = Interrupt::new()?;
             good &= show(calls::gateway(dir, GATEWAY.0, GATEWAY.1, &interrupt)?);
             good &= show(calls::handshake(dir, HANDSHAKE.0, HANDSHAKE.1, &interrupt)?);
             good &= show(start::run(dir, STARTS, &interrupt)?);
-            good & show(sm::run(dir, &sm::Settings::USUAL, &interrupt)?)
+            good &= show(sm::run(dir, &sm::Settings::USUAL, &interrupt)?);
+            good & show(message::run(dir, message::Settings::USUAL, &interrupt)?)
         }
     };
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })

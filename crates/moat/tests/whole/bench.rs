@@ -98,6 +98,23 @@ fn the_start_is_measured_beside_nginx() {
 }
 
 #[test]
+fn messages_are_measured_beside_other_crates() {
+    let arguments = ["bench", "message", "--rounds", "1", "--round-ms", "5"];
+    let Some(rows) = rows("bench-message", &arguments) else { return };
+    for (figure, peer, goal) in [
+        ("ASCII strict, known shape", "iso_8583_rs", "ratio at least 3"),
+        ("ASCII strict, new shape", "iso_8583_rs", "ratio at least 1.2"),
+        ("BCD strict, known shape", "ASCII", "ratio at least 0.5"),
+        ("DER certificate", "asn1", "ratio at least 1"),
+        ("pacs.008 masked", "read only", "ratio at least 0.7"),
+    ] {
+        let row = row(&rows, figure);
+        assert_eq!((&row["peer"], &row["goal"]), (&peer.into(), &goal.into()), "{row}");
+    }
+    assert_eq!(row(&rows, "EMV TLV, 25 tags")["goal"], "at least 1000");
+}
+
+#[test]
 fn national_algorithms_are_measured_beside_openssl_and_tongsuo() {
     let arguments = ["bench", "sm", "--rounds", "1", "--round-ms", "5"];
     let Some(rows) = rows("bench-sm", &arguments) else { return };
