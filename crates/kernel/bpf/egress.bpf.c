@@ -278,6 +278,20 @@ static __always_inline bool far_end(struct __sk_buff *skb, bool leaving, struct 
 	return false;
 }
 
+/* Where the transport header begins, of a packet of this protocol with nothing between; else 0. Also
+ * 0 of a later fragment, which has none. */
+static __always_inline __u32 header_of(struct __sk_buff *skb, __u8 protocol)
+{
+	__u8 head[10];
+
+	if (bpf_skb_load_bytes(skb, 0, head, sizeof(head)))
+		return 0;
+	if (head[0] >> 4 == 4)
+		return head[9] == protocol && !((head[6] << 8 | head[7]) & 0x1fff) ?
+			       (head[0] & 0xf) * 4 : 0;
+	return head[0] >> 4 == 6 && head[6] == protocol ? 40 : 0;
+}
+
 SEC("cgroup_skb/egress")
 int egress_packet(struct __sk_buff *skb)
 {
@@ -286,16 +300,14 @@ int egress_packet(struct __sk_buff *skb)
 	__be16 port = 0;
 	__u8 flags = 0;
 
+	/* Only what opens a connection: the rest belongs to one that was allowed, or to one that
+	 * somebody else opened. Looked at first, because it is nearly everything. */
+	transport = header_of(skb, IPPROTO_TCP);
+	if (transport && !bpf_skb_load_bytes(skb, transport + 13, &flags, 1) &&
+	    (flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return 1;
 	if (!far_end(skb, true, &to, &transport))
 		return judge(&to, HOOK_PACKET);
-	if (to.protocol == IPPROTO_TCP) {
-		if (bpf_skb_load_bytes(skb, transport + 13, &flags, 1))
-			return judge(&to, HOOK_PACKET);
-		/* Only what opens a connection: the rest belongs to one that was allowed, or to one
-		 * that somebody else opened. */
-		if ((flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
-			return 1;
-	}
 	if (to.protocol == IPPROTO_TCP || to.protocol == IPPROTO_UDP) {
 		if (bpf_skb_load_bytes(skb, transport + 2, &port, 2))
 			return judge(&to, HOOK_PACKET);
@@ -319,7 +331,7 @@ int egress_answers(struct __sk_buff *skb)
 	__u32 transport = 0, begin, length;
 	__be16 port = 0;
 
-	if (!far_end(skb, false, &from, &transport) || from.protocol != IPPROTO_UDP)
+	if (!header_of(skb, IPPROTO_UDP) || !far_end(skb, false, &from, &transport))
 		return 1;
 	if (bpf_skb_load_bytes(skb, transport, &port, 2) || port != bpf_htons(53))
 		return 1;

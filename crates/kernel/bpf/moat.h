@@ -125,6 +125,12 @@ struct flow_begin {
 	__u8 options[TCP_OPTION_BYTES]; /* as they came */
 };
 
+/* A place for a connection that has said nothing yet. */
+struct flow_slot {
+	struct flow flow;
+	struct flow_begin begin;
+};
+
 enum tls_kind {
 	TLS_HELLO = 1,
 	TLS_NOT_TLS = 2,
@@ -154,7 +160,8 @@ enum tls_control_at {
 	TLS_CONTROL_ADMIT = 0,        /* 1: only networks in `tls_admit` */
 	TLS_CONTROL_DROP_NOT_TLS = 1, /* 1: what is no TLS record is dropped */
 	TLS_CONTROL_SYN_MAX = 2,      /* SYNs of one source in a second; 0: without bound */
-	TLS_CONTROL_PLACES = 3,
+	TLS_CONTROL_SEED = 3,         /* any number that nobody outside knows */
+	TLS_CONTROL_PLACES = 4,
 };
 
 /* Places in the array `tls_counts`. */

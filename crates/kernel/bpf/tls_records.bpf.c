@@ -15,7 +15,7 @@
 
 /* Room for events that nobody has read yet, in bytes: about 3,200. */
 #define EVENTS_BYTES (2 * 1024 * 1024)
-/* Most connections between their SYN and their first bytes. */
+/* Places for connections between their SYN and their first bytes: a power of two. */
 #define FLOWS_MAX 65536
 /* Most sources whose pace is known. */
 #define SOURCES_MAX 65536
@@ -67,12 +67,14 @@ struct {
 	__type(value, __u32);
 } tls_admit SEC(".maps");
 
-/* Connections that have said nothing yet. */
+/* Connections that have said nothing yet, each in the place that its ends hash to. Another one with
+ * the same place takes it over: the view of the older is lost then, and it is absent to the gateway.
+ * No list is kept in order and nothing is allocated, so a SYN costs as little as another packet. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, FLOWS_MAX);
-	__type(key, struct flow);
-	__type(value, struct flow_begin);
+	__type(key, __u32);
+	__type(value, struct flow_slot);
 } tls_flows SEC(".maps");
 
 struct pace {
@@ -140,6 +142,31 @@ static __always_inline struct tls_event *begin_event(const struct packet *packet
 	return event;
 }
 
+/* The place of a connection; its ends are mixed with the finalizer of MurmurHash3 and a number that
+ * nobody outside knows, so that nobody can choose connections for one place. */
+static __always_inline struct flow_slot *slot_of(const struct flow *flow)
+{
+	const __u64 *words = (const __u64 *)flow;
+	__u32 seed_at = TLS_CONTROL_SEED, place;
+	__u32 *seed = bpf_map_lookup_elem(&tls_control, &seed_at);
+	__u64 mixed = seed ? *seed : 0;
+
+#pragma unroll
+	for (int i = 0; i < 5; i++) {
+		mixed = (mixed ^ words[i]) * 0xff51afd7ed558ccdULL;
+		mixed ^= mixed >> 33;
+	}
+	place = mixed & (FLOWS_MAX - 1);
+	return bpf_map_lookup_elem(&tls_flows, &place);
+}
+
+static __always_inline bool is_same(const struct flow *a, const struct flow *b)
+{
+	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3] && x[4] == y[4];
+}
+
 /* A verdict: counted, told, and carried out if that was asked for. */
 static __always_inline int verdict(const struct packet *packet, __u8 kind, __u32 place, bool drop)
 {
@@ -191,28 +218,31 @@ static __always_inline int on_syn(struct xdp_md *ctx, const struct packet *packe
 				  __u32 options)
 {
 	__u32 most = control(TLS_CONTROL_SYN_MAX);
-	struct flow_begin begin = {};
+	struct flow_slot *slot;
 
 	if (control(TLS_CONTROL_ADMIT) && !is_admitted(&packet->flow))
 		return verdict(packet, TLS_NOT_ADMITTED, TLS_COUNT_NOT_ADMITTED, true);
 	if (most && !is_slow(&packet->flow, most))
 		return verdict(packet, TLS_TOO_FAST, TLS_COUNT_TOO_FAST, true);
-	begin.at_ns = bpf_ktime_get_ns();
-	begin.ttl = packet->ttl;
-	begin.window = packet->window;
+	slot = slot_of(&packet->flow);
+	if (!slot)
+		return XDP_PASS;
+	slot->flow = packet->flow;
+	slot->begin.at_ns = bpf_ktime_get_ns();
+	slot->begin.ttl = packet->ttl;
+	slot->begin.window = packet->window;
+	slot->begin.option_bytes = 0;
 	if (options > 0 && options <= TCP_OPTION_BYTES &&
-	    !bpf_xdp_load_bytes(ctx, offset, begin.options, options))
-		begin.option_bytes = options;
-	bpf_map_update_elem(&tls_flows, &packet->flow, &begin, BPF_ANY);
+	    !bpf_xdp_load_bytes(ctx, offset, slot->begin.options, options))
+		slot->begin.option_bytes = options;
 	return XDP_PASS;
 }
 
 /* The first bytes of a connection. */
 static __always_inline int on_first(struct xdp_md *ctx, const struct packet *packet,
-				    const struct flow_begin *known, __u32 offset, __u32 length)
+				    struct flow_slot *slot, __u32 offset, __u32 length)
 {
 	__u8 head[TLS_RECORD_BYTES + 1] = {};
-	struct flow_begin begin = *known;
 	struct tls_event *event;
 	__u32 copied = length, have = length < sizeof(head) ? length : sizeof(head);
 	__u32 record;
@@ -233,12 +263,13 @@ static __always_inline int on_first(struct xdp_md *ctx, const struct packet *pac
 	if (!is_tls)
 		return verdict(packet, TLS_NOT_TLS, TLS_COUNT_NOT_TLS,
 			       control(TLS_CONTROL_DROP_NOT_TLS));
-	bpf_map_delete_elem(&tls_flows, &packet->flow);
+	/* Told once: port 0 is nobody's. */
+	slot->flow.port = 0;
 	count(TLS_COUNT_HELLOS);
 	event = begin_event(packet, TLS_HELLO);
 	if (!event)
 		return XDP_PASS;
-	event->syn = begin;
+	event->syn = slot->begin;
 	event->record_type = head[0];
 	event->version = head[1] << 8 | head[2];
 	event->record_bytes = record;
@@ -258,22 +289,35 @@ static __always_inline int on_first(struct xdp_md *ctx, const struct packet *pac
 	return XDP_PASS;
 }
 
+/* Nearly always the header lies in the packet's first part, where it can be read without a call. */
+static __always_inline bool load_header(struct xdp_md *ctx, __u32 offset, __u8 *head)
+{
+	void *at = (void *)(long)ctx->data + (offset & 0x3fff);
+	void *end = (void *)(long)ctx->data_end;
+
+	if (offset <= 0x3fff && at + TCP_HEADER_BYTES <= end) {
+		__builtin_memcpy(head, at, TCP_HEADER_BYTES);
+		return true;
+	}
+	return !bpf_xdp_load_bytes(ctx, offset, head, TCP_HEADER_BYTES);
+}
+
 /* A TCP header at `tcp`, with its packet's end at `ip_end`; both are offsets. */
 static __always_inline int on_tcp(struct xdp_md *ctx, struct packet *packet, __u32 tcp, __u32 ip_end)
 {
-	struct flow_begin *known;
+	struct flow_slot *slot;
 	__u8 head[TCP_HEADER_BYTES];
+	bool is_whole;
 	__u32 header;
 
-	if (bpf_xdp_load_bytes(ctx, tcp, head, 4))
+	is_whole = load_header(ctx, tcp, head);
+	if (!is_whole && bpf_xdp_load_bytes(ctx, tcp, head, 4))
 		return XDP_PASS;
 	packet->flow.source_port = head[0] << 8 | head[1];
 	packet->flow.port = head[2] << 8 | head[3];
 	if (!is_listener(packet->flow.port))
 		return XDP_PASS;
-	header = 0;
-	if (!bpf_xdp_load_bytes(ctx, tcp, head, sizeof(head)))
-		header = (head[12] >> 4) * 4;
+	header = is_whole ? (head[12] >> 4) * 4 : 0;
 	if (header < TCP_HEADER_BYTES || tcp + header > ip_end) {
 		/* Too short for a TCP header: nobody honest cuts it there (RFC 3128). */
 		count(TLS_COUNT_UNREADABLE);
@@ -284,11 +328,11 @@ static __always_inline int on_tcp(struct xdp_md *ctx, struct packet *packet, __u
 		return on_syn(ctx, packet, tcp + TCP_HEADER_BYTES, header - TCP_HEADER_BYTES);
 	if (tcp + header == ip_end)
 		return XDP_PASS;
-	known = bpf_map_lookup_elem(&tls_flows, &packet->flow);
+	slot = slot_of(&packet->flow);
 	/* A connection that is older than this view, or has said its first word. */
-	if (!known)
+	if (!slot || !is_same(&slot->flow, &packet->flow))
 		return XDP_PASS;
-	return on_first(ctx, packet, known, tcp + header, ip_end - (tcp + header));
+	return on_first(ctx, packet, slot, tcp + header, ip_end - (tcp + header));
 }
 
 /* Where the transport header is and where the packet ends; 0 if there is nothing to look at. */

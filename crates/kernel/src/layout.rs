@@ -175,6 +175,16 @@ mirror! {
 }
 
 mirror! {
+    /// A place for a connection that has said nothing yet.
+    FlowSlot = "flow_slot" {
+        /// Which connection, as [`Flow`].
+        flow: [40],
+        /// What its SYN showed, as [`FlowBegin`].
+        begin: [56],
+    }
+}
+
+mirror! {
     /// The first thing that a connection said, or why it was dropped.
     TlsEvent = "tls_event" {
         /// When, on the monotonic clock.
@@ -245,6 +255,7 @@ pub const ALL: &[(&str, usize, &[Member])] = &[
     (AllowKey::C_NAME, AllowKey::BYTES, AllowKey::MEMBERS),
     (Flow::C_NAME, Flow::BYTES, Flow::MEMBERS),
     (FlowBegin::C_NAME, FlowBegin::BYTES, FlowBegin::MEMBERS),
+    (FlowSlot::C_NAME, FlowSlot::BYTES, FlowSlot::MEMBERS),
     (TlsEvent::C_NAME, TlsEvent::BYTES, TlsEvent::MEMBERS),
     (BehaviourEvent::C_NAME, BehaviourEvent::BYTES, BehaviourEvent::MEMBERS),
     (AdmitKey::C_NAME, AdmitKey::BYTES, AdmitKey::MEMBERS),

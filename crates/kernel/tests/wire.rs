@@ -323,28 +323,26 @@ fn our_reader_and_bpftool_agree_on_a_flow() {
     }
     let mut view = View::load(&settings()).unwrap();
     run(&mut view, &Packet::new(4321, 2, b"").bytes());
-    // The flow waits for its first bytes: bpftool shows it, with the names of the C structure.
-    let out = Command::new("bpftool").args(["--json", "map", "dump", "name", "tls_flows"]).output();
+    // It waits for its first bytes: bpftool shows it, with the names of the C structure.
+    let mut flow = [0; 40];
+    flow[10..16].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 1]);
+    flow[26..32].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 99]);
+    flow[32..34].copy_from_slice(&4321_u16.to_ne_bytes());
+    flow[34..36].copy_from_slice(&PORT.to_ne_bytes());
+    let (id, place) = view.place_of(&flow).unwrap();
+    let mut key: Vec<String> = vec![id.to_string(), "key".to_owned()];
+    key.extend(place.to_ne_bytes().map(|byte| byte.to_string()));
+    let out = Command::new("bpftool").args(["--json", "map", "lookup", "id"]).args(key).output();
     let json: serde_json::Value = serde_json::from_slice(&out.unwrap().stdout).unwrap();
-    let lists: Vec<&serde_json::Value> = match json[0]["elements"].as_array() {
-        Some(_) => json
-            .as_array()
-            .unwrap()
-            .iter()
-            .flat_map(|m| m["elements"].as_array().unwrap())
-            .collect(),
-        None => json.as_array().unwrap().iter().collect(),
-    };
-    let formatted = |one: &&serde_json::Value| one["formatted"]["key"]["source_port"] == 4321;
-    let theirs = lists.into_iter().find(formatted).expect("the flow")["formatted"].clone();
+    let theirs = json["formatted"]["value"].clone();
     run(&mut view, &Packet::new(4321, 24, &hello(10)).bytes());
     let ours = seen(&mut view).pop().unwrap();
     let number = |value: &serde_json::Value| value.as_u64().unwrap();
-    assert_eq!(number(&theirs["key"]["port"]), u64::from(ours.target.port()));
-    assert_eq!(number(&theirs["value"]["at_ns"]), ours.syn_at_ns);
-    assert_eq!(number(&theirs["value"]["window"]), u64::from(ours.window));
-    assert_eq!(number(&theirs["value"]["ttl"]), u64::from(ours.ttl));
-    assert_eq!(number(&theirs["value"]["option_bytes"]), OPTIONS.len() as u64);
+    assert_eq!(number(&theirs["flow"]["port"]), u64::from(ours.target.port()));
+    assert_eq!(number(&theirs["begin"]["at_ns"]), ours.syn_at_ns);
+    assert_eq!(number(&theirs["begin"]["window"]), u64::from(ours.window));
+    assert_eq!(number(&theirs["begin"]["ttl"]), u64::from(ours.ttl));
+    assert_eq!(number(&theirs["begin"]["option_bytes"]), OPTIONS.len() as u64);
     let bytes = |value: &serde_json::Value| -> Vec<u8> {
         let texts = value.as_array().unwrap().iter();
         texts
@@ -356,8 +354,8 @@ fn our_reader_and_bpftool_agree_on_a_flow() {
             })
             .collect()
     };
-    assert_eq!(bytes(&theirs["key"]["source"])[10..], [0xff, 0xff, 10, 0, 0, 1]);
-    assert_eq!(bytes(&theirs["value"]["options"])[..OPTIONS.len()], *OPTIONS);
+    assert_eq!(bytes(&theirs["flow"]["source"])[10..], [0xff, 0xff, 10, 0, 0, 1]);
+    assert_eq!(bytes(&theirs["begin"]["options"])[..OPTIONS.len()], *OPTIONS);
 }
 
 /// A namespace with one end of a veth pair; gone with the value.

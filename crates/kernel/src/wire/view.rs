@@ -1,12 +1,13 @@
 //! The XDP program: loaded, told what to do, attached to interfaces. It is gone with the process
 //! that holds it; the gateway reads and refuses by itself.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, MapData, RingBuf};
+use aya::maps::{Array, Map, MapData, RingBuf};
 use aya::programs::{Xdp, XdpMode};
 use moat_model::egress::Rule;
 
@@ -14,6 +15,9 @@ use super::options::{self, Options};
 use crate::layout::{Flow, FlowBegin, TlsEvent};
 pub use crate::messages::Wire as Settings;
 use crate::object;
+
+/// Places for connections; `FLOWS_MAX` in `bpf/tls_records.bpf.c`.
+const FLOWS_MAX: u64 = 65_536;
 
 /// Why the view is not in force.
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -126,6 +130,7 @@ pub struct View {
     counts: Array<MapData, u64>,
     events: RingBuf<MapData>,
     interfaces: Vec<(String, Mode)>,
+    seed: u32,
 }
 
 impl View {
@@ -144,9 +149,11 @@ impl View {
         control.set(0, u32::from(!settings.admit.is_empty()), 0)?;
         control.set(1, u32::from(settings.drops_other), 0)?;
         control.set(2, settings.syn_max, 0)?;
+        let seed = seed();
+        control.set(3, seed, 0)?;
         let counts = map(&mut bpf, "tls_counts")?.try_into()?;
         let events = map(&mut bpf, "tls_events")?.try_into()?;
-        Ok(View { bpf, counts, events, interfaces: Vec::new() })
+        Ok(View { bpf, counts, events, interfaces: Vec::new(), seed })
     }
 
     /// Attaches it to an interface: in the driver if that can be, else behind it.
@@ -205,6 +212,21 @@ impl View {
         self.events.next().map(|event| Seen::parse(&event))
     }
 
+    /// Id of the table of connections that have said nothing yet, and the place of one in it, given
+    /// as [`Flow`]: for looking at it by other tools.
+    #[must_use]
+    pub fn place_of(&self, flow: &[u8; Flow::BYTES]) -> Option<(u32, u32)> {
+        let Some(Map::Array(table)) = self.bpf.map("tls_flows") else { return None };
+        let mut mixed = u64::from(self.seed);
+        let (words, _) = flow.as_chunks::<8>();
+        for word in words {
+            mixed = (mixed ^ u64::from_ne_bytes(*word)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+            mixed ^= mixed >> 33;
+        }
+        let place = u32::try_from(mixed & (FLOWS_MAX - 1)).ok()?;
+        Some((table.info().ok()?.id(), place))
+    }
+
     /// Becomes readable when there are events.
     #[must_use]
     pub fn poll_fd(&self) -> BorrowedFd<'_> {
@@ -212,7 +234,13 @@ impl View {
     }
 }
 
-fn map(bpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Error> {
+/// A number that nobody outside knows: the standard library's own tables begin with one.
+fn seed() -> u32 {
+    let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+fn map(bpf: &mut Ebpf, name: &str) -> Result<Map, Error> {
     Ok(bpf.take_map(name).ok_or_else(|| format!("no map {name} in the object"))?)
 }
 

@@ -53,20 +53,20 @@ fn packets(rounds: u32) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A cgroup with a guard that allows the loopback network.
+/// A cgroup with a guard that allows exactly one address, as it does a service's.
 struct Site {
     cgroup: Cgroup,
     pins: std::path::PathBuf,
 }
 
 impl Site {
-    fn make() -> Result<Site> {
+    fn make(address: SocketAddr) -> Result<Site> {
         let name = format!("moat-bench-{}", std::process::id());
         let pins = cgroup::pins()?.join(&name);
         let site = Site { cgroup: Cgroup::make(&name)?, pins };
         let wrong = |error| anyhow!("the guard: {error}");
         let mut guard = Guard::attach(site.cgroup.path(), &site.pins).map_err(wrong)?;
-        let rules = ["127.0.0.0/8", "udp:127.0.0.0/8"];
+        let rules = [address.to_string(), format!("udp:{address}")];
         let rules: Vec<Rule> = rules.iter().filter_map(|text| text.parse().ok()).collect();
         guard.allow(&rules, false).map_err(|error| anyhow!("the guard: {error}"))?;
         Ok(site)
@@ -81,9 +81,9 @@ impl Drop for Site {
 }
 
 fn connects(rounds: u32) -> Result<Vec<Row>> {
-    let site = Site::make()?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
+    let site = Site::make(address)?;
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             drop(stream);
