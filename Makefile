@@ -32,7 +32,7 @@ ci: tools ## everything that CI checks
 dist: tools ## one static binary in dist/
 	$(CARGO) xtask dist
 
-# The compiler, and a C compiler for aws-lc and for linking.
+# The compiler, a C compiler for aws-lc and for linking, and clang for the BPF programs.
 tools:
 	@command -v $(CARGO) >/dev/null || { \
 	  echo 'make: cargo is missing. Install it from https://rustup.rs; it then fetches' >&2; \
@@ -40,6 +40,10 @@ tools:
 	@command -v cc >/dev/null || { \
 	  echo 'make: a C compiler is missing. On Debian or Ubuntu, as root:' >&2; \
 	  echo 'make:   apt-get install --yes gcc libc6-dev' >&2; exit 1; }
+	@command -v clang >/dev/null && \
+	  echo '#include <bpf/bpf_helper_defs.h>' | clang -target bpf -E - >/dev/null 2>&1 || { \
+	  echo 'make: clang or the headers of libbpf are missing, for the BPF programs. On Debian or' >&2; \
+	  echo 'make: Ubuntu, as root: apt-get install --yes clang libbpf-dev' >&2; exit 1; }
 
 nextest: tools
 	@command -v cargo-nextest >/dev/null || { \

@@ -27,8 +27,8 @@ pub(crate) struct Args {}
 /// those of lower layers.
 const LAYERS: &[&[&str]] = &[
     &["moat", "moat-verify", "moat-hsm"],
-    &["moat-gateway", "moat-auditor", "moat-admin", "moat-witness"],
-    &["moat-kernel", "moat-net"],
+    &["moat-gateway", "moat-auditor", "moat-admin", "moat-witness", "moat-kernel"],
+    &["moat-net"],
     &[
         "moat-config",
         "moat-tls",
@@ -74,6 +74,11 @@ const RESERVED: &[Reserved] = &[
         dependency: "regorus",
         users: &["moat-policy"],
         why: "the engine stands behind one typed question",
+    },
+    Reserved {
+        dependency: "aya",
+        users: &["moat-kernel"],
+        why: "what the kernel is told to run is written in one place",
     },
     Reserved {
         dependency: "landlock",

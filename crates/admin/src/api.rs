@@ -63,17 +63,18 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Answer {
     }
 }
 
-/// `/livez`, `/readyz` and `/startupz`, each with `?verbose`.
+/// `/livez`, `/readyz` and `/startupz`, each with `?verbose`, and `/metrics`.
 pub(crate) fn probe(shared: &Shared, request: &Request<Incoming>) -> Answer {
     if request.method() != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
     }
     let state = shared.state.borrow();
     let good = match request.uri().path() {
+        "/metrics" => return metrics(&state),
         "/livez" => true,
         "/readyz" => state.is_ready(),
         "/startupz" => state.generation > 0,
-        _ => return text(StatusCode::NOT_FOUND, "try /livez, /readyz or /startupz\n"),
+        _ => return text(StatusCode::NOT_FOUND, "try /livez, /readyz, /startupz or /metrics\n"),
     };
     let mut body = String::new();
     if request.uri().query() == Some("verbose") {
@@ -84,6 +85,10 @@ pub(crate) fn probe(shared: &Shared, request: &Request<Incoming>) -> Answer {
     }
     body.push_str(if good { "ok\n" } else { "not ready\n" });
     text(if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
+}
+
+fn metrics(state: &State) -> Answer {
+    answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", crate::metrics::text(state))
 }
 
 /// `GET /v1/status` and `POST /v1/reload`.

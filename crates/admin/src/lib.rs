@@ -5,6 +5,7 @@
 
 mod api;
 pub mod messages;
+mod metrics;
 mod role;
 
 pub use role::{Error, Prepared, prepare, run};

@@ -57,6 +57,9 @@ pub struct State {
     pub gateway: serde_json::Value,
     /// The auditor's own counters.
     pub auditor: serde_json::Value,
+    /// What the kernel watches and enforces.
+    #[serde(default)]
+    pub kernel: serde_json::Value,
 }
 
 impl State {

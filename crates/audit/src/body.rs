@@ -179,6 +179,13 @@ pub struct Body {
     pub upstream_group: String,
     /// What the caller's answer to a challenge came to: `satisfied …` or `failed CODE`.
     pub step_up: String,
+    /// JA4 of the caller's ClientHello, from the stream itself.
+    pub ja4: String,
+    /// What the network card saw of the connection's beginning, or `absent`; empty where nobody
+    /// looks.
+    pub wire: String,
+    /// Protections of the kernel that were not in force, separated by commas.
+    pub unguarded: String,
 }
 
 impl Body {
@@ -228,6 +235,9 @@ impl Body {
             upstream_suite: String::new(),
             upstream_group: String::new(),
             step_up: String::new(),
+            ja4: String::new(),
+            wire: String::new(),
+            unguarded: String::new(),
         }
     }
 
@@ -311,6 +321,9 @@ impl Body {
         w.text(tag::UPSTREAM_SUITE, &self.upstream_suite);
         w.text(tag::UPSTREAM_GROUP, &self.upstream_group);
         w.text(tag::STEP_UP, &self.step_up);
+        w.text(tag::JA4, &self.ja4);
+        w.text(tag::WIRE, &self.wire);
+        w.text(tag::UNGUARDED, &self.unguarded);
         let bytes = w.finish()?;
         if bytes.len() > BODY_BYTES_MAX { Err(RecordError::TooLong) } else { Ok(bytes) }
     }
@@ -397,6 +410,9 @@ impl Body {
             upstream_suite: r.text(tag::UPSTREAM_SUITE)?.to_owned(),
             upstream_group: r.text(tag::UPSTREAM_GROUP)?.to_owned(),
             step_up: r.text(tag::STEP_UP)?.to_owned(),
+            ja4: r.text(tag::JA4)?.to_owned(),
+            wire: r.text(tag::WIRE)?.to_owned(),
+            unguarded: r.text(tag::UNGUARDED)?.to_owned(),
         };
         r.finish()?;
         body.check()?;

@@ -65,6 +65,9 @@ pub(crate) fn full() -> Body {
         upstream_suite: "TLS_SM4_CCM_SM3".into(),
         upstream_group: "curveSM2".into(),
         step_up: "satisfied machine key=hsm".into(),
+        ja4: "t13d1516h2_8daaf6152771_e5627efa2ab1".into(),
+        wire: "seen ttl=64".into(),
+        unguarded: "egress".into(),
         ..Body::new(Kind::Outcome, [1; 16])
     }
 }

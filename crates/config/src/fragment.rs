@@ -10,8 +10,8 @@ use serde_saphyr::Spanned;
 use crate::load::{parse_as, problem};
 use crate::problem::Problem;
 use crate::raw::{
-    Raw, RawAdmin, RawAudit, RawIssuer, RawListener, RawPolicy, RawProfile, RawRoute, RawSandbox,
-    RawStepUp, RawUpstream, RawUsers, Text,
+    Raw, RawAdmin, RawAudit, RawEgress, RawIssuer, RawKernel, RawListener, RawPolicy, RawProfile,
+    RawRoute, RawSandbox, RawStepUp, RawUpstream, RawUsers, Text,
 };
 use crate::sources::{Source, Sources};
 
@@ -40,6 +40,8 @@ struct Fragment {
     workers: Option<Spanned<u16>>,
     users: Option<RawUsers>,
     sandbox: Option<RawSandbox>,
+    egress: Option<RawEgress>,
+    kernel: Option<RawKernel>,
 }
 
 /// Joins all files of a folder.
@@ -90,6 +92,8 @@ impl Taker<'_> {
         self.once("workers", &mut whole.workers, more.workers);
         self.once("users", &mut whole.users, more.users);
         self.once("sandbox", &mut whole.sandbox, more.sandbox);
+        self.once("egress", &mut whole.egress, more.egress);
+        self.once("kernel", &mut whole.kernel, more.kernel);
     }
 
     fn once<T>(&mut self, key: &'static str, slot: &mut Option<T>, value: Option<T>) {
@@ -148,5 +152,7 @@ fn finish(whole: Fragment, sources: &Sources) -> Result<Raw, Vec<Problem>> {
         workers: whole.workers,
         users: whole.users.unwrap_or_default(),
         sandbox: whole.sandbox.unwrap_or_default(),
+        egress: whole.egress.unwrap_or_default(),
+        kernel: whole.kernel.unwrap_or_default(),
     })
 }

@@ -57,6 +57,70 @@ pub struct Raw {
     /// What roles may go without.
     #[serde(default)]
     pub sandbox: RawSandbox,
+    /// Where the gateway may connect to beside its services.
+    #[serde(default)]
+    pub egress: RawEgress,
+    /// What the kernel must watch and enforce.
+    #[serde(default)]
+    pub kernel: RawKernel,
+}
+
+/// Where the gateway may connect to. Its services' addresses are always allowed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawEgress {
+    /// What happens to everything else: `deny` (default), or `observe`, which only tells and is
+    /// refused with `profile: prod`.
+    #[serde(default)]
+    #[schemars(with = "RawEgressDefault")]
+    pub default: Option<Spanned<RawEgressDefault>>,
+    /// `[tcp:|udp:]ADDRESS[/BITS][:PORT]`, for example `10.1.0.0/16:443`; at most 256.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub allow: Vec<Text>,
+}
+
+/// See [`RawEgress::default`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RawEgressDefault {
+    /// Refused with EACCES.
+    #[default]
+    Deny,
+    /// Let through and recorded.
+    Observe,
+}
+
+/// What the kernel must watch and enforce.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawKernel {
+    /// Probes without which Moat does not start; default: `[egress]` with `profile: prod`, else
+    /// none.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub require: Option<Vec<Text>>,
+    /// A look at the beginning of connections at the network card; default: none.
+    pub tls_records: Option<RawTlsRecords>,
+}
+
+/// A look at the beginning of connections at the network card.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawTlsRecords {
+    /// Network interfaces, for example `eth0`; 1 to 16.
+    #[schemars(with = "Vec<String>")]
+    pub interfaces: Vec<Text>,
+    /// Networks that may connect to the listeners: `10.0.0.0/8`; default: every network. At most
+    /// 256.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub admit: Vec<Text>,
+    /// Whether connections that begin with anything but a TLS record are dropped; default: false.
+    #[serde(default)]
+    pub drop_other: bool,
+    /// Most connections that one source (IPv6: one /64) may open in a second; default: no bound.
+    #[schemars(with = "Option<u32>")]
+    pub syn_per_source_max: Option<Spanned<u32>>,
 }
 
 /// One issuer of tokens (JWT, RFC 7519).
@@ -598,4 +662,7 @@ pub struct RawUsers {
     /// Default `moat-courier`. Needed with `audit.policy` only.
     #[schemars(with = "Option<String>")]
     pub courier: Option<Text>,
+    /// Default `moat-kernel`.
+    #[schemars(with = "Option<String>")]
+    pub kernel: Option<Text>,
 }

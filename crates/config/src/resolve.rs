@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use aws_lc_rs::digest::{Context, SHA256};
 use moat_model::Code;
 use moat_model::code::config as codes;
+use moat_model::egress::{Protocol as Transport, Rule};
 use moat_tlog::secret::SecretKey;
 use moat_tlog::token::TokenKey;
 use serde_saphyr::Spanned;
@@ -16,12 +17,12 @@ use zeroize::Zeroizing;
 use crate::load::{Loaded, as_usize, problem};
 use crate::problem::nearest;
 use crate::raw::{
-    Raw, RawHsm, RawIdentity, RawLandlock, RawListener, RawNational, RawProfile, RawProtocol,
-    RawUpstream, Text,
+    Raw, RawEgressDefault, RawHsm, RawIdentity, RawLandlock, RawListener, RawNational, RawProfile,
+    RawProtocol, RawTlsRecords, RawUpstream, Text,
 };
 use crate::resolved::{
-    AdminSettings, AuditSettings, Config, FactSource, Hot, HsmSettings, Identity, Listener,
-    National, Profile, Protocol, Restart, Tls, TokenIssuer, Upstream, Users,
+    AdminSettings, AuditSettings, Config, Egress, FactSource, Hot, HsmSettings, Identity, Listener,
+    National, PROBES, Profile, Protocol, Restart, Tls, TlsRecords, TokenIssuer, Upstream, Users,
 };
 use crate::secret::{Fetched, OPEN, Read};
 use crate::sources::Sources;
@@ -40,6 +41,13 @@ const LOG_KEYS_MAX: usize = 4;
 const WORKERS_MAX: u16 = 64;
 /// Longest wait that may be configured anywhere, in milliseconds.
 pub(crate) const WAIT_MS_MAX: u64 = 3_600_000;
+/// Most addresses of services. Those of two configurations and both their lists go into the
+/// kernel's table at once, which has 2,048 places.
+const SERVICES_MAX: usize = 512;
+/// Most interfaces under `kernel.tls_records`.
+const INTERFACES_MAX: usize = 16;
+/// Most entries under `egress.allow`.
+const EGRESS_RULES_MAX: usize = 256;
 /// Most files in a policy folder.
 const POLICY_FILES_MAX: usize = 10_000;
 
@@ -235,10 +243,11 @@ pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Proble
         audit_deadline_ms: r.bounded(raw.audit.deadline_ms.as_ref(), 500, 10..=30_000),
     };
     let restart = restart(&mut r);
+    let egress = egress(&mut r, &hot.upstreams);
     if r.problems.is_empty() {
         let digest = data_encoding::HEXLOWER.encode(r.digest.finish().as_ref());
         Ok(Loaded {
-            config: Config { restart, hot, digest },
+            config: Config { restart, hot, egress, digest },
             watched: r.watched,
             warnings: r.warnings,
         })
@@ -457,8 +466,96 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
             admin: user(&raw.users.admin, "moat-admin"),
             courier: user(&raw.users.courier, "moat-courier"),
             hsm: user(&raw.users.hsm, "moat-hsm"),
+            kernel: user(&raw.users.kernel, "moat-kernel"),
         },
         is_partial_landlock_enough: raw.sandbox.landlock == RawLandlock::Partial,
+        probes_required: probes_required(r),
+        tls_records: r.raw.kernel.tls_records.as_ref().map(|raw| tls_records(r, raw)),
+    }
+}
+
+fn tls_records(r: &mut Resolver<'_>, raw: &RawTlsRecords) -> TlsRecords {
+    if raw.interfaces.is_empty() || raw.interfaces.len() > INTERFACES_MAX {
+        let message = format!("`tls_records` takes 1 to {INTERFACES_MAX} interfaces");
+        r.bad_whole(&codes::BAD_VALUE, message);
+    }
+    for name in raw.interfaces.iter().filter(|name| !is_interface(&name.value)) {
+        let fix = "write the name of a network interface, for example eth0";
+        r.bad(&codes::BAD_VALUE, name, format!("`{}` is no interface", name.value), fix);
+    }
+    if let Some(excess) = raw.admit.get(EGRESS_RULES_MAX) {
+        let fix = format!("write at most {EGRESS_RULES_MAX}, with shorter prefixes");
+        r.bad(&codes::TOO_LARGE, excess, "too many networks", fix);
+    }
+    let mut admit = Vec::new();
+    for text in raw.admit.iter().take(EGRESS_RULES_MAX) {
+        match text.value.parse::<Rule>() {
+            Ok(rule) if rule.port.is_none() && rule.protocol == Transport::Tcp => {
+                admit.push(rule.to_string());
+            }
+            _ => {
+                let message = format!("`{}` is no network", text.value);
+                r.bad(&codes::BAD_VALUE, text, message, "write ADDRESS/BITS: 10.0.0.0/8");
+            }
+        }
+    }
+    let syn_max = r.bounded32(raw.syn_per_source_max.as_ref(), 0, 1_000_000);
+    let interfaces = raw.interfaces.iter().map(|name| name.value.clone()).collect();
+    TlsRecords { interfaces, admit, drops_other: raw.drop_other, syn_max }
+}
+
+/// As the kernel has them: 1 to 15 bytes, no slash, no space.
+fn is_interface(name: &str) -> bool {
+    let fine = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
+    (1..=15).contains(&name.len()) && name.bytes().all(fine)
+}
+
+fn probes_required(r: &mut Resolver<'_>) -> Vec<String> {
+    let Some(named) = &r.raw.kernel.require else {
+        return if r.prod { vec!["egress".to_owned()] } else { Vec::new() };
+    };
+    for name in named.iter().filter(|name| !PROBES.contains(&name.value.as_str())) {
+        let fix = format!("write some of: {}", PROBES.join(", "));
+        r.bad(&codes::BAD_VALUE, name, format!("there is no probe `{}`", name.value), fix);
+    }
+    let is_off = r.raw.kernel.tls_records.is_none();
+    for name in named.iter().filter(|name| is_off && name.value == "tls_records") {
+        let fix = "name its interfaces under `kernel.tls_records`";
+        r.bad(&codes::MISSING_KEY, name, "it is required, and looks nowhere", fix);
+    }
+    named.iter().map(|name| name.value.clone()).collect()
+}
+
+fn egress(r: &mut Resolver<'_>, upstreams: &[Upstream]) -> Egress {
+    let raw = &r.raw.egress;
+    let services: BTreeSet<Rule> = upstreams.iter().map(|u| Rule::to(u.address)).collect();
+    if services.len() > SERVICES_MAX {
+        let message = format!("over {SERVICES_MAX} addresses of services");
+        r.bad_whole(&codes::TOO_LARGE, message);
+    }
+    if let Some(excess) = raw.allow.get(EGRESS_RULES_MAX) {
+        let fix = format!("write at most {EGRESS_RULES_MAX}, with shorter prefixes");
+        r.bad(&codes::TOO_LARGE, excess, "too many entries", fix);
+    }
+    let mut allow = BTreeSet::new();
+    for text in raw.allow.iter().take(EGRESS_RULES_MAX) {
+        match text.value.parse::<Rule>() {
+            Ok(rule) => drop(allow.insert(rule)),
+            Err(why) => {
+                let fix = "write [udp:]ADDRESS[/BITS][:PORT], for example 10.1.0.0/16:443";
+                r.bad(&codes::BAD_VALUE, text, format!("`{}`: {why}", text.value), fix);
+            }
+        }
+    }
+    let observe = raw.default.as_ref().filter(|it| it.value == RawEgressDefault::Observe);
+    if let Some(observe) = observe.filter(|_| r.prod) {
+        let message = "`observe` refuses nothing, which `profile: prod` does not take";
+        r.bad(&codes::PROD_ONLY, observe, message, "write `default: deny`");
+    }
+    Egress {
+        services: services.into_iter().collect(),
+        allow: allow.into_iter().collect(),
+        is_observing: observe.is_some(),
     }
 }
 

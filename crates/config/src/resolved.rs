@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use moat_model::egress::Rule;
 use moat_tlog::policy::Policy;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -17,6 +18,8 @@ pub struct Config {
     pub restart: Restart,
     /// What a reload swaps as one.
     pub hot: Hot,
+    /// Where the gateway may connect to; changes with [`Config::hot`].
+    pub egress: Egress,
     /// SHA-256 over the file and everything it refers to, hexadecimal.
     pub digest: String,
 }
@@ -38,6 +41,37 @@ pub struct Restart {
     pub users: Users,
     /// Whether a Landlock that is enforced only in part is enough for `prod`.
     pub is_partial_landlock_enough: bool,
+    /// Probes without which Moat does not start, of [`PROBES`].
+    pub probes_required: Vec<String>,
+    /// The look at the beginning of connections, if there is to be one.
+    pub tls_records: Option<TlsRecords>,
+}
+
+/// A look at the beginning of connections at the network card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsRecords {
+    /// Network interfaces.
+    pub interfaces: Vec<String>,
+    /// Networks that may connect; nothing means every network.
+    pub admit: Vec<String>,
+    /// Whether connections that begin with anything else are dropped.
+    pub drops_other: bool,
+    /// Most connections of one source in a second; 0 is without bound.
+    pub syn_max: u32,
+}
+
+/// Every probe that can be required.
+pub const PROBES: &[&str] = &["egress", "tls_records", "behaviour"];
+
+/// Where the gateway may connect to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Egress {
+    /// The services' addresses, each once, in order.
+    pub services: Vec<Rule>,
+    /// What else is allowed.
+    pub allow: Vec<Rule>,
+    /// Whether what is not allowed passes and is told.
+    pub is_observing: bool,
 }
 
 /// What a reload swaps as one.
@@ -462,4 +496,6 @@ pub struct Users {
     pub courier: String,
     /// Of `moat-hsm`.
     pub hsm: String,
+    /// Of the kernel role.
+    pub kernel: String,
 }

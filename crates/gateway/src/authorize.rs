@@ -71,6 +71,8 @@ fn question<'a>(call: &'a Call, decoded: &'a Decoded, peer: &'a VerifiedPeer) ->
         suite: session.negotiated.suite,
         group: session.negotiated.group,
         national: session.negotiated.stack == Stack::National,
+        ja4: &session.ja4,
+        wire: &session.view.wire,
         method: call.method.as_str(),
         path: &call.path,
         params: &decoded.params,

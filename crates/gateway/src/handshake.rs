@@ -1,20 +1,25 @@
 //! Stage 2: mutual TLS with the caller.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use moat_model::code::tls;
 use moat_model::{Refusal, Stage};
-use moat_tls::{Negotiated, Path};
+use moat_tls::{Negotiated, Path, ja4};
 use rustls::server::Acceptor;
 use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use crate::generation::{Group, Listener};
+use crate::sights::View;
 use crate::worker::Worker;
 
 /// Longest handshake.
@@ -37,6 +42,10 @@ pub(crate) struct Handshaken {
     pub(crate) negotiated: Negotiated,
     /// Keying material that only the two ends of this connection have.
     pub(crate) exporter: [u8; 32],
+    /// JA4 of the ClientHello.
+    pub(crate) ja4: String,
+    /// What the kernel saw of the connection's beginning.
+    pub(crate) view: View,
     pub(crate) is_http2: bool,
 }
 
@@ -54,13 +63,17 @@ struct Accepted<'a> {
     tls: TlsStream<TcpStream>,
     group: &'a Group,
     server_name: Option<Arc<str>>,
+    ja4: String,
 }
 
 /// Reads the ClientHello, chooses group and stack by it, and goes on with these alone.
 async fn accept(listener: &Listener, stream: TcpStream) -> Result<Accepted<'_>, Refusal> {
     let no = |code| Refusal::new(Stage::Handshake, code);
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
-    let started = hello.await.map_err(|error| moat_tls::refusal_of(&error))?;
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), Tapped::new(stream));
+    let StartHandshake { accepted, io, .. } =
+        hello.await.map_err(|error| moat_tls::refusal_of(&error))?;
+    let ja4 = ja4::of(&io.heard).unwrap_or_default();
+    let started = StartHandshake::from_parts(accepted, io.stream);
     let server_name = started.client_hello().server_name().map(|name| {
         // A name may end in the dot of the root (RFC 6066 forbids it; some write it).
         Arc::from(name.trim_end_matches('.').to_ascii_lowercase())
@@ -69,7 +82,53 @@ async fn accept(listener: &Listener, stream: TcpStream) -> Result<Accepted<'_>, 
     let choice = group.tls.choose(&started.client_hello()).ok_or_else(|| no(&tls::PROTOCOL))?;
     let finished = started.into_stream(Arc::clone(&choice.config)).await;
     let tls = finished.map_err(|error| choice.refusal_of(&error))?;
-    Ok(Accepted { tls, group, server_name })
+    Ok(Accepted { tls, group, server_name, ja4 })
+}
+
+/// A socket whose first bytes are kept: the ClientHello as it was sent.
+struct Tapped {
+    stream: TcpStream,
+    heard: Vec<u8>,
+}
+
+impl Tapped {
+    fn new(stream: TcpStream) -> Tapped {
+        Tapped { stream, heard: Vec::new() }
+    }
+}
+
+impl AsyncRead for Tapped {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let fresh = buf.filled().get(before..).unwrap_or_default();
+        let room = ja4::HELLO_BYTES_MAX.saturating_sub(this.heard.len());
+        this.heard.extend_from_slice(fresh.get(..room).unwrap_or(fresh));
+        polled
+    }
+}
+
+impl AsyncWrite for Tapped {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
 }
 
 /// Runs the handshake.
@@ -85,18 +144,18 @@ pub(crate) async fn handshake(
     let generation = worker.generation();
     let no = |code| Refusal::new(Stage::Handshake, code);
     let settings = generation.shared.listeners.get(listener).ok_or_else(|| no(&tls::PROTOCOL))?;
+    let port = stream.local_addr().map_or(0, |address| address.port());
     let accepted = tokio::time::timeout(HANDSHAKE, accept(settings, stream)).await;
-    let Accepted { tls, group, server_name } = accepted.map_err(|_| no(&tls::SLOW))??;
+    let Accepted { tls, group, server_name, ja4 } = accepted.map_err(|_| no(&tls::SLOW))??;
     let connection = tls.get_ref().1;
     // One configuration holds one stack only, so this cannot fail; were it to, nothing goes on.
     let negotiated = Negotiated::of(connection).ok_or_else(|| no(&tls::MIXED))?;
     let path = group
         .tls
         .path(negotiated.stack, connection, UnixTime::now())
-        .map_err(|error| moat_tls::refusal_of(&std::io::Error::other(error)))?;
-    let spared =
-        u64::try_from(path.spared_bytes(connection.peer_certificates().unwrap_or_default()))
-            .unwrap_or(u64::MAX);
+        .map_err(|error| moat_tls::refusal_of(&io::Error::other(error)))?;
+    let shown = connection.peer_certificates().unwrap_or_default();
+    let spared = u64::try_from(path.spared_bytes(shown)).unwrap_or(u64::MAX);
     worker.counters.spared_bytes.add_many(spared);
     let leaf = connection
         .peer_certificates()
@@ -117,6 +176,8 @@ pub(crate) async fn handshake(
         trust_domain: generation.shared.trust_domain.clone(),
         negotiated,
         exporter,
+        ja4,
+        view: worker.sights.take(remote, port, Instant::now()),
         is_http2,
         tls,
     })

@@ -27,6 +27,7 @@ mod reply;
 mod role;
 mod route;
 mod session;
+mod sights;
 mod standing;
 mod step_up;
 mod table;

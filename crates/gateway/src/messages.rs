@@ -34,8 +34,13 @@ pub enum ToGateway {
         /// Who asked for it.
         asker: String,
     },
+    /// What a kernel role sees of connections comes over this descriptor.
+    Sights {},
     /// Everything needed for the start has been sent.
-    Begin {},
+    Begin {
+        /// Protections of the kernel that are not in force; it stands in every record.
+        unguarded: String,
+    },
     /// Asks for a [`FromGateway::Status`].
     Status {},
     /// Stop accepting, finish what is open, end.

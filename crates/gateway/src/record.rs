@@ -318,6 +318,7 @@ fn connection_body(worker: &Worker, listener: usize, stage: Stage, code: &Code) 
     body.outcome = Some(Outcome::Refused);
     body.stage = Some(stage);
     code.id.clone_into(&mut body.code);
+    body.unguarded = worker.unguarded.to_string();
     body
 }
 
@@ -339,6 +340,9 @@ fn body_of(call: &Call, kind: Kind) -> Body {
     body.policy_ver = call.generation.policy.to_string();
     body.method = call.method.as_str().to_owned();
     body.user_agent.clone_from(&call.user_agent);
+    body.ja4.clone_from(&session.ja4);
+    body.wire.clone_from(&session.view.note);
+    body.unguarded = session.worker.unguarded.to_string();
     say(&mut body, session.negotiated);
     if let Some(peer) = session.peer() {
         peer.spiffe().as_str().clone_into(&mut body.actor);

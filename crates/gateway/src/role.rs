@@ -27,6 +27,7 @@ use crate::doors::Doors;
 use crate::generation::{Generation, Refused};
 use crate::messages::{FromGateway, Status, ToGateway};
 use crate::record;
+use crate::sights::Sights;
 use crate::standing::Standing;
 use crate::worker::{self, Counters, OpenConnections, Order};
 
@@ -75,6 +76,8 @@ pub struct Prepared {
     sockets: BTreeMap<usize, Vec<TcpListener>>,
     links: Vec<(usize, UnixStream)>,
     generation: Option<(u64, String, Zeroizing<Vec<u8>>)>,
+    sights: Option<OwnedFd>,
+    unguarded: String,
 }
 
 /// Takes what the supervisor sends before `Begin`. Nothing of it comes from a caller.
@@ -82,8 +85,9 @@ pub struct Prepared {
 /// # Errors
 /// [`Error::Control`] if the channel ends or speaks nonsense.
 pub fn prepare(control: Channel) -> Result<Prepared, Error> {
-    let (sockets, links) = (BTreeMap::new(), Vec::new());
-    let mut prepared = Prepared { control, sockets, links, generation: None };
+    let (sockets, links, unguarded) = (BTreeMap::new(), Vec::new(), String::new());
+    let mut prepared =
+        Prepared { control, sockets, links, generation: None, sights: None, unguarded };
     loop {
         let Some((message, descriptors)) = receive(&prepared.control)? else {
             return Err(Error::Control("it ended before the start".to_owned()));
@@ -101,7 +105,11 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
             ToGateway::Generation { number, digest, .. } => {
                 prepared.generation = Some((number, digest, blob(&descriptors)?));
             }
-            ToGateway::Begin {} => return Ok(prepared),
+            ToGateway::Sights {} => prepared.sights = descriptors.into_iter().next(),
+            ToGateway::Begin { unguarded } => {
+                prepared.unguarded = unguarded;
+                return Ok(prepared);
+            }
             ToGateway::Stop {} => return Err(Error::Control("stopped before start".to_owned())),
             ToGateway::Status {} | ToGateway::Unreadable { .. } => {}
         }
@@ -113,7 +121,7 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
 /// # Errors
 /// [`Error`]: the first generation does not work, or threads cannot be set up.
 pub fn run(prepared: Prepared) -> Result<(), Error> {
-    let Prepared { control, sockets, links, generation } = prepared;
+    let Prepared { control, sockets, links, generation, sights: fed, unguarded } = prepared;
     let (number, digest, bytes) =
         generation.ok_or_else(|| Error::Control("no generation".to_owned()))?;
     let workers = sockets.len();
@@ -127,8 +135,13 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
     };
     drop(bytes);
     let in_force = Arc::clone(&shared);
+    let sights = Arc::new(Sights::default());
+    if let Some(fd) = fed {
+        sights.feed(fd)?;
+    }
+    let unguarded: Arc<str> = unguarded.into();
     let (workers, lists, candidate) = (Vec::new(), Vec::new(), None);
-    let mut role = Role { control, workers, number, lists, in_force, candidate };
+    let mut role = Role { control, workers, number, lists, in_force, candidate, sights };
     let open: OpenConnections = shared.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
     let doors = Doors::new(Instant::now());
     let standing = Arc::new(Standing::new(System::new().wall_ns() / 1_000_000_000));
@@ -138,6 +151,8 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
             open: Arc::clone(&open),
             doors: Arc::clone(&doors),
             standing: Arc::clone(&standing),
+            sights: Arc::clone(&role.sights),
+            unguarded: Arc::clone(&unguarded),
         };
         role.start(sockets, engine, common)?;
     }
@@ -159,6 +174,7 @@ struct Role {
     lists: Vec<Proven>,
     in_force: Arc<Generation>,
     candidate: Option<Candidate>,
+    sights: Arc<Sights>,
 }
 
 /// What all workers have in common.
@@ -167,6 +183,8 @@ struct Common {
     open: OpenConnections,
     doors: Arc<Doors>,
     standing: Arc<Standing>,
+    sights: Arc<Sights>,
+    unguarded: Arc<str>,
 }
 
 /// A generation that works, and whose record is awaited.
@@ -193,7 +211,7 @@ impl Role {
         engine: Engine,
         common: Common,
     ) -> Result<(), Error> {
-        let Common { generation, open, doors, standing } = common;
+        let Common { generation, open, doors, standing, sights, unguarded } = common;
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         let counters = Arc::new(Counters::default());
         let start = worker::Start {
@@ -205,6 +223,8 @@ impl Role {
             open,
             doors,
             standing,
+            sights,
+            unguarded,
         };
         let name = format!("worker-{}", self.workers.len());
         let thread = std::thread::Builder::new().name(name).spawn(move || worker::run(start))?;
@@ -250,8 +270,13 @@ impl Role {
                 ToGateway::Status {} => {
                     send(&self.control, &FromGateway::Status(self.status()))?;
                 }
+                ToGateway::Sights {} => {
+                    for descriptor in descriptors {
+                        self.sights.feed(descriptor)?;
+                    }
+                }
                 ToGateway::Stop {} => break,
-                ToGateway::Sockets { .. } | ToGateway::Begin {} => {}
+                ToGateway::Sockets { .. } | ToGateway::Begin { .. } => {}
             }
             if self.workers.iter().any(|w| w.thread.is_finished()) {
                 return Err(Error::Control("a worker ended by itself".to_owned()));

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::handshake::{Believed, Handshaken};
 use crate::headers::Statement;
 use crate::live::Cut;
+use crate::sights::View;
 use crate::step_up::UsedNonces;
 use crate::worker::Worker;
 
@@ -50,6 +51,10 @@ pub(crate) struct Session {
     pub(crate) believed: Believed,
     pub(crate) cut: Cut,
     pub(crate) negotiated: Negotiated,
+    /// JA4 of the ClientHello.
+    pub(crate) ja4: String,
+    /// What the kernel saw of the connection's beginning.
+    pub(crate) view: View,
     /// What every request to a service says of the caller.
     pub(crate) statement: Statement,
     pub(crate) activity: Rc<Activity>,
@@ -83,6 +88,8 @@ impl Session {
             believed: handshaken.believed.clone(),
             cut: Cut::default(),
             negotiated: handshaken.negotiated,
+            ja4: handshaken.ja4.clone(),
+            view: handshaken.view.clone(),
             statement,
             activity: Rc::clone(activity),
             findings,

@@ -26,6 +26,7 @@ use crate::generation::Generation;
 use crate::live::{self, Live};
 use crate::pipeline;
 use crate::record;
+use crate::sights::Sights;
 use crate::standing::Standing;
 use crate::step_up::Keys;
 use crate::table::Entry;
@@ -142,6 +143,10 @@ pub(crate) struct Worker {
     pub(crate) standing: Arc<Standing>,
     /// Makes and takes the nonces of challenges.
     pub(crate) nonces: RefCell<Keys>,
+    /// Shared by all workers.
+    pub(crate) sights: Arc<Sights>,
+    /// Protections of the kernel that are not in force, for every record.
+    pub(crate) unguarded: Arc<str>,
     generation: RefCell<Rc<WorkerGeneration>>,
     open: OpenConnections,
     draining: watch::Receiver<bool>,
@@ -250,6 +255,8 @@ pub(crate) struct Start {
     pub(crate) open: OpenConnections,
     pub(crate) doors: Arc<Doors>,
     pub(crate) standing: Arc<Standing>,
+    pub(crate) sights: Arc<Sights>,
+    pub(crate) unguarded: Arc<str>,
 }
 
 /// Runs a worker on this thread until it has drained.
@@ -263,7 +270,7 @@ pub(crate) fn run(start: Start) -> std::io::Result<()> {
 }
 
 async fn serve(start: Start) -> std::io::Result<()> {
-    let Start { sockets, generation, engine, mut orders, counters, open, doors, standing } = start;
+    let Start { sockets, generation, engine, mut orders, counters, open, doors, .. } = start;
     let (drain, draining) = watch::channel(false);
     let clock = System::new();
     let nonces = Keys::new(clock.mono_ns() / 1_000_000)
@@ -276,8 +283,10 @@ async fn serve(start: Start) -> std::io::Result<()> {
         doors,
         live: Rc::default(),
         cuts: Semaphore::new(CUTS_MAX),
-        standing,
+        standing: start.standing,
         nonces: RefCell::new(nonces),
+        sights: start.sights,
+        unguarded: start.unguarded,
         open,
         draining,
         work: Rc::default(),

@@ -10,6 +10,14 @@ use crate::sandbox::{Jail, Role};
 /// The newest Landlock version whose rules are asked for.
 const NEWEST: ABI = ABI::V6;
 
+/// How much of Landlock the kernel enforces, found out by a thread that restricts itself and ends:
+/// `full`, `partial`, or nothing.
+#[must_use]
+pub fn try_landlock() -> Option<&'static str> {
+    let jail = Jail { role: Role::Admin, user: None, writable: Vec::new() };
+    std::thread::spawn(move || restrict(&jail)).join().ok()?.ok()?
+}
+
 /// Restricts this thread and all it starts. Returns how much of it the kernel enforces, or `None`
 /// if it has no Landlock.
 pub(crate) fn restrict(jail: &Jail) -> Result<Option<&'static str>, RulesetError> {
@@ -20,7 +28,7 @@ pub(crate) fn restrict(jail: &Jail) -> Result<Option<&'static str>, RulesetError
     ruleset = match jail.role {
         // Connecting is what gateway and courier do; where to is the egress guard's business.
         Role::Gateway | Role::Courier => ruleset.handle_access(AccessNet::BindTcp)?,
-        Role::Auditor | Role::Admin | Role::Witness => {
+        Role::Auditor | Role::Admin | Role::Witness | Role::Kernel => {
             ruleset.handle_access(AccessNet::from_all(NEWEST))?
         }
     };

@@ -1,12 +1,34 @@
-//! What the kernel enforces on our own roles: users, Landlock, seccomp.
+//! What the kernel enforces on our own roles, and what it says.
 //!
-//! A role calls [`enter`] once, after it was handed its descriptors and before the first byte from
-//! outside. What the kernel cannot do is reported, never assumed.
+//! - Users, Landlock, seccomp: a role calls [`enter`] once, after it was handed its descriptors and
+//!   before the first byte from outside.
+//! - BPF programs (feature `bpf`), loaded and attached by the kernel role alone: [`role`].
+//!
+//! What the kernel cannot do is reported, never assumed.
 
+#[cfg(feature = "bpf")]
+pub mod attempt;
+#[cfg(feature = "bpf")]
+pub mod behaviour;
+pub mod cgroup;
+pub mod egress;
 mod filesystem;
+#[cfg(feature = "bpf")]
+pub mod layout;
+pub mod matrix;
+#[cfg(feature = "bpf")]
+pub mod measure;
+pub mod messages;
+#[cfg(feature = "bpf")]
+pub mod object;
+#[cfg(feature = "bpf")]
+pub mod role;
 mod sandbox;
 mod syscalls;
 mod users;
+#[cfg(feature = "bpf")]
+pub mod wire;
 
+pub use filesystem::try_landlock;
 pub use sandbox::{Jail, Report, Role, enter};
 pub use users::{User, find_user};

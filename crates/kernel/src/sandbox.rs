@@ -23,6 +23,8 @@ pub enum Role {
     Courier,
     /// A folder of its own, and the socket that it listens on.
     Witness,
+    /// The kernel's maps that it holds, and neither file nor socket.
+    Kernel,
 }
 
 /// What a role keeps.

@@ -124,9 +124,9 @@ const OLD_NAMES: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLD_NAMES: &[i64] = &[];
 
-/// What no role ever has a reason to do.
+/// What no role ever has a reason to do. `bpf` is among it but for the kernel role, see
+/// [`maps_only`].
 const FATAL: &[i64] = &[
-    libc::SYS_bpf,
     libc::SYS_execve,
     libc::SYS_execveat,
     libc::SYS_init_module,
@@ -138,6 +138,7 @@ const FATAL: &[i64] = &[
     libc::SYS_process_vm_writev,
     libc::SYS_ptrace,
     libc::SYS_setgid,
+    libc::SYS_setns,
     libc::SYS_setuid,
     libc::SYS_unshare,
 ];
@@ -145,22 +146,29 @@ const FATAL: &[i64] = &[
 /// The two filters of a role: the first ends the process, the second is the allow-list.
 pub(crate) fn filters(role: Role) -> Result<[BpfProgram; 2], seccompiler::Error> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let bpf = (role != Role::Kernel).then_some(&libc::SYS_bpf);
     let fatal: BTreeMap<i64, Vec<SeccompRule>> =
-        FATAL.iter().map(|number| (*number, Vec::new())).collect();
+        FATAL.iter().chain(bpf).map(|number| (*number, Vec::new())).collect();
     let fatal = SeccompFilter::new(fatal, SeccompAction::Allow, SeccompAction::KillProcess, arch)?;
     let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let allowed = SeccompFilter::new(allowed(role)?, refuse, SeccompAction::Allow, arch)?;
     Ok([fatal.try_into()?, allowed.try_into()?])
 }
 
-fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
-    let groups: &[&[i64]] = match role {
+/// What a role needs, without what is allowed for some arguments only.
+fn groups(role: Role) -> &'static [&'static [i64]] {
+    match role {
         Role::Gateway => &[COMMON, THREADS, RUNTIME, SOCKETS, GENERATIONS, CONNECTING],
         Role::Auditor => &[COMMON, THREADS, FILES, LINKS],
         Role::Admin => &[COMMON, THREADS, RUNTIME, SOCKETS],
         Role::Courier => &[COMMON, THREADS, RUNTIME, SOCKETS, CONNECTING],
         Role::Witness => &[COMMON, THREADS, RUNTIME, SOCKETS, FILES],
-    };
+        Role::Kernel => &[COMMON, GENERATIONS],
+    }
+}
+
+fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
+    let groups = groups(role);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         groups.iter().flat_map(|group| group.iter()).map(|number| (*number, vec![])).collect();
     let old = OLD_NAMES.iter().filter(|number| {
@@ -171,16 +179,55 @@ fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::E
     if matches!(role, Role::Gateway | Role::Courier) {
         rules.insert(libc::SYS_socket, tcp_only()?);
     }
+    if role == Role::Kernel {
+        rules.insert(libc::SYS_bpf, maps_only()?);
+    }
     Ok(rules)
 }
 
-/// `socket` for IPv4 and IPv6 only: no raw packets, no netlink, no Unix sockets.
+/// `bpf` for the elements of maps that are held: no program is loaded, nothing is attached, no
+/// object is found by its number. Commands 1 to 4 of bpf(2): look up, update, delete, next key.
+fn maps_only() -> Result<Vec<SeccompRule>, seccompiler::Error> {
+    let command = |number: u64| -> Result<SeccompRule, seccompiler::Error> {
+        let condition =
+            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, number)?;
+        Ok(SeccompRule::new(vec![condition])?)
+    };
+    (1..=4).map(command).collect()
+}
+
+/// `socket` for streams of IPv4 and IPv6 only: no datagrams, no raw packets, no netlink, no Unix
+/// sockets.
 fn tcp_only() -> Result<Vec<SeccompRule>, seccompiler::Error> {
     let family = |family: i32| {
         let family = u64::from(family.unsigned_abs());
         let condition =
             SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family)?;
-        SeccompRule::new(vec![condition])
+        // Above these bits stand flags: not to block, to close on exec.
+        let kind = SeccompCmpOp::MaskedEq(0xf);
+        let stream = u64::from(libc::SOCK_STREAM.unsigned_abs());
+        let stream = SeccompCondition::new(1, SeccompCmpArgLen::Dword, kind, stream)?;
+        SeccompRule::new(vec![condition, stream])
     };
     Ok(vec![family(libc::AF_INET)?, family(libc::AF_INET6)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_rule_stands_twice_and_none_contradicts_another() {
+        for role in crate::matrix::ROLES {
+            let mut seen = BTreeSet::new();
+            for number in groups(role).iter().copied().flatten() {
+                assert!(seen.insert(number), "{role:?}: system call {number} stands twice");
+            }
+            let fatal: BTreeSet<&i64> = FATAL.iter().collect();
+            assert_eq!(fatal.len(), FATAL.len(), "one ends the process twice");
+            let both: Vec<_> = seen.intersection(&fatal).collect();
+            assert!(both.is_empty(), "{role:?}: {both:?} is allowed and ends the process");
+        }
+    }
 }

@@ -183,6 +183,9 @@ fn as_json(found: &Found) -> serde_json::Value {
         "upstream_suite": body.upstream_suite,
         "upstream_group": body.upstream_group,
         "step_up": body.step_up,
+        "ja4": body.ja4,
+        "wire": body.wire,
+        "unguarded": body.unguarded,
     })
 }
 

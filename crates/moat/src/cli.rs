@@ -33,7 +33,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Run the gateway: a supervisor and its roles.
     ///
-    /// Started by root, each role becomes a user of its own (moat-app, moat-audit, moat-admin).
+    /// Started by root, each role becomes a user of its own (moat-app, moat-audit, moat-admin,
+    /// moat-kernel).
     /// SIGHUP reads the configuration again; so does a change of any file it refers to. SIGTERM
     /// finishes what is open and ends.
     Serve(ServeArgs),
@@ -74,6 +75,17 @@ pub(crate) enum Command {
     ///   moat message pack --spec my-network.yaml --framed < message.json
     #[command(subcommand, verbatim_doc_comment)]
     Message(MessageCommand),
+    /// Show and try where the gateway may connect to.
+    ///
+    /// The kernel refuses everything but the services' addresses and `egress.allow`; each refusal
+    /// is a record.
+    #[command(subcommand)]
+    Egress(EgressCommand),
+    /// Try whether this machine gives what Moat wants of it; exit 0, or 4 if something is missing.
+    ///
+    /// Loads and attaches each of the kernel's probes for a moment, in a cgroup of its own. As root,
+    /// as the gateway would.
+    Doctor(DoctorArgs),
     /// Measure on this machine; exit 1 if a goal does not hold.
     ///
     /// Each topic prints rows: figure, value, unit, the peer measured in the same run, the ratio to
@@ -87,6 +99,13 @@ pub(crate) enum Command {
     /// Run one role; only the supervisor does this.
     #[command(hide = true)]
     Role(RoleArgs),
+    /// Enter a role's jail and try one act; only `moat doctor --matrix` does this.
+    #[command(hide = true)]
+    Act(ActArgs),
+    /// Connect again and again; only `moat bench kernel` does this.
+    #[cfg(feature = "bpf")]
+    #[command(hide = true)]
+    Connects(ConnectsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -172,6 +191,70 @@ pub(crate) enum PolicyCommand {
         input: PathBuf,
         /// For example `authz`.
         package: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Try what each role may do and must not: every act by a process in that role's jail.
+    #[arg(long)]
+    pub(crate) matrix: bool,
+    /// `table` for people, `json` for programs.
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ActArgs {
+    /// gateway, auditor, admin or kernel.
+    pub(crate) role: String,
+    /// Name of the act.
+    pub(crate) act: String,
+    /// Folder that stands for the log's.
+    pub(crate) dir: PathBuf,
+    /// User and group id to become.
+    #[arg(long)]
+    pub(crate) uid: Option<u32>,
+}
+
+#[cfg(feature = "bpf")]
+#[derive(Debug, Args)]
+pub(crate) struct ConnectsArgs {
+    /// Where to.
+    pub(crate) address: std::net::SocketAddr,
+    /// How often.
+    pub(crate) count: u32,
+    /// By UDP, where nothing but the call itself is done.
+    #[arg(long)]
+    pub(crate) udp: bool,
+    /// Cgroup to join first.
+    #[arg(long)]
+    pub(crate) cgroup: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EgressCommand {
+    /// Print what the guard in force allows, and its counts.
+    List(SocketArgs),
+    /// Print destinations as the gateway tries them, allowed or not.
+    Observe {
+        /// The running gateway's admin socket.
+        #[arg(long, default_value = "/var/lib/moat/admin.sock")]
+        socket: PathBuf,
+        /// End after so many seconds; default: never.
+        #[arg(long, value_name = "N")]
+        seconds: Option<u64>,
+    },
+    /// Try a TCP address in the gateway's place; exit 0 if the guard lets it pass, else 1.
+    ///
+    /// Joins the gateway's cgroup for a moment, which takes root. A refusal is recorded like any
+    /// other.
+    Try {
+        /// For example 203.0.113.7:443.
+        address: std::net::SocketAddr,
+        /// The running gateway's admin socket.
+        #[arg(long, default_value = "/var/lib/moat/admin.sock")]
+        socket: PathBuf,
     },
 }
 
@@ -425,6 +508,19 @@ pub(crate) enum BenchCommand {
         rounds: u32,
         #[command(flatten)]
         common: BenchArgs,
+    },
+    /// What the kernel's programs cost; as root.
+    ///
+    /// The XDP program by test runs of the kernel, a million of each packet; connects to the
+    /// loopback device from within a guarded cgroup and from without, in turn.
+    Kernel {
+        /// Rounds; the median counts.
+        #[arg(long, value_name = "N", default_value_t = 7,
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
+        /// `table` for people, `json` for programs: one object a line.
+        #[arg(short, long, default_value = "table")]
+        output: Output,
     },
     /// What a new connection costs: a full mutual handshake and one call, beside nginx.
     ///

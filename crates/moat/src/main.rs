@@ -1,7 +1,10 @@
 //! `moat`: the supervisor, its roles and everything a person types.
 //!
 //! stdout carries data, stderr talks. Exit codes: 0 good, 1 failure, 2 usage, 3 tampering or failed
-//! verification, 78 bad configuration.
+//! verification, 4 warnings of the doctor, 78 bad configuration.
+
+// A record as JSON has more members than the macro takes by default.
+#![recursion_limit = "256"]
 
 mod audit;
 mod bench;
@@ -11,9 +14,12 @@ mod cli;
 mod cli_ca;
 mod cli_message;
 mod demo;
+mod doctor;
+mod egress;
 mod evidence;
 mod exit;
 mod explain;
+mod matrix;
 mod message;
 mod policy;
 mod role;
@@ -45,12 +51,17 @@ fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Message(args) => message::run(&args),
+        Command::Egress(command) => egress::run(&command),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Version => {
             println!("moat {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)
         }
         Command::Role(args) => role::run(&args),
+        Command::Act(args) => matrix::act(&args),
+        #[cfg(feature = "bpf")]
+        Command::Connects(args) => bench::kernel::connect(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("moat: {error:#}");

@@ -93,6 +93,14 @@ pub(crate) fn run(args: &RoleArgs) -> Result<ExitCode> {
             jail(&settings, Role::Courier, &control)?;
             courier(&control, &settings.witnesses)?;
         }
+        #[cfg(feature = "bpf")]
+        "kernel" => {
+            let again = control.as_fd().try_clone_to_owned()?;
+            let wrong = |error: moat_kernel::role::Error| anyhow::anyhow!("{error}");
+            let prepared = moat_kernel::role::prepare(control).map_err(wrong)?;
+            jail(&settings, Role::Kernel, &Channel::from_fd(again))?;
+            moat_kernel::role::run(prepared).map_err(wrong)?;
+        }
         other => bail!("there is no role {other}"),
     }
     Ok(ExitCode::SUCCESS)

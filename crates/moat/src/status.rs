@@ -56,6 +56,11 @@ pub(crate) fn status(args: &SocketArgs) -> Result<ExitCode> {
     for condition in &state.conditions {
         println!("{} {}", if condition.holds { "[+]" } else { "[-]" }, condition.name);
     }
+    let kernel = serde_json::from_value::<moat_kernel::messages::Status>(state.kernel.clone());
+    for probe in kernel.map(|kernel| kernel.probes).unwrap_or_default() {
+        let mark = if probe.is_attached { "[+]" } else { "[-]" };
+        println!("{mark} probe {} {}", probe.name, probe.why);
+    }
     println!("gateway  {}", state.gateway);
     println!("auditor  {}", state.auditor);
     Ok(if state.is_ready() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

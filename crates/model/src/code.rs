@@ -10,6 +10,7 @@ pub mod ca;
 pub mod config;
 pub mod http;
 pub mod identity;
+pub mod kernel;
 pub mod mask;
 pub mod message;
 pub mod policy;
@@ -118,6 +119,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         config::ALL,
         http::ALL,
         identity::ALL,
+        kernel::ALL,
         mask::ALL,
         message::ALL,
         policy::ALL,

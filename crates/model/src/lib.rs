@@ -6,6 +6,7 @@
 pub mod class;
 pub mod clock;
 pub mod code;
+pub mod egress;
 pub mod limit;
 pub mod refusal;
 pub mod stage;

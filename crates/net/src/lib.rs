@@ -24,4 +24,5 @@ pub mod listen;
 pub mod local;
 pub mod pool;
 mod scratch;
+pub mod sight;
 pub mod upstream_io;

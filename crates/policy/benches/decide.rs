@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use moat_policy::{Bundle, BundleFile, Engine, Fact, Question, StepUp};
+use moat_policy::{Bundle, BundleFile, Engine, Fact, Question, StepUp, Wire};
 
 const ROUNDS: usize = 9;
 const DECISIONS: u32 = 20_000;
@@ -23,6 +23,10 @@ fn engine(rules: &str) -> Engine {
     let files = files.map(|(path, text)| BundleFile { path: path.into(), bytes: text.into() });
     Engine::compile(&Arc::new(Bundle::new(files.into()).expect("a bundle"))).expect("an engine")
 }
+
+/// Nobody looks.
+static NO_WIRE: Wire =
+    Wire { state: "off", ttl: 0, window: 0, segment_max: 0, options: String::new(), waited_us: 0 };
 
 fn question<'a>(facts: &'a [Fact<'a>], params: &'a [(Arc<str>, String)]) -> Question<'a> {
     Question {
@@ -39,6 +43,8 @@ fn question<'a>(facts: &'a [Fact<'a>], params: &'a [(Arc<str>, String)]) -> Ques
         suite: "TLS13_AES_256_GCM_SHA384",
         group: "X25519",
         national: false,
+        ja4: "t13d1516h2_8daaf6152771_e5627efa2ab1",
+        wire: &NO_WIRE,
         method: "GET",
         path: "/v1/accounts/1001",
         params,

@@ -112,6 +112,37 @@ pub enum BodyValue {
     Present,
 }
 
+/// What the network card saw of a connection's beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wire {
+    /// `seen`, `partial` (the first packet did not hold the whole hello), `absent` (nothing came
+    /// in time) or `off` (nobody looks). Of the last two nothing else is known.
+    pub state: &'static str,
+    /// Time to live or hop limit of the first bytes.
+    pub ttl: u64,
+    /// Window of the SYN.
+    pub window: u64,
+    /// Longest segment that the SYN named.
+    pub segment_max: u64,
+    /// Kinds of the SYN's TCP options, in order: `2-4-8-1-3`.
+    pub options: String,
+    /// From the SYN to the first bytes, in microseconds.
+    pub waited_us: u64,
+}
+
+impl Wire {
+    fn to_value(&self) -> Value {
+        object([
+            ("state", text(self.state)),
+            ("ttl", Value::from(self.ttl)),
+            ("window", Value::from(self.window)),
+            ("segment_max", Value::from(self.segment_max)),
+            ("options", text(&self.options)),
+            ("waited_us", Value::from(self.waited_us)),
+        ])
+    }
+}
+
 /// All that is asked. Borrowed from the request for the time of one decision.
 #[derive(Clone, Debug)]
 pub struct Question<'a> {
@@ -141,6 +172,10 @@ pub struct Question<'a> {
     pub group: &'a str,
     /// Whether the connection is of national cryptography (RFC 8998).
     pub national: bool,
+    /// JA4 of the caller's ClientHello; nothing where it could not be computed.
+    pub ja4: &'a str,
+    /// What the network card saw.
+    pub wire: &'a Wire,
     /// HTTP method.
     pub method: &'a str,
     /// Path, normalised.
@@ -179,7 +214,7 @@ impl Question<'_> {
         say("peer", &|| self.peer_value(reads));
         say("token", &|| self.token_value());
         say("step_up", &|| self.step_up_value());
-        say("kernel", &|| object([("state", text("absent"))]));
+        say("kernel", &|| self.wire.to_value());
         say("request", &|| self.request_value(reads));
         say("body", &|| self.body_value());
         for fact in self.facts {
@@ -204,6 +239,7 @@ impl Question<'_> {
         say("suite", &|| text(self.suite));
         say("group", &|| text(self.group));
         say("national", &|| Value::from(self.national));
+        say("ja4", &|| text(self.ja4));
         peer
     }
 

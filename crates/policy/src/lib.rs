@@ -22,7 +22,7 @@ pub use decision::{
 };
 pub use engine::{Engine, RULE_TIME_MS_MAX};
 pub use explain::{Explanation, Line, TestResult, eval, explain, run_tests};
-pub use input::{AGE_UNKNOWN_S, BodyValue, Fact, Question, StepUp, StepUpState, Token};
+pub use input::{AGE_UNKNOWN_S, BodyValue, Fact, Question, StepUp, StepUpState, Token, Wire};
 
 #[cfg(test)]
 mod tests;

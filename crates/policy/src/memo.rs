@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::decision::Grant;
 use crate::input::{StepUp, Token};
 use crate::reads::Reads;
-use crate::{BodyValue, Bundle, Question};
+use crate::{BodyValue, Bundle, Question, Wire};
 
 /// Most bytes of keys and reasons remembered by one engine; beyond them it begins anew.
 const REMEMBERED_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -107,6 +107,8 @@ fn write(key: &mut Vec<u8>, reads: &Reads, question: &Question<'_>) {
         suite,
         group,
         national,
+        ja4,
+        wire,
         method,
         path,
         params,
@@ -128,6 +130,7 @@ fn write(key: &mut Vec<u8>, reads: &Reads, question: &Question<'_>) {
         (reads.peer("serial"), serial),
         (reads.peer("suite"), suite),
         (reads.peer("group"), group),
+        (reads.peer("ja4"), ja4),
         (reads.request("method"), method),
         (reads.request("path"), path),
     ];
@@ -136,6 +139,14 @@ fn write(key: &mut Vec<u8>, reads: &Reads, question: &Question<'_>) {
     }
     if reads.peer("national") {
         key.push(u8::from(*national));
+    }
+    if reads.top("kernel") {
+        let Wire { state, ttl, window, segment_max, options, waited_us } = wire;
+        text(key, state);
+        text(key, options);
+        for number in [ttl, window, segment_max, waited_us] {
+            key.extend_from_slice(&number.to_be_bytes());
+        }
     }
     if reads.peer("expires_ms") {
         key.extend_from_slice(&expires_ms.to_be_bytes());

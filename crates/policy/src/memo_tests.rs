@@ -32,7 +32,8 @@ fn nothing_is_remembered_where_a_call_may_differ_in_something_unseen() {
 fn a_question_that_differs_in_anything_the_rules_read_is_asked_again() {
     let rule = "allow if { input.tenant; input.listener; input.route; input.peer; input.body; \
                 input.request.method; input.request.path; input.request.params; \
-                input.request.headers; input.env; input.token; input.step_up }";
+                input.request.headers; input.env; input.token; input.step_up; \
+                input.kernel }";
     let reads = Reads::of(&bundle(&format!("{HEAD}{rule}"))).unwrap();
     let key = |question: &Question<'_>| {
         let mut key = Vec::new();
@@ -49,6 +50,11 @@ fn a_question_that_differs_in_anything_the_rules_read_is_asked_again() {
     let token =
         Token { issuer: "", subject: "", acr: "", amr: &[], auth_ms: 0, issued_ms: 0, claims: &[] };
     let step_up = StepUp::default();
+    let wires = [
+        Wire { state: "seen", ..Wire::default() },
+        Wire { ttl: 1, ..Wire::default() },
+        Wire { options: "2".to_owned(), ..Wire::default() },
+    ];
     let others = [
         Question { tenant: "x", ..base.clone() },
         Question { listener: "x", ..base.clone() },
@@ -62,6 +68,10 @@ fn a_question_that_differs_in_anything_the_rules_read_is_asked_again() {
         Question { suite: "x", ..base.clone() },
         Question { group: "x", ..base.clone() },
         Question { national: true, ..base.clone() },
+        Question { ja4: "x", ..base.clone() },
+        Question { wire: &wires[0], ..base.clone() },
+        Question { wire: &wires[1], ..base.clone() },
+        Question { wire: &wires[2], ..base.clone() },
         Question { method: "x", ..base.clone() },
         Question { path: "x", ..base.clone() },
         Question { params: &pairs, ..base.clone() },

@@ -6,8 +6,18 @@ use std::collections::BTreeSet;
 use crate::Bundle;
 
 /// Fields of `input.peer` and of `input.request`. One that is not here may be made of any other.
-const PEER: [&str; 9] =
-    ["role", "spiffe", "subject", "issuer", "serial", "expires_ms", "suite", "group", "national"];
+const PEER: [&str; 10] = [
+    "role",
+    "spiffe",
+    "subject",
+    "issuer",
+    "serial",
+    "expires_ms",
+    "suite",
+    "group",
+    "national",
+    "ja4",
+];
 const REQUEST: [&str; 5] = ["method", "path", "params", "headers", "body_digest"];
 /// The parts of a [`crate::Question`] that a bundle's rules mention.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,6 +15,16 @@ pub(crate) fn engine(list: &[(&str, &str)]) -> Result<Engine, Problem> {
     Engine::compile(&Arc::new(Bundle::new(files(list))?))
 }
 
+/// Nobody looks.
+static NO_WIRE: crate::Wire = crate::Wire {
+    state: "off",
+    ttl: 0,
+    window: 0,
+    segment_max: 0,
+    options: String::new(),
+    waited_us: 0,
+};
+
 pub(crate) fn question<'a>(body: &'a [(String, BodyValue)], facts: &'a [Fact<'a>]) -> Question<'a> {
     Question {
         now_ms: 1,
@@ -30,6 +40,8 @@ pub(crate) fn question<'a>(body: &'a [(String, BodyValue)], facts: &'a [Fact<'a>
         suite: "TLS13_AES_128_GCM_SHA256",
         national: false,
         group: "X25519",
+        ja4: "",
+        wire: &NO_WIRE,
         method: "POST",
         path: "/v1/accounts/1/transfer",
         params: &[],

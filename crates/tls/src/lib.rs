@@ -8,6 +8,7 @@ mod client;
 pub mod der;
 mod encrypted;
 mod error;
+pub mod ja4;
 mod material;
 mod national;
 mod ocsp;

@@ -7,6 +7,8 @@ mod append;
 mod calls;
 mod cpu;
 mod fresh;
+#[cfg(feature = "bpf")]
+pub(crate) mod kernel;
 mod load;
 mod machine;
 pub(crate) mod message;
@@ -21,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use moat_auditor::bench::Row;
 use serde_json::json;
 
@@ -35,13 +37,23 @@ const STARTS: u32 = 10;
 const APPEND_SECONDS: u64 = 3;
 
 pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
+    #[cfg(feature = "bpf")]
+    if let BenchCommand::Kernel { rounds, output } = command {
+        let rows = kernel::run(*rounds)?;
+        rows.iter().for_each(|row| print(row, *output));
+        let is_good = rows.iter().all(|row| row.holds() != Some(false));
+        return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let (BenchCommand::Append { common, .. }
     | BenchCommand::Gateway { common, .. }
     | BenchCommand::Handshake { common, .. }
     | BenchCommand::Start { common, .. }
     | BenchCommand::Sm { common, .. }
     | BenchCommand::Message { common, .. }
-    | BenchCommand::All { common }) = command;
+    | BenchCommand::All { common }) = command
+    else {
+        bail!("built without the feature `bpf`");
+    };
     let (dir, output) = (common.dir.as_path(), common.output);
     let show = |rows: Vec<Row>| {
         rows.iter().for_each(|row| print(row, output));
@@ -66,6 +78,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
             let settings = message::Settings { rounds: *rounds, round };
             show(message::run(dir, settings, &Interrupt::new()?)?)
         }
+        BenchCommand::Kernel { .. } => bail!("built without the feature `bpf`"),
         BenchCommand::All { .. } => {
             // What is missing is told before anything is measured.
             tools::Tools::find()?;

@@ -52,6 +52,13 @@ impl Say {
         let _ = std::io::stdout().flush();
     }
 
+    /// A line that could not be shown here, and why.
+    pub(crate) fn missing(&self, en: &str, zh: &str, why: &str) {
+        println!("  –     {}", self.pick(en, zh));
+        println!("        {}: {why}", self.pick("could not be shown here", "此处无法演示"));
+        let _ = std::io::stdout().flush();
+    }
+
     /// Says how it went; whether every line was as expected.
     pub(crate) fn summary(&self) -> bool {
         let seconds = self.since.elapsed().as_secs_f32();

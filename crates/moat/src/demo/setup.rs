@@ -33,13 +33,13 @@ const STEP_UP_KEY: &str = "teller-step-up.key";
 pub(crate) const STEP_UP_KEY_ID: &str = "teller-1";
 /// User ids for the roles when root runs the demo: no user of that number need exist.
 pub(crate) const USERS: &str =
-    "\nusers: { gateway: \"64001\", auditor: \"64002\", admin: \"64003\" }\n";
+    "\nusers: { gateway: \"64001\", auditor: \"64002\", admin: \"64003\", kernel: \"64006\" }\n";
 /// Longest wait for everything to be ready.
 const START: Duration = Duration::from_secs(20);
 
 pub(crate) struct Ports {
     pub(crate) gateway: u16,
-    accounts: u16,
+    pub(super) accounts: u16,
     probes: u16,
 }
 

@@ -26,6 +26,8 @@ use super::setup::{STEP_UP_KEY_ID, Setup};
 const WAIT: Duration = Duration::from_secs(10);
 const READ: &str = "/v1/accounts/1001";
 const TRANSFER: &str = "/v1/accounts/1001/transfer";
+/// Nobody's address (RFC 5737), where the gateway has no business.
+const FORBIDDEN: &str = "203.0.113.7:443";
 /// Calls made while the configuration is reloaded.
 const LOAD_CALLS: usize = 300;
 
@@ -41,6 +43,7 @@ pub(crate) async fn calls(setup: &mut Setup, say: &mut Say) -> Result<()> {
     bad_json(setup, say).await?;
     grpc(setup, say).await?;
     reload_under_load(setup, say).await?;
+    egress_refused(setup, say).await?;
     auditor_killed(setup, say).await
 }
 
@@ -326,6 +329,46 @@ async fn reload_under_load(setup: &Setup, say: &mut Say) -> Result<()> {
     let (en, zh) = ("a reload under load: no failed call", "负载下重载：无一调用失败");
     say.line(good, en, zh, &seen);
     Ok(())
+}
+
+/// What a taken-over gateway would do first.
+async fn egress_refused(setup: &Setup, say: &mut Say) -> Result<()> {
+    let (en, zh) = (
+        "a forbidden address tried in the gateway's cgroup: refused by the kernel, recorded",
+        "在网关 cgroup 内访问未允许的地址：内核拒绝并记录",
+    );
+    let kernel = setup.state().context("the gateway does not answer")?.kernel;
+    let kernel: moat_kernel::messages::Status = serde_json::from_value(kernel)?;
+    let probe = kernel.probes.iter().find(|probe| probe.name == "egress");
+    if let Some(probe) = probe.filter(|probe| !probe.is_attached) {
+        say.missing(en, zh, &probe.why);
+        return Ok(());
+    }
+    let service = format!("127.0.0.1:{}", setup.ports.accounts);
+    let (refused, passed) = (attempt(setup, FORBIDDEN).await?, attempt(setup, &service).await?);
+    let wanted = format!("egress/{FORBIDDEN}/tcp");
+    let record = await_record(setup, |found| found.leaf.body.object == wanted).await?;
+    let good = refused.status.code() == Some(1)
+        && passed.status.success()
+        && record.leaf.body.code == "MOAT-E001";
+    let told = |out: &[u8]| String::from_utf8_lossy(out).trim().to_owned();
+    let seen = format!(
+        "{}\n{}\nrecord {}: {} {}",
+        told(&refused.stdout),
+        told(&passed.stdout),
+        record.leaf.head.seq,
+        record.leaf.body.code,
+        record.leaf.body.note
+    );
+    say.line(good, en, zh, &seen);
+    Ok(())
+}
+
+/// `moat egress try`.
+async fn attempt(setup: &Setup, address: &str) -> Result<std::process::Output> {
+    let mut moat = std::process::Command::new(&setup.program);
+    moat.args(["egress", "try", address, "--socket"]).arg(setup.path("admin.sock"));
+    Ok(tokio::task::spawn_blocking(move || moat.output()).await??)
 }
 
 async fn auditor_killed(setup: &Setup, say: &mut Say) -> Result<()> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use moat_admin::messages::ToAdmin;
-use moat_config::{Hot, Loaded, Problem, Problems};
+use moat_config::{Egress, Hot, Loaded, Problem, Problems};
 use moat_gateway::messages::ToGateway;
 use moat_model::code::audit::PASSING;
 use moat_model::code::config::{NEEDS_RESTART, SYNTAX};
@@ -49,8 +49,11 @@ pub(super) struct Candidate {
     pub(super) number: u64,
     pub(super) digest: String,
     pub(super) blob: Zeroizing<Vec<u8>>,
+    pub(super) egress: Egress,
     pub(super) watched: Vec<PathBuf>,
     pub(super) asker: Asker,
+    /// Whether the gateway has been given it; before, the egress guard is.
+    pub(super) is_offered: bool,
 }
 
 impl Supervisor {
@@ -63,6 +66,7 @@ impl Supervisor {
             self.last_number = number;
             self.retry = Retry::new();
             self.known.last_refusal = None;
+            self.egress_activated(candidate.egress);
             self.answer(&candidate.asker, Ok(number));
         }
         tracing::info!(generation = number, digest = self.known.digest, "generation active");
@@ -79,6 +83,7 @@ impl Supervisor {
         tracing::error!(generation = number, why, "generation refused");
         self.known.last_refusal = Some(why.clone());
         if let Some(candidate) = candidate {
+            self.send_egress(0);
             self.answer(&candidate.asker, Err(why));
         }
         self.reload_if_stale();
@@ -97,6 +102,7 @@ impl Supervisor {
             why = format!("{why}; {AGAIN}");
         }
         self.known.last_refusal = Some(why.clone());
+        self.send_egress(0);
         self.answer(&candidate.asker, Err(why));
     }
 
@@ -132,22 +138,36 @@ impl Supervisor {
             }
             Ok(Some(mut candidate)) => {
                 candidate.asker = asker;
-                let (number, digest) = (candidate.number, candidate.digest.clone());
-                let asker = candidate.asker.to_string();
-                let message = ToGateway::Generation { number, digest, asker };
-                match self.gateway.send_blob(&message, &candidate.blob) {
-                    Ok(()) => self.candidate = Some(candidate),
-                    Err(error) => {
-                        let why = format!("{error:#}; {AGAIN}");
-                        tracing::error!(why, "reload not offered to the gateway");
-                        self.retry.ask(Instant::now());
-                        self.known.last_refusal = Some(why.clone());
-                        self.answer(&candidate.asker, Err(why));
-                    }
+                let number = candidate.number;
+                self.candidate = Some(candidate);
+                // The guard first: what the gateway is to reach must be allowed before it is.
+                // A role that is away is given the list when it starts, and then goes on here.
+                if self.kernel.child.is_some() {
+                    self.send_egress(number);
+                } else {
+                    self.offer_candidate();
                 }
             }
         }
         self.publish();
+    }
+
+    /// Gives the gateway the candidate, once.
+    pub(super) fn offer_candidate(&mut self) {
+        let Some(candidate) = self.candidate.as_mut().filter(|one| !one.is_offered) else { return };
+        candidate.is_offered = true;
+        let (number, digest) = (candidate.number, candidate.digest.clone());
+        let asker = candidate.asker.to_string();
+        let message = ToGateway::Generation { number, digest, asker };
+        let Err(error) = self.gateway.send_blob(&message, &candidate.blob) else { return };
+        let why = format!("{error:#}; {AGAIN}");
+        tracing::error!(why, "reload not offered to the gateway");
+        self.retry.ask(Instant::now());
+        self.known.last_refusal = Some(why.clone());
+        if let Some(candidate) = self.candidate.take() {
+            self.send_egress(0);
+            self.answer(&candidate.asker, Err(why));
+        }
     }
 
     /// `None` if nothing has changed; code and text if it cannot be taken.
@@ -169,7 +189,8 @@ impl Supervisor {
         let blob = blob_of(&config.hot).map_err(|e| (SYNTAX.id, e.to_string()))?;
         let number = self.last_number + 1;
         let digest = config.digest;
-        Ok(Some(Candidate { number, digest, blob, watched, asker: Asker::Watch }))
+        let (egress, asker, is_offered) = (config.egress, Asker::Watch, false);
+        Ok(Some(Candidate { number, digest, blob, egress, watched, asker, is_offered }))
     }
 
     /// Tells who asked. Status comes first: whoever has the answer finds it there.

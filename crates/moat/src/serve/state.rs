@@ -33,8 +33,12 @@ impl Known {
         Some(!matches!(state, "overdue" | "refused"))
     }
 
-    /// Everything at once. `children` are auditor, gateway, admin, and the courier if there is one.
-    pub(crate) fn state<'a>(&self, children: impl Iterator<Item = &'a Child>) -> State {
+    /// Everything at once. `kernel` is what there is to say of the kernel's probes.
+    pub(crate) fn state<'a>(
+        &self,
+        children: impl Iterator<Item = &'a Child>,
+        kernel: serde_json::Value,
+    ) -> State {
         let mut conditions = Vec::new();
         let mut roles = Vec::new();
         for child in children {
@@ -72,6 +76,7 @@ impl Known {
             conditions,
             gateway: self.gateway.clone(),
             auditor: self.auditor.clone(),
+            kernel,
         }
     }
 }

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::child::{Child, Program};
+use super::kernel::Kernel;
 use super::reload::{Asker, Candidate, blob_of, warn_of};
 use super::retry::Retry;
 use super::state::Known;
@@ -60,6 +61,9 @@ pub(crate) struct Supervisor {
     courier: Option<Child>,
     /// Only if keys of the log lie in a token.
     hsm: Option<Child>,
+    pub(super) kernel: Kernel,
+    /// Whether the gateway waits for the guard before its first start.
+    gateway_waits: bool,
     pub(super) candidate: Option<Candidate>,
     /// Whether a reload was asked for while a candidate was out: then it is made afterwards.
     pub(super) is_stale: bool,
@@ -76,7 +80,7 @@ impl Supervisor {
     pub(crate) fn new(path: &Path, loaded: Loaded) -> Result<Supervisor> {
         let Loaded { config, watched, warnings } = loaded;
         warn_of(&warnings);
-        let Config { restart, hot, digest } = config;
+        let Config { restart, hot, egress, digest } = config;
         let blob = blob_of(&hot)?;
         let settings = role_settings(&restart)?;
         make_log_folders(&restart, settings.auditor.user.as_ref())?;
@@ -84,6 +88,7 @@ impl Supervisor {
         let probes = TcpListener::bind(restart.admin.probes)
             .map_err(|e| anyhow!("{} {}: {e}", BIND.id, restart.admin.probes))?;
         let admin_socket = open_admin_socket(&restart.admin.socket)?;
+        let kernel = Kernel::new(&restart, settings.kernel, egress)?;
         let known = Known {
             generation: 0,
             digest,
@@ -102,6 +107,8 @@ impl Supervisor {
             admin: Child::new("admin", settings.admin),
             hsm: hsm(&restart)?,
             courier: settings.courier.map(|settings| Child::new("courier", settings)),
+            kernel,
+            gateway_waits: true,
             candidate: None,
             is_stale: false,
             retry: Retry::new(),
@@ -118,12 +125,17 @@ impl Supervisor {
     /// Runs until a signal asks for the end.
     pub(crate) fn run(&mut self) -> Result<()> {
         self.auditor.start()?;
+        self.kernel.adopt("auditor", self.auditor.pid())?;
         self.start_courier()?;
         self.start_hsm()?;
-        self.start_gateway()?;
+        self.start_kernel()?;
         self.start_admin()?;
         let mut tick = Instant::now() + TICK_STARTING;
         while !self.is_stopping {
+            if self.gateway_waits && self.gateway_may_start()? {
+                self.gateway_waits = false;
+                self.start_gateway()?;
+            }
             self.wait(tick)?;
             self.restart_ended()?;
             if Instant::now() >= tick {
@@ -137,6 +149,10 @@ impl Supervisor {
 
     fn start_gateway(&mut self) -> Result<()> {
         self.gateway.start()?;
+        if let Err(error) = self.kernel.adopt("gateway", self.gateway.pid()) {
+            self.gateway.wait(Instant::now());
+            return Err(error);
+        }
         for (worker, sockets) in self.sockets.iter().enumerate() {
             let fds: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
             self.gateway.send(&ToGateway::Sockets { worker }, &fds);
@@ -145,12 +161,14 @@ impl Supervisor {
         let number = self.last_number;
         let (digest, asker) = (self.known.digest.clone(), String::new());
         self.gateway.send_blob(&ToGateway::Generation { number, digest, asker }, &self.blob)?;
-        self.gateway.send(&ToGateway::Begin {}, &[]);
+        self.link_sights()?;
+        self.gateway.send(&ToGateway::Begin { unguarded: self.kernel.unguarded() }, &[]);
         Ok(())
     }
 
     fn start_admin(&mut self) -> Result<()> {
         self.admin.start()?;
+        self.kernel.adopt("admin", self.admin.pid())?;
         let fds = [self.probes.as_fd(), self.admin_socket.as_fd()];
         self.admin.send(&ToAdmin::Sockets {}, &fds);
         self.admin.send(&ToAdmin::Begin {}, &[]);
@@ -192,14 +210,25 @@ impl Supervisor {
     /// All roles, in the order that [`hear`](Supervisor::hear) counts them in.
     fn children(&self) -> impl Iterator<Item = &Child> {
         let first = [&self.auditor, &self.gateway, &self.admin];
-        first.into_iter().chain(&self.courier).chain(&self.hsm)
+        first.into_iter().chain(&self.courier).chain(&self.hsm).chain(&self.kernel.child)
     }
 
     /// Joins one worker of the gateway with the auditor by a fresh pair of sockets.
     fn link(&self, worker: usize) -> Result<()> {
+        self.join(worker, true, |fd| self.gateway.send(&ToGateway::Link { worker }, &[fd]))
+    }
+
+    /// Gives one end of a fresh pair of sockets to the auditor and the other away.
+    pub(super) fn join(
+        &self,
+        worker: usize,
+        has_anchors: bool,
+        give: impl FnOnce(BorrowedFd<'_>),
+    ) -> Result<()> {
         let (ours, theirs) = UnixStream::pair().context("link")?;
-        self.gateway.send(&ToGateway::Link { worker }, &[ours.as_fd()]);
-        self.auditor.send(&json!({ "link": { "worker": worker } }), &[theirs.as_fd()]);
+        give(ours.as_fd());
+        let link = json!({ "link": { "worker": worker, "anchors": has_anchors } });
+        self.auditor.send(&link, &[theirs.as_fd()]);
         Ok(())
     }
 
@@ -260,11 +289,10 @@ impl Supervisor {
     /// Reads one message of a role.
     fn hear(&mut self, at: usize) {
         let children = [&mut self.auditor, &mut self.gateway, &mut self.admin];
-        let Some(child) =
-            children.into_iter().chain(&mut self.courier).chain(&mut self.hsm).nth(at)
-        else {
-            return;
-        };
+        let others = self.courier.iter_mut().chain(&mut self.hsm).chain(&mut self.kernel.child);
+        // Collected, so that what is borrowed here is given back once one is chosen.
+        let all: Vec<&mut Child> = children.into_iter().chain(others).collect();
+        let Some(child) = all.into_iter().nth(at) else { return };
         let Some(Ok(Some((bytes, _)))) = child.control().map(|control| control.recv()) else {
             // The end of the channel is the end of the role; `restart_ended` sees to it.
             std::thread::sleep(Duration::from_millis(1));
@@ -279,6 +307,7 @@ impl Supervisor {
             0 => self.hear_auditor(&message),
             1 => self.hear_gateway(message),
             2 => self.hear_admin(message),
+            _ if child.name == "kernel" => self.hear_kernel(message),
             _ => child.is_ready |= message.get("ready").is_some(),
         }
     }
@@ -356,6 +385,7 @@ impl Supervisor {
                 note_start("hsm", started);
             }
         }
+        self.restart_kernel();
         if self.auditor.is_due() {
             self.auditor.restarts += 1;
             let started = self.start_auditor();
@@ -378,6 +408,8 @@ impl Supervisor {
         self.auditor.start()?;
         self.link_courier()?;
         self.link_hsm()?;
+        self.kernel.adopt("auditor", self.auditor.pid())?;
+        self.link_kernel()?;
         (0..self.sockets.len()).try_for_each(|worker| self.link(worker))
     }
 
@@ -388,14 +420,16 @@ impl Supervisor {
         if self.gateway.is_ready && self.retry.take_due(Instant::now()) {
             self.reload(Asker::Retry);
         }
+        self.end_grace();
         self.gateway.ask(&ToGateway::Status {});
         self.auditor.ask(&json!({ "status": {} }));
+        self.kernel.ask();
         self.publish();
     }
 
     /// Tells the admin role how things stand, and the world when everything is ready.
     pub(super) fn publish(&mut self) {
-        let state = self.known.state(self.children());
+        let state = self.known.state(self.children(), self.kernel.state());
         let is_ready = state.is_ready();
         if self.admin.is_ready {
             self.admin.offer(&ToAdmin::State(Box::new(state)));
@@ -417,6 +451,7 @@ impl Supervisor {
         // One that does not listen is killed when its time is over.
         self.gateway.offer(&ToGateway::Stop {});
         self.gateway.wait(Instant::now() + STOP_GATEWAY);
+        self.kernel.stop();
         self.auditor.offer(&json!({ "stop": {} }));
         self.auditor.wait(Instant::now() + STOP_AUDITOR);
         for child in self.courier.iter_mut().chain(&mut self.hsm) {
@@ -425,6 +460,7 @@ impl Supervisor {
         }
         self.admin.offer(&ToAdmin::Stop {});
         self.admin.wait(Instant::now() + Duration::from_secs(1));
+        self.kernel.clear();
         let _ = std::fs::remove_file(&self.restart.admin.socket);
         tracing::info!("moat has ended");
     }
@@ -432,7 +468,7 @@ impl Supervisor {
 
 /// A role that could not be started again must not take the others with it: it stays due, and the
 /// next turn tries once more.
-fn note_start(role: &str, started: Result<()>) {
+pub(super) fn note_start(role: &str, started: Result<()>) {
     if let Err(error) = started {
         tracing::error!(role, error = format!("{error:#}"), "a role could not be started again");
     }
@@ -443,6 +479,7 @@ struct RoleSettings {
     gateway: Settings,
     admin: Settings,
     courier: Option<Settings>,
+    kernel: Settings,
 }
 
 /// A user by name, for a start by root; otherwise none.
@@ -496,6 +533,7 @@ fn role_settings(restart: &Restart) -> Result<RoleSettings> {
         auditor: settings(user(&restart.users.auditor)?),
         gateway: settings(user(&restart.users.gateway)?),
         admin: settings(user(&restart.users.admin)?),
+        kernel: settings(user(&restart.users.kernel)?),
     })
 }
 

@@ -56,6 +56,20 @@ fn rows(name: &str, arguments: &[&str]) -> Option<Vec<Value>> {
     Some(rows)
 }
 
+#[test]
+fn the_kernels_programs_are_measured() {
+    if !crate::support::is_root() {
+        say("SKIPPED: the kernel's programs are loaded by root");
+        return;
+    }
+    let (code, out, said) = moat(&["bench", "kernel", "--rounds", "1", "-o", "json"]);
+    assert!(code == 0 || code == 1, "{said}");
+    let rows: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(row(&rows, "XDP, packet of an open connection")["goal"], "at most 150");
+    let connect = row(&rows, "connect() by TCP, with the guard");
+    assert!(connect["peer_value"].as_f64().unwrap() > 0.0, "{connect}");
+}
+
 fn row<'a>(rows: &'a [Value], figure: &str) -> &'a Value {
     let found = rows.iter().find(|row| row["figure"] == figure);
     found.unwrap_or_else(|| panic!("no row {figure}: {rows:?}"))

@@ -13,6 +13,7 @@ mod faults;
 mod floods;
 mod framing;
 mod identity;
+mod kernel;
 mod live;
 mod load;
 mod message;

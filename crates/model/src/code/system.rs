@@ -11,8 +11,8 @@ super::codes! {
         en: "A role could not give up its rights", "Use a kernel with Landlock and seccomp, or `profile: dev`, which goes on and says so.",
         zh: "某角色未能放弃权限", "请使用支持 Landlock 与 seccomp 的内核，或使用会明示并继续的 `profile: dev`。";
     NO_USER = "MOAT-S004", 0, Operator,
-        en: "A role's user does not exist", "Create the users moat-app, moat-audit and moat-admin, or name others under `users`.",
-        zh: "角色所需的用户不存在", "请创建 moat-app、moat-audit、moat-admin 用户，或在 `users` 中另行指定。";
+        en: "A role's user does not exist", "Create the users moat-app, moat-audit, moat-admin and moat-kernel, or name others under `users`.",
+        zh: "角色所需的用户不存在", "请创建 moat-app、moat-audit、moat-admin、moat-kernel 用户，或在 `users` 中另行指定。";
     NOT_RUNNING = "MOAT-S005", 0, Operator,
         en: "No running gateway answers here", "Start one with `moat serve`, or name its socket with --socket.",
         zh: "此处没有运行中的网关应答", "用 `moat serve` 启动，或用 --socket 指定其套接字。";

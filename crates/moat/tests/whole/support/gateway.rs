@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use moat_audit::record::{Body, Kind, Leaf, Outcome};
 use moat_audit::verify::Report;
+use moat_kernel::cgroup::{self, Cgroup};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Pki, eventually};
@@ -65,8 +66,8 @@ pub(crate) struct Gateway {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) address: SocketAddr,
     pub(crate) audit_dir: PathBuf,
-    probes: SocketAddr,
-    socket: PathBuf,
+    pub(crate) probes: SocketAddr,
+    pub(crate) socket: PathBuf,
     process: Child,
 }
 
@@ -249,6 +250,24 @@ impl Gateway {
         self.edit_config("segment_mib:", "keys: [\"file:log.key\"], segment_mib:");
     }
 
+    /// Ends the supervisor by force and waits until its roles have ended with it.
+    pub(crate) fn kill(&mut self) {
+        let children = self.children();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let until = Instant::now() + START;
+        while children.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+            assert!(Instant::now() < until, "the roles outlive the supervisor");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn children(&self) -> Vec<String> {
+        let children = format!("/proc/{0}/task/{0}/children", self.process.id());
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        children.split_whitespace().map(str::to_owned).collect()
+    }
+
     pub(crate) fn edit_config(&self, from: &str, to: &str) {
         let path = self.dir.path().join("moat.yaml");
         let text = std::fs::read_to_string(&path).unwrap();
@@ -261,17 +280,32 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        let children = format!("/proc/{0}/task/{0}/children", self.process.id());
-        let children = std::fs::read_to_string(children).unwrap_or_default();
+        let children = self.children();
         let _ = self.process.kill();
         let _ = self.process.wait();
-        for pid in children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+        for pid in children.iter().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
             let _ = kill_process(pid, Signal::KILL);
         }
+        remove_guard(&self.socket);
         if std::thread::panicking() {
             let said = self.said();
             let lines: Vec<&str> = said.lines().collect();
             eprintln!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
+    }
+}
+
+/// Takes down what outlives a gateway that is killed.
+fn remove_guard(socket: &Path) {
+    let name = cgroup::name_of(socket);
+    let Some(pins) = cgroup::pins().ok().filter(|_| is_root()) else { return };
+    cgroup::unpin(&pins.join(&name));
+    let others = cgroup::OTHER_ROLES.map(|role| format!("{name}-{role}"));
+    let until = Instant::now() + Duration::from_secs(2);
+    for group in others.iter().chain([&name]).filter_map(|name| Cgroup::make(name).ok()) {
+        // Processes that were killed leave it when they are gone.
+        while !group.remove() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -311,7 +345,7 @@ fn config(
     options: &Options,
 ) -> String {
     let users = if is_root() {
-        "users: { gateway: \"64001\", auditor: \"64002\", admin: \"64003\", courier: \"64004\", hsm: \"64005\" }"
+        "users: { gateway: \"64001\", auditor: \"64002\", admin: \"64003\", courier: \"64004\", hsm: \"64005\", kernel: \"64006\" }"
     } else {
         ""
     };
