@@ -22,9 +22,9 @@ pub use load::{Loaded, load, parse};
 pub use problem::{Problem, Problems};
 pub use resolved::{
     AdminSettings, After, AuditSettings, BodyField, Clients, Config, FactSource, FieldKind, Hot,
-    HsmSettings, Identity, Listener, MaskRule, Method, National, OnBefore, Op, Profile, Protocol,
-    Restart, Revocation, Route, RouteAudit, RouteMatch, Tls, TokenIssuer, TokenUse, Trust,
-    Upstream, Users, WitnessAddress, WitnessSettings,
+    HsmSettings, Identity, Listener, MaskRule, Method, National, OnBefore, Op, PolicySigned,
+    Profile, Protocol, Restart, Revocation, Route, RouteAudit, RouteMatch, Tls, TokenIssuer,
+    TokenUse, Trust, Upstream, Users, WitnessAddress, WitnessSettings,
 };
 
 /// The JSON Schema (draft 2020-12) of the raw form, for editors and `moat schema`.

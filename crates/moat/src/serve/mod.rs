@@ -4,6 +4,7 @@
 //! end. It alone reads keys from files; it never speaks to a caller.
 
 mod child;
+mod policy_store;
 mod reload;
 mod retry;
 mod state;

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::child::{Child, Program};
+use super::policy_store::{Offered, PolicyStore};
 use super::reload::{Asker, Candidate, blob_of, warn_of};
 use super::retry::Retry;
 use super::state::Known;
@@ -60,6 +61,13 @@ pub(crate) struct Supervisor {
     courier: Option<Child>,
     /// Only if keys of the log lie in a token.
     hsm: Option<Child>,
+    pub(super) policies: PolicyStore,
+    /// The signed bundle of the active generation.
+    pub(super) policy: Option<Offered>,
+    /// The last bundle that was in force before this start, as a generation of its own.
+    fallback: Option<(Zeroizing<Vec<u8>>, Offered)>,
+    /// Whether the first generation was refused for its policy.
+    pub(super) is_policy_refused: bool,
     pub(super) candidate: Option<Candidate>,
     /// Whether a reload was asked for while a candidate was out: then it is made afterwards.
     pub(super) is_stale: bool,
@@ -76,8 +84,15 @@ impl Supervisor {
     pub(crate) fn new(path: &Path, loaded: Loaded) -> Result<Supervisor> {
         let Loaded { config, watched, warnings } = loaded;
         warn_of(&warnings);
-        let Config { restart, hot, digest } = config;
+        let Config { restart, mut hot, digest } = config;
+        let policies = PolicyStore::new(&restart.audit.dir);
+        let policy = policies.prepare(&mut hot)?;
         let blob = blob_of(&hot)?;
+        let fallback = match policies.fall_back(&mut hot)? {
+            Some(offered) => Some((blob_of(&hot)?, offered)),
+            None => None,
+        };
+        drop(hot);
         let settings = role_settings(&restart)?;
         make_log_folders(&restart, settings.auditor.user.as_ref())?;
         let sockets = open_listeners(&restart)?;
@@ -102,6 +117,10 @@ impl Supervisor {
             admin: Child::new("admin", settings.admin),
             hsm: hsm(&restart)?,
             courier: settings.courier.map(|settings| Child::new("courier", settings)),
+            policies,
+            policy,
+            fallback,
+            is_policy_refused: false,
             candidate: None,
             is_stale: false,
             retry: Retry::new(),
@@ -333,7 +352,7 @@ impl Supervisor {
         }
         if self.gateway.reap() {
             self.known.gateway = Value::Null;
-            if self.known.generation == 0 {
+            if self.known.generation == 0 && !self.falls_back() {
                 bail!("the first generation does not work: see above");
             }
             self.gateway_ended();
@@ -372,6 +391,19 @@ impl Supervisor {
             note_start("admin", started);
         }
         Ok(())
+    }
+
+    /// Whether the last good policy takes the place of one that was refused at the start.
+    fn falls_back(&mut self) -> bool {
+        let Some((blob, policy)) = self.fallback.take_if(|_| self.is_policy_refused) else {
+            return false;
+        };
+        tracing::error!("the policy bundle was refused: the last good one stays in force");
+        self.blob = blob;
+        self.policy = Some(policy);
+        // So that the configuration on the disk still counts as another one.
+        self.known.digest = format!("last-good-policy:{}", self.known.digest);
+        true
     }
 
     fn start_auditor(&mut self) -> Result<()> {
