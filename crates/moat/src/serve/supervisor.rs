@@ -37,6 +37,10 @@ const TICK_STARTING: Duration = Duration::from_millis(20);
 const STOP_GATEWAY: Duration = Duration::from_secs(35);
 /// How long the auditor may take after that to make durable what it was sent.
 const STOP_AUDITOR: Duration = Duration::from_secs(10);
+/// Most messages that are read of a gateway that has ended.
+const LAST_MESSAGES_MAX: usize = 8;
+/// Place of the gateway among the roles, see [`Supervisor::hear`].
+const GATEWAY: usize = 1;
 /// Signals, each with the byte that stands for it in the pipe.
 const SIGNALS: [i32; 4] = [
     signal_hook::consts::SIGHUP,
@@ -350,6 +354,9 @@ impl Supervisor {
             self.known.auditor = Value::Null;
             self.publish();
         }
+        if self.known.generation == 0 && self.gateway.has_ended() {
+            self.hear_last_of_gateway();
+        }
         if self.gateway.reap() {
             self.known.gateway = Value::Null;
             if self.known.generation == 0 && !self.falls_back() {
@@ -391,6 +398,17 @@ impl Supervisor {
             note_start("admin", started);
         }
         Ok(())
+    }
+
+    /// Why the first generation was refused may still lie in the channel of the gateway that ended.
+    fn hear_last_of_gateway(&mut self) {
+        for _ in 0..LAST_MESSAGES_MAX {
+            let Some(control) = self.gateway.control() else { return };
+            if !control.wait(Duration::ZERO).unwrap_or(false) || self.is_policy_refused {
+                return;
+            }
+            self.hear(GATEWAY);
+        }
     }
 
     /// Whether the last good policy takes the place of one that was refused at the start.

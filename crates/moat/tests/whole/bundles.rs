@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use moat_audit::record::{Body, Kind};
 
-use crate::support::{Client, Gateway, Options, Pki, Service, moat};
+use crate::support::{Client, Gateway, Options, Pki, Service, eventually, moat};
 
 const SIGNED: &str =
     "signed: { keys: \"file:policy-keys.json\", name: pay, algorithms: [EdDSA, SM2-with-SM3] }";
@@ -233,8 +234,8 @@ async fn the_last_good_bundle_survives_a_restart_with_a_bad_one() {
     bank.gateway.stop();
     bank.gateway.start_again().await;
     assert_eq!(bank.allowed().await, [200, 403], "version 1.0.0 is in force");
-    let status = bank.gateway.status().to_string();
-    assert!(status.contains("MOAT-P032"), "the refusal is shown: {status}");
+    let shown = || bank.gateway.status().to_string().contains("MOAT-P032").then_some(());
+    eventually("the refusal is shown", Duration::from_secs(15), shown).await;
     bank.is_refused("MOAT-P032", "still bad").await;
     // Mended, it is taken without a restart.
     bank.bundle("1.5.0", "masked", "default");
