@@ -23,8 +23,8 @@ pub use problem::{Problem, Problems};
 pub use resolved::{
     AdminSettings, After, AuditSettings, BodyField, Clients, Config, Egress, FactSource, FieldKind,
     Hot, HsmSettings, Identity, Listener, MaskRule, Method, National, OnBefore, Op, PROBES,
-    Profile, Protocol, Restart, Revocation, Route, RouteAudit, RouteMatch, Tls, TlsRecords,
-    TokenIssuer, TokenUse, Trust, Upstream, Users, WitnessAddress, WitnessSettings,
+    PolicySigned, Profile, Protocol, Restart, Revocation, Route, RouteAudit, RouteMatch, Tls,
+    TlsRecords, TokenIssuer, TokenUse, Trust, Upstream, Users, WitnessAddress, WitnessSettings,
 };
 
 /// The JSON Schema (draft 2020-12) of the raw form, for editors and `moat schema`.

@@ -565,6 +565,27 @@ pub struct RawPolicy {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
     pub facts: BTreeMap<String, Text>,
+    /// Who must have signed the bundle, and what it must be. Default: a folder is taken as it is.
+    pub signed: Option<RawSigned>,
+}
+
+/// What a signed bundle must be.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawSigned {
+    /// JWK set with the keys that may sign it: `file:policy-keys.json`.
+    #[schemars(with = "String")]
+    pub keys: Text,
+    /// Name in its manifest.
+    #[schemars(with = "String")]
+    pub name: Text,
+    /// Tenant in its manifest; default: `default`.
+    #[schemars(with = "Option<String>")]
+    pub tenant: Option<Text>,
+    /// How it must be signed, once each: `EdDSA` (default), `SM2-with-SM3`, `ES256`, `RS256`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub algorithms: Vec<Text>,
 }
 
 /// The audit log.

@@ -22,7 +22,8 @@ use crate::raw::{
 };
 use crate::resolved::{
     AdminSettings, AuditSettings, Config, Egress, FactSource, Hot, HsmSettings, Identity, Listener,
-    National, PROBES, Profile, Protocol, Restart, Tls, TlsRecords, TokenIssuer, Upstream, Users,
+    National, PROBES, PolicySigned, Profile, Protocol, Restart, Tls, TlsRecords, TokenIssuer,
+    Upstream, Users,
 };
 use crate::secret::{Fetched, OPEN, Read};
 use crate::sources::Sources;
@@ -236,6 +237,7 @@ pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Proble
         upstreams,
         routes,
         policy: policy(&mut r),
+        policy_signed: policy_signed(&mut r),
         facts: facts(&mut r),
         tokens: tokens(&mut r),
         step_up_keys: raw.step_up.keys.as_ref().map_or_else(Vec::new, |keys| r.fetch(keys)),
@@ -666,6 +668,8 @@ fn policy(r: &mut Resolver<'_>) -> Vec<(String, Vec<u8>)> {
         r.bad(&codes::BAD_VALUE, reference, "the bundle is no folder", "write `file:policy/`");
         return Vec::new();
     };
+    // No file of a signed bundle is left out: it may be one too many.
+    let is_signed = r.raw.policy.signed.is_some();
     let root = r.base.join(path);
     let mut found = Vec::new();
     let mut folders = vec![root.clone()];
@@ -681,9 +685,13 @@ fn policy(r: &mut Resolver<'_>) -> Vec<(String, Vec<u8>)> {
         r.watched.push(folder);
         for entry in entries.flatten() {
             let path = entry.path();
-            if path.is_dir() {
+            // What a signed bundle consists of must lie in it.
+            if is_signed && path.is_symlink() {
+                let message = format!("{} is a link", path.display());
+                r.bad(&codes::BAD_VALUE, reference, message, "put the file itself there");
+            } else if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rego" || e == "json") {
+            } else if is_signed || path.extension().is_some_and(|e| e == "rego" || e == "json") {
                 found.push(path);
             }
         }
@@ -707,6 +715,26 @@ fn policy(r: &mut Resolver<'_>) -> Vec<(String, Vec<u8>)> {
         }
     }
     files
+}
+
+fn policy_signed(r: &mut Resolver<'_>) -> Option<PolicySigned> {
+    let raw = r.raw.policy.signed.as_ref()?;
+    let known = ["EdDSA", "SM2-with-SM3", "ES256", "RS256"];
+    for algorithm in &raw.algorithms {
+        if !known.contains(&algorithm.value.as_str()) {
+            let fix = format!("write one of {}", known.join(", "));
+            r.bad(&codes::BAD_VALUE, algorithm, "this is no way of signing", fix);
+        }
+    }
+    let named = raw.algorithms.iter().map(|algorithm| algorithm.value.clone());
+    let algorithms: Vec<String> = named.collect();
+    Some(PolicySigned {
+        tenant: raw.tenant.as_ref().map_or("default", |tenant| &tenant.value).to_owned(),
+        name: raw.name.value.clone(),
+        keys: r.fetch(&raw.keys),
+        algorithms: if algorithms.is_empty() { vec!["EdDSA".to_owned()] } else { algorithms },
+        floor: None,
+    })
 }
 
 /// Most issuers of tokens.

@@ -87,6 +87,8 @@ pub struct Hot {
     pub routes: Vec<Route>,
     /// Files of the policy bundle: path and bytes.
     pub policy: Vec<(String, Vec<u8>)>,
+    /// What the bundle must be; nothing if it is taken as it is.
+    pub policy_signed: Option<PolicySigned>,
     /// Top-level facts of the input.
     pub facts: BTreeMap<String, FactSource>,
     /// Issuers of tokens.
@@ -199,6 +201,22 @@ pub struct Listener {
     pub national: National,
     /// Groups of callers.
     pub clients: Vec<Clients>,
+}
+
+/// What a policy bundle must be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PolicySigned {
+    /// Whose calls it decides.
+    pub tenant: String,
+    /// Its name.
+    pub name: String,
+    /// Keys that may sign it, a JWK set.
+    pub keys: Vec<u8>,
+    /// How it must be signed, once each, by the names of JWS.
+    pub algorithms: Vec<String>,
+    /// The highest version that was ever activated and the digest of that bundle, as the supervisor
+    /// has kept them. The configuration does not say.
+    pub floor: Option<(String, String)>,
 }
 
 /// One issuer of tokens.

@@ -8,13 +8,14 @@ use http::HeaderName;
 use moat_audit::anchor::field_id;
 use moat_audit::hash::Hash;
 use moat_config::{FactSource, FieldKind, Hot, Op, Protocol, Route};
-use moat_identity::SpiffeId;
 use moat_identity::token::Issuer;
+use moat_identity::{Algorithm, SpiffeId};
 use moat_mask::{Pattern, Plan, Rule, Strategy};
 use moat_model::code::config::{BAD_VALUE, DANGLING};
 use moat_model::code::tls::{NO_TRUST, REVOCATION_BACK};
 use moat_model::{Class, Code};
 use moat_net::pool::Settings;
+use moat_policy::signed::{self, Demands, Floor, Manifest};
 use moat_policy::{Bundle, BundleFile, Engine, Held};
 use moat_tls::{
     ALPN_H2, ALPN_HTTP1, Client, Depth, Keys, Material, National, Proven, Server, Stack, Trust,
@@ -53,6 +54,8 @@ impl core::error::Error for Refused {}
 /// What every worker of the generation shares. Never changes.
 pub struct Generation {
     pub(crate) number: u64,
+    /// `tenant/name@version#digest` of a signed bundle.
+    pub(crate) policy_name: Option<String>,
     pub(crate) trust_domain: String,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) upstreams: Vec<Upstream>,
@@ -201,11 +204,23 @@ impl Generation {
         hot: Hot,
         number: u64,
         workers: usize,
+        now_s: u64,
     ) -> Result<(Generation, Vec<Engine>), Refused> {
         let files = hot.policy.into_iter().map(|(path, bytes)| BundleFile { path, bytes });
+        let files: Vec<BundleFile> = files.collect();
         let problem =
             |p: moat_policy::Problem| Refused::new(p.code, format!("{}: {}", p.place, p.detail));
-        let bundle = Arc::new(Bundle::new(files.collect()).map_err(problem)?);
+        let demands = hot.policy_signed.as_ref().map(demands).transpose()?;
+        let judged = demands.as_ref().map(|demands| judge(&files, demands, now_s));
+        let manifest = judged.transpose().map_err(problem)?;
+        let bundle = Arc::new(Bundle::new(files.clone()).map_err(problem)?);
+        if manifest.is_some() {
+            signed::self_test(&files, &bundle).map_err(problem)?;
+        }
+        let policy_name = manifest.map(|manifest| {
+            let digest = signed::digest_of(&files);
+            format!("{}@{}#{digest}", manifest.scope(), manifest.version)
+        });
         let engines = (0..workers)
             .map(|_| Engine::compile(&bundle))
             .collect::<Result<Vec<_>, _>>()
@@ -221,6 +236,7 @@ impl Generation {
         let keys = &mut keys;
         let generation = Generation {
             number,
+            policy_name,
             listeners: hot.listeners.iter().map(|l| listener(l, keys)).collect::<Result<_, _>>()?,
             upstreams: hot
                 .upstreams
@@ -283,6 +299,34 @@ impl Generation {
         };
         self.rules.iter().map(entry).collect()
     }
+}
+
+/// What a signed bundle must be.
+fn demands(raw: &moat_config::PolicySigned) -> Result<Demands, Refused> {
+    let bad = |why: String| Refused::new(&BAD_VALUE, format!("policy.signed: {why}"));
+    let algorithm = |name: &String| {
+        let known = Algorithm::ALL.into_iter().find(|known| known.jws() == name);
+        known.ok_or_else(|| bad(format!("{name} is no algorithm")))
+    };
+    let floor = raw.floor.as_ref().map(|(version, digest)| {
+        let version = version.parse().map_err(|e| bad(format!("{version}: {e}")))?;
+        Ok::<Floor, Refused>(Floor { version, digest: digest.clone() })
+    });
+    Ok(Demands {
+        tenant: raw.tenant.clone(),
+        name: raw.name.clone(),
+        keys: moat_identity::read_keys(&raw.keys).map_err(|e| bad(format!("keys: {e}")))?,
+        algorithms: raw.algorithms.iter().map(algorithm).collect::<Result<_, _>>()?,
+        floor: floor.transpose()?,
+    })
+}
+
+fn judge(
+    files: &[BundleFile],
+    demands: &Demands,
+    now_s: u64,
+) -> Result<Manifest, moat_policy::Problem> {
+    signed::verify(files, demands, now_s, env!("CARGO_PKG_VERSION"))
 }
 
 fn issuer(raw: &moat_config::TokenIssuer) -> Result<Issuer, Refused> {

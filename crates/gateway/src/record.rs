@@ -225,17 +225,25 @@ pub(crate) async fn own(worker: &Worker, body: &Body, most: Duration) -> Result<
     Ok(())
 }
 
-/// The record of a start: with what the gateway begins.
-pub(crate) fn start(number: u64, digest: &str) -> Body {
-    admin(number, format!("gateway start generation={number} digest={digest}"))
+/// The record of a start: with what the gateway begins. `policy` is the name of a signed bundle.
+pub(crate) fn start(number: u64, digest: &str, policy: Option<&str>) -> Body {
+    let policy = policy.map_or_else(String::new, |name| format!(" policy={name}"));
+    admin(number, format!("gateway start generation={number} digest={digest}{policy}"))
 }
 
 /// The record of a reload: what was asked by whom, and what came of it. `refused` is the code, if
 /// the configuration in force stays.
-pub(crate) fn reload(number: u64, digest: &str, asker: &str, refused: Option<&str>) -> Body {
+pub(crate) fn reload(
+    number: u64,
+    digest: &str,
+    asker: &str,
+    policy: Option<&str>,
+    refused: Option<&str>,
+) -> Body {
     let ended = if refused.is_some() { "refused" } else { "taken" };
     let digest = if digest.is_empty() { "-" } else { digest };
-    let note = format!("reload generation={number} digest={digest} by={asker} {ended}");
+    let policy = policy.map_or_else(String::new, |name| format!(" policy={name}"));
+    let note = format!("reload generation={number} digest={digest}{policy} by={asker} {ended}");
     Body { code: refused.unwrap_or_default().to_owned(), ..admin(number, note) }
 }
 

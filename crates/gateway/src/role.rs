@@ -134,6 +134,7 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
         }
     };
     drop(bytes);
+    let policy_name = shared.policy_name.clone();
     let in_force = Arc::clone(&shared);
     let sights = Arc::new(Sights::default());
     if let Some(fd) = fed {
@@ -160,7 +161,7 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
         role.order(worker, Order::Link(link));
     }
     // Nobody waits for it: a gateway that starts must not depend on the auditor's start.
-    role.note(record::start(number, &digest));
+    role.note(record::start(number, &digest, policy_name.as_deref()));
     send(&role.control, &FromGateway::Active { number })?;
     send(&role.control, &FromGateway::Ready {})?;
     role.serve()
@@ -265,7 +266,7 @@ impl Role {
                     }
                 }
                 ToGateway::Unreadable { number, code, asker } => {
-                    self.note(record::reload(number, "", &asker, Some(&code)));
+                    self.note(record::reload(number, "", &asker, None, Some(&code)));
                 }
                 ToGateway::Status {} => {
                     send(&self.control, &FromGateway::Status(self.status()))?;
@@ -316,11 +317,12 @@ impl Role {
             Ok((shared, engines))
         });
         let (shared, engines) = compiled.map_err(|refused| {
-            self.note(record::reload(number, &digest, &asker, Some(refused.code.id)));
+            self.note(record::reload(number, &digest, &asker, None, Some(refused.code.id)));
             refusal_of(number, &refused)
         })?;
         let (sender, recorded) = sync_channel(1);
-        let body = record::reload(number, &digest, &asker, None);
+        let policy = shared.policy_name.as_deref();
+        let body = record::reload(number, &digest, &asker, policy, None);
         self.order(0, Order::Record(Box::new(body), sender));
         let until = Instant::now() + RECORD;
         self.candidate =
@@ -369,7 +371,7 @@ impl Role {
     fn give_up(&self, candidate: &Candidate, code: &'static Code) -> FromGateway {
         let Candidate { number, digest, asker, .. } = candidate;
         // What was not durable in time may still become so: then this comes after it.
-        self.note(record::reload(*number, digest, asker, Some(code.id)));
+        self.note(record::reload(*number, digest, asker, None, Some(code.id)));
         let detail = "the reload could not be recorded".to_owned();
         refusal_of(*number, &Refused { code, detail })
     }
@@ -403,7 +405,8 @@ fn compile(
 ) -> Result<(Arc<Generation>, Vec<Engine>), Refused> {
     let hot: Hot = postcard::from_bytes(bytes)
         .map_err(|e| Refused { code: &SYNTAX, detail: e.to_string() })?;
-    let (generation, engines) = Generation::compile(hot, number, workers)?;
+    let (generation, engines) =
+        Generation::compile(hot, number, workers, System::new().wall_ns() / 1_000_000_000)?;
     Ok((Arc::new(generation), engines))
 }
 

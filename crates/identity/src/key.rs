@@ -36,6 +36,10 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// Every way.
+    pub const ALL: [Algorithm; 4] =
+        [Algorithm::Rsa, Algorithm::EcdsaP256, Algorithm::Ed25519, Algorithm::Sm2Sm3];
+
     /// Its name in a JWS (RFC 7518 §3.1, RFC 8037 §3.1). SM2 has no registered one; this is ours.
     #[must_use]
     pub const fn jws(self) -> &'static str {

@@ -6,6 +6,7 @@
 //! the keys of a JWK set and signatures of HTTP messages. It opens no file and reads no clock.
 
 mod json;
+pub mod jws;
 mod key;
 mod name;
 mod peer;

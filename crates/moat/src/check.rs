@@ -25,7 +25,8 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode> {
         eprint!("warning: {}", warning.render(""));
     }
     // Compiles everything as the gateway would, and throws it away.
-    Generation::compile(loaded.config.hot, 0, 1)
+    let now_s = u64::try_from(crate::ca::now_s()).unwrap_or(0);
+    Generation::compile(loaded.config.hot, 0, 1, now_s)
         .with_context(|| format!("{} does not work", args.config.display()))?;
     println!("{}: good, {routes} routes, sha256:{digest}", args.config.display());
     Ok(ExitCode::SUCCESS)

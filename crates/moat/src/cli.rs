@@ -163,7 +163,77 @@ pub(crate) struct ExplainArgs {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum BundleCommand {
+    /// Make a key that signs bundles; prints the JWK of its public half, for `policy.signed.keys`.
+    Key {
+        /// New file for the private key (PKCS #8, PEM, 0600).
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Its id.
+        #[arg(long)]
+        id: String,
+        /// SM2 in place of Ed25519.
+        #[arg(long)]
+        sm2: bool,
+    },
+    /// Make a bundle of a folder: checked, compiled, tested, with a manifest.
+    Build {
+        /// Folder with modules (`.rego`), data (`.json`) and golden requests (`.golden.json`).
+        source: PathBuf,
+        /// A new folder for the bundle.
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+        /// Whose calls it decides.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// Its name.
+        #[arg(long)]
+        name: String,
+        /// Its version, for example 1.4.0.
+        #[arg(long)]
+        version: String,
+        /// Until when it may be activated, in seconds since 1970.
+        #[arg(long, value_name = "SECONDS")]
+        not_after: Option<u64>,
+        /// Versions of Moat that it is for, for example `>=0.1`.
+        #[arg(long, value_name = "RANGE")]
+        moat: Option<String>,
+    },
+    /// Sign a bundle; once with each key.
+    Sign {
+        /// Folder of the bundle.
+        bundle: PathBuf,
+        /// Private key as `moat policy bundle key` makes it.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Id of the key.
+        #[arg(long)]
+        id: String,
+    },
+    /// Verify a bundle as the gateway would, its own tests included; exit 0 or 1.
+    Verify {
+        /// Folder of the bundle.
+        bundle: PathBuf,
+        /// JWK set with the keys that may sign it.
+        #[arg(long, value_name = "FILE")]
+        keys: PathBuf,
+        /// Whose calls it must be for.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// Its name.
+        #[arg(long)]
+        name: String,
+        /// How it must be signed: EdDSA, SM2-with-SM3, ES256, RS256; once for each.
+        #[arg(long = "algorithm", default_value = "EdDSA")]
+        algorithms: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
+    /// Make, sign and verify bundles.
+    #[command(subcommand)]
+    Bundle(BundleCommand),
     /// Run every rule whose name begins with `test_`; exit 1 if one fails.
     Test {
         /// Folder of the bundle.

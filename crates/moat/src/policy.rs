@@ -10,11 +10,14 @@ use moat_policy::{Bundle, BundleFile};
 
 use crate::cli::PolicyCommand;
 
+mod bundle;
+
 /// Longest input document, in bytes.
 const INPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 pub(crate) fn run(command: &PolicyCommand) -> Result<ExitCode> {
     match command {
+        PolicyCommand::Bundle(command) => bundle::run(command),
         PolicyCommand::Test { bundle } => test(bundle),
         PolicyCommand::Eval { bundle, input, rule } => {
             println!("{}", moat_policy::eval(&load(bundle)?, rule, &read(input)?)?);
@@ -56,6 +59,11 @@ fn why(bundle: &Path, input: &Path, package: &str) -> Result<ExitCode> {
 
 /// Every Rego module and JSON document below the folder.
 fn load(root: &Path) -> Result<Bundle> {
+    Ok(Bundle::new(files_of(root)?)?)
+}
+
+/// Every file below a folder.
+pub(crate) fn files_of(root: &Path) -> Result<Vec<BundleFile>> {
     let mut files = Vec::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -71,7 +79,7 @@ fn load(root: &Path) -> Result<Bundle> {
             files.push(BundleFile { path: name, bytes });
         }
     }
-    Ok(Bundle::new(files)?)
+    Ok(files)
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -57,7 +57,9 @@ impl Bundle {
     /// # Errors
     /// The first [`Problem`]: too large, not UTF-8, or a module that calls what it must not.
     pub fn new(mut files: Vec<BundleFile>) -> Result<Bundle, Problem> {
-        files.retain(|f| f.path.ends_with(".rego") || f.path.ends_with(".json"));
+        // What begins with a dot is about the bundle, and no part of it.
+        let is_of_it = |f: &BundleFile| !f.path.starts_with('.');
+        files.retain(|f| is_of_it(f) && (f.path.ends_with(".rego") || f.path.ends_with(".json")));
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let total: usize = files.iter().map(|f| f.bytes.len()).sum();
         if total > BUNDLE_BYTES_MAX || files.len() > FILES_MAX {

@@ -112,12 +112,30 @@ impl Engine {
         Decision::Allow(Permit { route: question.route.to_owned(), grant, bundle })
     }
 
-    /// Precedence: error, deny, challenge, allow. The order of rules and files never matters.
+    /// Decides about an input document that was written down. Nothing is recalled or remembered.
+    pub(crate) fn decide_input(&mut self, package: &str, input: Value) -> Decision {
+        match self.evaluate_input(package, input) {
+            Ok(Verdict::Allow(grant)) => {
+                let (grant, bundle) = (Arc::new(grant), Arc::clone(&self.digest));
+                // For no route: good for nothing but looking at it.
+                Decision::Allow(Permit { route: String::new(), grant, bundle })
+            }
+            Ok(Verdict::Challenge(challenge)) => Decision::Challenge(challenge),
+            Err(refusal) => Decision::Deny(refusal),
+        }
+    }
+
     fn evaluate(&mut self, package: &str, question: &Question<'_>) -> Result<Verdict, Refusal> {
+        let input = question.to_value(self.reads.as_ref());
+        self.evaluate_input(package, input)
+    }
+
+    /// Precedence: error, deny, challenge, allow. The order of rules and files never matters.
+    fn evaluate_input(&mut self, package: &str, input: Value) -> Result<Verdict, Refusal> {
         let Some(rules) = self.packages.get(package).cloned() else {
             return Err(no(&codes::MISSING_PACKAGE).because(package));
         };
-        self.rego.set_input(question.to_value(self.reads.as_ref()));
+        self.rego.set_input(input);
         if let Some(rule) = &rules.decision {
             return match answer::whole(&self.eval(rule)?)? {
                 Whole::Allow(reasons, obligations) => {

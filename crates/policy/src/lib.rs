@@ -10,11 +10,13 @@ mod bundle;
 mod decision;
 mod engine;
 mod explain;
+mod golden;
 mod input;
 mod lint;
 mod lint_data;
 mod memo;
 mod reads;
+pub mod signed;
 
 pub use bundle::{Bundle, BundleFile, Problem};
 pub use decision::{

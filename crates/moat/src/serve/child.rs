@@ -165,6 +165,12 @@ impl Child {
         true
     }
 
+    /// Whether its process has ended; what it said last can still be heard until it is reaped.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let running = self.running.as_mut();
+        running.is_some_and(|running| !matches!(running.process.try_wait(), Ok(None)))
+    }
+
     /// Whether it is time to start it again.
     pub(crate) fn is_due(&self) -> bool {
         self.due.is_some_and(|due| due <= Instant::now())

@@ -5,6 +5,7 @@
 
 mod child;
 mod kernel;
+mod policy_store;
 mod reload;
 mod retry;
 mod state;

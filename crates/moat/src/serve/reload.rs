@@ -8,8 +8,10 @@ use moat_config::{Egress, Hot, Loaded, Problem, Problems};
 use moat_gateway::messages::ToGateway;
 use moat_model::code::audit::PASSING;
 use moat_model::code::config::{NEEDS_RESTART, SYNTAX};
+use moat_model::code::policy::BUNDLE_ROLLBACK;
 use zeroize::Zeroizing;
 
+use super::policy_store::Offered;
 use super::retry::Retry;
 use super::supervisor::Supervisor;
 use super::watch::Watch;
@@ -51,6 +53,7 @@ pub(super) struct Candidate {
     pub(super) blob: Zeroizing<Vec<u8>>,
     pub(super) egress: Egress,
     pub(super) watched: Vec<PathBuf>,
+    pub(super) policy: Option<Offered>,
     pub(super) asker: Asker,
     /// Whether the gateway has been given it; before, the egress guard is.
     pub(super) is_offered: bool,
@@ -61,6 +64,7 @@ impl Supervisor {
         self.known.generation = number;
         if let Some(candidate) = self.candidate.take_if(|c| c.number == number) {
             self.blob = candidate.blob;
+            self.policy = candidate.policy;
             self.known.digest = candidate.digest;
             self.watch = Watch::new(candidate.watched);
             self.last_number = number;
@@ -68,6 +72,12 @@ impl Supervisor {
             self.known.last_refusal = None;
             self.egress_activated(candidate.egress);
             self.answer(&candidate.asker, Ok(number));
+        }
+        if let Some(kept) = self.policy.as_ref().map(|policy| self.policies.keep(policy))
+            && let Err(error) = kept
+        {
+            let error = format!("{error:#}");
+            tracing::error!(error, "what was activated could not be kept; the log has its version");
         }
         tracing::info!(generation = number, digest = self.known.digest, "generation active");
         self.reload_if_stale();
@@ -80,6 +90,7 @@ impl Supervisor {
             why = format!("{why}; {AGAIN}");
             self.retry.ask(Instant::now());
         }
+        self.is_policy_refused = code.starts_with("MOAT-P");
         tracing::error!(generation = number, why, "generation refused");
         self.known.last_refusal = Some(why.clone());
         if let Some(candidate) = candidate {
@@ -186,11 +197,18 @@ impl Supervisor {
             return Err((NEEDS_RESTART.id, why));
         }
         warn_of(&warnings);
-        let blob = blob_of(&config.hot).map_err(|e| (SYNTAX.id, e.to_string()))?;
+        let mut hot = config.hot;
+        let policy = self.policies.prepare(&mut hot).map_err(|e| {
+            (
+                BUNDLE_ROLLBACK.id,
+                format!("{}: what was activated is not known: {e:#}", BUNDLE_ROLLBACK.id),
+            )
+        })?;
+        let blob = blob_of(&hot).map_err(|e| (SYNTAX.id, e.to_string()))?;
         let number = self.last_number + 1;
         let digest = config.digest;
         let (egress, asker, is_offered) = (config.egress, Asker::Watch, false);
-        Ok(Some(Candidate { number, digest, blob, egress, watched, asker, is_offered }))
+        Ok(Some(Candidate { number, digest, blob, egress, watched, policy, asker, is_offered }))
     }
 
     /// Tells who asked. Status comes first: whoever has the answer finds it there.

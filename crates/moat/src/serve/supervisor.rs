@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use super::child::{Child, Program};
 use super::kernel::Kernel;
+use super::policy_store::{Offered, PolicyStore};
 use super::reload::{Asker, Candidate, blob_of, warn_of};
 use super::retry::Retry;
 use super::state::Known;
@@ -37,6 +38,10 @@ const TICK_STARTING: Duration = Duration::from_millis(20);
 const STOP_GATEWAY: Duration = Duration::from_secs(35);
 /// How long the auditor may take after that to make durable what it was sent.
 const STOP_AUDITOR: Duration = Duration::from_secs(10);
+/// Most messages that are read of a gateway that has ended.
+const LAST_MESSAGES_MAX: usize = 8;
+/// Place of the gateway among the roles, see [`Supervisor::hear`].
+const GATEWAY: usize = 1;
 /// Signals, each with the byte that stands for it in the pipe.
 const SIGNALS: [i32; 4] = [
     signal_hook::consts::SIGHUP,
@@ -64,6 +69,13 @@ pub(crate) struct Supervisor {
     pub(super) kernel: Kernel,
     /// Whether the gateway waits for the guard before its first start.
     gateway_waits: bool,
+    pub(super) policies: PolicyStore,
+    /// The signed bundle of the active generation.
+    pub(super) policy: Option<Offered>,
+    /// The last bundle that was in force before this start, as a generation of its own.
+    fallback: Option<(Zeroizing<Vec<u8>>, Offered)>,
+    /// Whether the first generation was refused for its policy.
+    pub(super) is_policy_refused: bool,
     pub(super) candidate: Option<Candidate>,
     /// Whether a reload was asked for while a candidate was out: then it is made afterwards.
     pub(super) is_stale: bool,
@@ -80,8 +92,15 @@ impl Supervisor {
     pub(crate) fn new(path: &Path, loaded: Loaded) -> Result<Supervisor> {
         let Loaded { config, watched, warnings } = loaded;
         warn_of(&warnings);
-        let Config { restart, hot, egress, digest } = config;
+        let Config { restart, mut hot, egress, digest } = config;
+        let policies = PolicyStore::new(&restart.audit.dir);
+        let policy = policies.prepare(&mut hot)?;
         let blob = blob_of(&hot)?;
+        let fallback = match policies.fall_back(&mut hot)? {
+            Some(offered) => Some((blob_of(&hot)?, offered)),
+            None => None,
+        };
+        drop(hot);
         let settings = role_settings(&restart)?;
         make_log_folders(&restart, settings.auditor.user.as_ref())?;
         let sockets = open_listeners(&restart)?;
@@ -109,6 +128,10 @@ impl Supervisor {
             courier: settings.courier.map(|settings| Child::new("courier", settings)),
             kernel,
             gateway_waits: true,
+            policies,
+            policy,
+            fallback,
+            is_policy_refused: false,
             candidate: None,
             is_stale: false,
             retry: Retry::new(),
@@ -360,9 +383,12 @@ impl Supervisor {
             self.known.auditor = Value::Null;
             self.publish();
         }
+        if self.known.generation == 0 && self.gateway.has_ended() {
+            self.hear_last_of_gateway();
+        }
         if self.gateway.reap() {
             self.known.gateway = Value::Null;
-            if self.known.generation == 0 {
+            if self.known.generation == 0 && !self.falls_back() {
                 bail!("the first generation does not work: see above");
             }
             self.gateway_ended();
@@ -402,6 +428,30 @@ impl Supervisor {
             note_start("admin", started);
         }
         Ok(())
+    }
+
+    /// Why the first generation was refused may still lie in the channel of the gateway that ended.
+    fn hear_last_of_gateway(&mut self) {
+        for _ in 0..LAST_MESSAGES_MAX {
+            let Some(control) = self.gateway.control() else { return };
+            if !control.wait(Duration::ZERO).unwrap_or(false) || self.is_policy_refused {
+                return;
+            }
+            self.hear(GATEWAY);
+        }
+    }
+
+    /// Whether the last good policy takes the place of one that was refused at the start.
+    fn falls_back(&mut self) -> bool {
+        let Some((blob, policy)) = self.fallback.take_if(|_| self.is_policy_refused) else {
+            return false;
+        };
+        tracing::error!("the policy bundle was refused: the last good one stays in force");
+        self.blob = blob;
+        self.policy = Some(policy);
+        // So that the configuration on the disk still counts as another one.
+        self.known.digest = format!("last-good-policy:{}", self.known.digest);
+        true
     }
 
     fn start_auditor(&mut self) -> Result<()> {

@@ -6,6 +6,7 @@
 #![allow(clippy::indexing_slicing, clippy::cast_lossless, reason = "tests")]
 
 mod bench;
+mod bundles;
 mod ca;
 mod durability;
 mod evidence;

@@ -67,4 +67,31 @@ super::codes! {
     BUDGETS_FULL = "MOAT-P029", 503, Operator,
         en: "No more budgets can be counted", "Set fewer limits, or shorter windows.",
         zh: "无法统计更多额度", "请减少限额数量或缩短窗口。";
+    BUNDLE_UNSIGNED = "MOAT-P030", 0, Operator,
+        en: "The policy bundle is not signed as it must be", "Sign it with `moat policy bundle sign` by a key of `policy.signed.keys`, once for each algorithm.",
+        zh: "策略包未按要求签名", "请用 `policy.signed.keys` 中的密钥以 `moat policy bundle sign` 签名，每种算法各一次。";
+    BAD_SIGNATURE = "MOAT-P031", 0, Operator,
+        en: "A signature of the policy bundle is wrong", "Take the bundle from its maker again; it was changed or signed by another key.",
+        zh: "策略包的签名错误", "请重新从制作者处获取；其内容已被更改或由其他密钥签名。";
+    BUNDLE_FILES = "MOAT-P032", 0, Operator,
+        en: "The policy bundle's files are not those that were signed", "Take the bundle from its maker again: no file more, fewer or changed.",
+        zh: "策略包的文件与签名时不符", "请重新从制作者处获取：文件不得增、减或更改。";
+    BAD_MANIFEST = "MOAT-P033", 0, Operator,
+        en: "The policy bundle's manifest is missing or malformed", "Make it with `moat policy bundle build`.",
+        zh: "策略包清单缺失或格式错误", "请用 `moat policy bundle build` 生成。";
+    BUNDLE_SCOPE = "MOAT-P034", 0, Operator,
+        en: "The policy bundle is for another tenant or purpose", "Use the bundle that `policy.signed` names.",
+        zh: "策略包属于其他租户或用途", "请使用 `policy.signed` 所指定的策略包。";
+    BUNDLE_ROLLBACK = "MOAT-P035", 0, Operator,
+        en: "The policy bundle's version was passed already", "To go back, sign the old content as a new, higher version.",
+        zh: "策略包版本低于已启用的版本", "如需回退，请将旧内容以更高的新版本重新签名。";
+    BUNDLE_FROZEN = "MOAT-P036", 0, Operator,
+        en: "The policy bundle's time is over", "Get a newer bundle; the manifest's `not_after_s` has passed.",
+        zh: "策略包已过期", "请获取更新的策略包；清单中的 `not_after_s` 已过。";
+    SELF_TEST = "MOAT-P037", 0, Operator,
+        en: "The policy bundle does not decide as its own tests say", "Correct rules or tests; `moat policy test` and `.golden.json` say what is expected.",
+        zh: "策略包的决策与其自带测试不符", "请修正规则或测试；期望结果见 `moat policy test` 与 `.golden.json`。";
+    BUNDLE_REQUIRES = "MOAT-P038", 0, Operator,
+        en: "The policy bundle is for another version of Moat", "Use a bundle whose manifest allows this version under `moat`.",
+        zh: "策略包适用于其他版本的 Moat", "请使用清单中 `moat` 允许此版本的策略包。";
 }
