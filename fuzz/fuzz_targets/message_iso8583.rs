@@ -68,8 +68,7 @@ fn no_content(wrong: MessageError) {
 }
 
 fn frames(choice: u8, bytes: &[u8]) {
-    let forms =
-        [LengthForm::Binary2, LengthForm::Binary4, LengthForm::Ascii4, LengthForm::Bcd2];
+    let forms = [LengthForm::Binary2, LengthForm::Binary4, LengthForm::Ascii4, LengthForm::Bcd2];
     let form = forms[usize::from(choice >> 4) % forms.len()];
     let framing = Framing { form, includes_itself: choice & 8 != 0 };
     if let Ok(Some(frame)) = framing.take(bytes) {

@@ -12,7 +12,8 @@ fuzz_target!(|data: &[u8]| {
     let mut texts = 0;
     let read = walk(document, |leaf| {
         let text = leaf.text()?;
-        let _ = (leaf.check().is_ok(), leaf.canonical().is_some(), leaf.masked().len(), leaf.path());
+        let _ =
+            (leaf.check().is_ok(), leaf.canonical().is_some(), leaf.masked().len(), leaf.path());
         assert!(document.get(leaf.range()).is_some() && text.len() <= leaf.range().len());
         texts += u32::from(!leaf.range().is_empty());
         Ok(())
