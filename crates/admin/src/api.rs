@@ -13,10 +13,13 @@ use hyper::body::Incoming;
 use moat_model::code::system::NOT_RUNNING;
 use tokio::sync::oneshot;
 
-use crate::messages::{FromAdmin, State};
+use crate::messages::{FromAdmin, Row, State};
+use crate::metrics;
 
 /// Longest wait for a reload.
 const RELOAD: Duration = Duration::from_secs(30);
+/// Most rows of figures that are kept.
+const ROWS_MAX: usize = 100_000;
 /// Most reloads asked for at once.
 const RELOADS_MAX: usize = 16;
 
@@ -26,11 +29,28 @@ type Reloaded = Result<u64, String>;
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) state: RefCell<State>,
+    rows: RefCell<Vec<Row>>,
+    /// Parts of the rows to come.
+    fresh: RefCell<Vec<Row>>,
     waiting: RefCell<HashMap<u64, oneshot::Sender<Reloaded>>>,
     next_id: Cell<u64>,
 }
 
 impl Shared {
+    /// Takes a part of the rows; what has begun anew replaces what was not finished.
+    pub(crate) fn take_rows(&self, part: usize, of: usize, rows: Vec<Row>) {
+        let mut fresh = self.fresh.borrow_mut();
+        if part == 0 {
+            fresh.clear();
+        }
+        if fresh.len().saturating_add(rows.len()) <= ROWS_MAX {
+            fresh.extend(rows);
+        }
+        if part + 1 == of {
+            *self.rows.borrow_mut() = core::mem::take(&mut *fresh);
+        }
+    }
+
     pub(crate) fn reloaded(&self, id: u64, result: Reloaded) {
         if let Some(waiting) = self.waiting.borrow_mut().remove(&id) {
             // Whoever asked may have given up.
@@ -63,15 +83,15 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Answer {
     }
 }
 
-/// `/livez`, `/readyz` and `/startupz`, each with `?verbose`, and `/metrics`.
+/// `/livez`, `/readyz` and `/startupz`, each with `?verbose`; and `/metrics`.
 pub(crate) fn probe(shared: &Shared, request: &Request<Incoming>) -> Answer {
     if request.method() != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
     }
     let state = shared.state.borrow();
     let good = match request.uri().path() {
-        "/metrics" => return metrics(&state),
-        "/livez" => true,
+        "/metrics" => return metrics(&state, &shared.rows.borrow()),
+        "/livez" => state.is_alive(),
         "/readyz" => state.is_ready(),
         "/startupz" => state.generation > 0,
         _ => return text(StatusCode::NOT_FOUND, "try /livez, /readyz, /startupz or /metrics\n"),
@@ -87,11 +107,17 @@ pub(crate) fn probe(shared: &Shared, request: &Request<Incoming>) -> Answer {
     text(if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
 }
 
-fn metrics(state: &State) -> Answer {
-    answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", crate::metrics::text(state))
+fn metrics(state: &State, rows: &[Row]) -> Answer {
+    match metrics::text(state, rows) {
+        Ok(text) => answer(StatusCode::OK, metrics::CONTENT_TYPE, text),
+        Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
+    }
 }
 
-/// `GET /v1/status` and `POST /v1/reload`.
+/// What the API answers.
+const PATHS: &str = "GET /v1/status, GET /v1/rows, POST /v1/reload, POST /v1/rollback\n";
+
+/// See [`PATHS`].
 ///
 /// `uid` is the user at the other end.
 pub(crate) async fn api(
@@ -102,22 +128,26 @@ pub(crate) async fn api(
 ) -> Answer {
     match (request.method().as_str(), request.uri().path()) {
         ("GET", "/v1/status") => json(StatusCode::OK, &*shared.state.borrow()),
-        ("POST", "/v1/reload") => reload(&shared, &ask, uid).await,
-        (_, "/v1/status" | "/v1/reload") => {
-            text(StatusCode::METHOD_NOT_ALLOWED, "GET /v1/status, POST /v1/reload\n")
+        ("GET", "/v1/rows") => json(StatusCode::OK, &*shared.rows.borrow()),
+        ("POST", "/v1/reload") => reload(&shared, &ask, |id| FromAdmin::Reload { id, uid }).await,
+        ("POST", "/v1/rollback") => {
+            reload(&shared, &ask, |id| FromAdmin::Rollback { id, uid }).await
         }
-        _ => text(StatusCode::NOT_FOUND, "GET /v1/status, POST /v1/reload\n"),
+        (_, "/v1/status" | "/v1/rows" | "/v1/reload" | "/v1/rollback") => {
+            text(StatusCode::METHOD_NOT_ALLOWED, PATHS)
+        }
+        _ => text(StatusCode::NOT_FOUND, PATHS),
     }
 }
 
-async fn reload(shared: &Shared, ask: &Ask, uid: Option<u32>) -> Answer {
+async fn reload(shared: &Shared, ask: &Ask, message: impl Fn(u64) -> FromAdmin) -> Answer {
     if shared.waiting.borrow().len() >= RELOADS_MAX {
         return text(StatusCode::TOO_MANY_REQUESTS, "too many reloads at once\n");
     }
     let id = shared.next_id.replace(shared.next_id.get() + 1);
     let (sender, receiver) = oneshot::channel();
     shared.waiting.borrow_mut().insert(id, sender);
-    if ask(&FromAdmin::Reload { id, uid }).is_err() {
+    if ask(&message(id)).is_err() {
         return text(StatusCode::SERVICE_UNAVAILABLE, NOT_RUNNING.en.title);
     }
     let result = tokio::time::timeout(RELOAD, receiver).await;

@@ -4,6 +4,7 @@
 //! opens no file and never reads the log.
 
 mod api;
+mod kernel_metrics;
 pub mod messages;
 mod metrics;
 mod role;

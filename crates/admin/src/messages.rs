@@ -12,6 +12,15 @@ pub enum ToAdmin {
     Begin {},
     /// How things stand; sent whenever something changes, at least every second.
     State(Box<State>),
+    /// What the gateway counts by name, in parts.
+    Rows {
+        /// Number of the part, from 0.
+        part: usize,
+        /// How many there are.
+        of: usize,
+        /// The rows.
+        rows: Vec<Row>,
+    },
     /// The answer to a [`FromAdmin::Reload`].
     Reloaded {
         /// Number of the question.
@@ -29,6 +38,13 @@ pub enum ToAdmin {
 pub enum FromAdmin {
     /// The sockets are being served.
     Ready {},
+    /// Put the generation before the one in force in force again.
+    Rollback {
+        /// Number of the question.
+        id: u64,
+        /// User id of the program that asked, as the kernel says.
+        uid: Option<u32>,
+    },
     /// Read the configuration again.
     Reload {
         /// Number of the question.
@@ -63,6 +79,12 @@ pub struct State {
 }
 
 impl State {
+    /// Whether every worker of the gateway that runs turns its loop.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.gateway.get("stalled").and_then(serde_json::Value::as_u64).unwrap_or(0) == 0
+    }
+
     /// Whether every condition holds; nothing known is not ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -94,4 +116,28 @@ pub struct Condition {
     pub name: String,
     /// Whether it holds.
     pub holds: bool,
+}
+
+/// One value with its labels, for metrics.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Row {
+    /// What is counted.
+    pub name: String,
+    /// Names and values.
+    pub labels: Vec<(String, String)>,
+    /// The count; 0 for a histogram.
+    #[serde(default)]
+    pub value: u64,
+    /// Latencies, if that is what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub histogram: Option<Histogram>,
+}
+
+/// Latencies by bucket; the last one has no bound.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Histogram {
+    /// Of all, in microseconds.
+    pub sum_us: u64,
+    /// How many in each bucket.
+    pub counts: Vec<u64>,
 }

@@ -132,6 +132,7 @@ async fn serve(prepared: Prepared) -> Result<(), Error> {
                 let Some(message) = message else { return Ok(()) };
                 match message {
                     ToAdmin::State(state) => *shared.state.borrow_mut() = *state,
+                    ToAdmin::Rows { part, of, rows } => shared.take_rows(part, of, rows),
                     ToAdmin::Reloaded { id, result } => shared.reloaded(id, result),
                     ToAdmin::Stop {} => return Ok(()),
                     ToAdmin::Sockets {} | ToAdmin::Begin {} => {}

@@ -10,8 +10,8 @@ use serde_saphyr::Spanned;
 use crate::load::{parse_as, problem};
 use crate::problem::Problem;
 use crate::raw::{
-    Raw, RawAdmin, RawAudit, RawEgress, RawIssuer, RawKernel, RawListener, RawPolicy, RawProfile,
-    RawRoute, RawSandbox, RawStepUp, RawUpstream, RawUsers, Text,
+    Raw, RawAdmin, RawAudit, RawDns, RawEgress, RawIssuer, RawKernel, RawListener, RawOverload,
+    RawPolicy, RawProfile, RawRoute, RawSandbox, RawStepUp, RawUpstream, RawUsers, Text,
 };
 use crate::sources::{Source, Sources};
 
@@ -42,6 +42,8 @@ struct Fragment {
     sandbox: Option<RawSandbox>,
     egress: Option<RawEgress>,
     kernel: Option<RawKernel>,
+    dns: Option<RawDns>,
+    overload: Option<RawOverload>,
 }
 
 /// Joins all files of a folder.
@@ -94,6 +96,8 @@ impl Taker<'_> {
         self.once("sandbox", &mut whole.sandbox, more.sandbox);
         self.once("egress", &mut whole.egress, more.egress);
         self.once("kernel", &mut whole.kernel, more.kernel);
+        self.once("dns", &mut whole.dns, more.dns);
+        self.once("overload", &mut whole.overload, more.overload);
     }
 
     fn once<T>(&mut self, key: &'static str, slot: &mut Option<T>, value: Option<T>) {
@@ -154,5 +158,7 @@ fn finish(whole: Fragment, sources: &Sources) -> Result<Raw, Vec<Problem>> {
         sandbox: whole.sandbox.unwrap_or_default(),
         egress: whole.egress.unwrap_or_default(),
         kernel: whole.kernel.unwrap_or_default(),
+        dns: whole.dns.unwrap_or_default(),
+        overload: whole.overload.unwrap_or_default(),
     })
 }

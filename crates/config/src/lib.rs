@@ -13,6 +13,7 @@ pub mod raw;
 mod resolve;
 mod resolve_route;
 mod resolve_trust;
+mod resolve_upstream;
 mod resolved;
 mod secret;
 mod sources;
@@ -21,10 +22,12 @@ mod witnesses;
 pub use load::{Loaded, load, parse};
 pub use problem::{Problem, Problems};
 pub use resolved::{
-    AdminSettings, After, AuditSettings, BodyField, Clients, Config, Egress, FactSource, FieldKind,
-    Hot, HsmSettings, Identity, Listener, MaskRule, Method, National, OnBefore, Op, PROBES,
-    PolicySigned, Profile, Protocol, Restart, Revocation, Route, RouteAudit, RouteMatch, Tls,
-    TlsRecords, TokenIssuer, TokenUse, Trust, Upstream, Users, WitnessAddress, WitnessSettings,
+    AdminSettings, After, AuditSettings, Balance, BodyField, Breaker, CallClass, Clients, Config,
+    Egress, Endpoint, FactSource, FieldKind, Health, HealthAsk, Hot, HsmSettings, Identity,
+    Listener, MaskRule, Method, National, OnBefore, Op, Outlier, PROBES, Per, Place, PolicySigned,
+    Profile, Protocol, Rate, Restart, Retry, Revocation, RingKey, Route, RouteAudit, RouteMatch,
+    Tls, TlsRecords, TokenIssuer, TokenUse, Trust, Upstream, Users, WitnessAddress,
+    WitnessSettings,
 };
 
 /// The JSON Schema (draft 2020-12) of the raw form, for editors and `moat schema`.

@@ -63,6 +63,12 @@ pub struct Raw {
     /// What the kernel must watch and enforce.
     #[serde(default)]
     pub kernel: RawKernel,
+    /// Where names of endpoints are resolved.
+    #[serde(default)]
+    pub dns: RawDns,
+    /// When the gateway counts as overrun.
+    #[serde(default)]
+    pub overload: RawOverload,
 }
 
 /// Where the gateway may connect to. Its services' addresses are always allowed.
@@ -328,9 +334,32 @@ pub struct RawUpstream {
     /// Unique name.
     #[schemars(with = "String")]
     pub name: Text,
-    /// `https://address:port`; exactly one, an IP address or `localhost`.
+    /// `https://host:port`, each with ` weight=N` behind it where not all are equal. A host is an
+    /// IP address, `localhost`, or a name that `dns` resolves; at most 64.
     #[schemars(with = "Vec<String>")]
     pub endpoints: Vec<Text>,
+    /// Host and port that requests name; default: those of the first endpoint.
+    #[schemars(with = "Option<String>")]
+    pub authority: Option<Text>,
+    /// `p2c` (default): of two drawn by weight, the one with less in flight times latency. `least`:
+    /// the fewest calls in flight for its weight. `ring`: the same `ring_key`, the same endpoint.
+    #[serde(default)]
+    pub balance: RawBalance,
+    /// What `ring` goes by: `object` (default, of the record), `peer` (the caller's SPIFFE id) or
+    /// `header:NAME`.
+    #[schemars(with = "Option<String>")]
+    pub ring_key: Option<Text>,
+    /// Over how long an endpoint that comes or comes back grows to its weight; default 10,000.
+    #[schemars(with = "Option<u64>")]
+    pub slow_start_ms: Option<Spanned<u64>>,
+    /// Active health checks; none unless given.
+    pub health: Option<RawHealth>,
+    /// When an endpoint is set aside for failing beside others that do not.
+    #[serde(default)]
+    pub outlier: RawOutlier,
+    /// When an endpoint is no longer asked at all.
+    #[serde(default)]
+    pub breaker: RawBreaker,
     /// `auto` (default, by ALPN), `http1` or `http2`.
     #[serde(default)]
     pub protocol: RawProtocol,
@@ -343,10 +372,17 @@ pub struct RawUpstream {
     /// Facts about the service, such as `tier: gold`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Most connections at once, of all workers together; default 1,024.
+    /// Most connections to an endpoint at once, of all workers together; default 1,024.
     #[schemars(with = "Option<u32>")]
     pub connections_max: Option<Spanned<u32>>,
-    /// Most idle connections kept for the service by the whole gateway; default 5, at least one a
+    /// Ceiling of the calls of a class that one worker has under way, whose limit follows the
+    /// service's latency; none unless given.
+    #[schemars(with = "Option<u32>")]
+    pub adaptive_max: Option<Spanned<u32>>,
+    /// Most calls that wait for one of these connections; default 256.
+    #[schemars(with = "Option<u32>")]
+    pub waiting_max: Option<Spanned<u32>>,
+    /// Most idle connections kept to an endpoint by the whole gateway; default 5, at least one a
     /// worker.
     #[schemars(with = "Option<u32>")]
     pub idle_max: Option<Spanned<u32>>,
@@ -356,6 +392,114 @@ pub struct RawUpstream {
     /// Longest wait for TCP and TLS together; default 1,000.
     #[schemars(with = "Option<u64>")]
     pub connect_ms: Option<Spanned<u64>>,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawBalance {
+    /// Power of two choices.
+    #[default]
+    P2c,
+    /// Least requests.
+    Least,
+    /// A hash ring.
+    Ring,
+}
+
+/// Active health checks of each endpoint.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawHealth {
+    /// `http` (default): GET, and 2xx is healthy. `grpc`: `grpc.health.v1.Health/Check`.
+    #[serde(default)]
+    pub kind: RawHealthKind,
+    /// Of `http`: the path; default `/healthz`.
+    #[schemars(with = "Option<String>")]
+    pub path: Option<Text>,
+    /// Of `grpc`: the service asked about; default: the whole server.
+    #[serde(default)]
+    pub service: String,
+    /// From one check to the next, each a tenth earlier or later; default 5,000.
+    #[schemars(with = "Option<u64>")]
+    pub interval_ms: Option<Spanned<u64>>,
+    /// Longest wait for an answer; default 1,000.
+    #[schemars(with = "Option<u64>")]
+    pub timeout_ms: Option<Spanned<u64>>,
+    /// Good checks in a row until an endpoint counts as healthy again; default 2.
+    #[schemars(with = "Option<u32>")]
+    pub healthy_after: Option<Spanned<u32>>,
+    /// Bad checks in a row until it no longer does; default 3.
+    #[schemars(with = "Option<u32>")]
+    pub unhealthy_after: Option<Spanned<u32>>,
+}
+
+/// See [`RawHealth::kind`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawHealthKind {
+    /// HTTP.
+    #[default]
+    Http,
+    /// gRPC.
+    Grpc,
+}
+
+/// When an endpoint is set aside. Never more than half of them are.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawOutlier {
+    /// Failures in a row; default 5; 0 is never.
+    #[schemars(with = "Option<u32>")]
+    pub failures_max: Option<Spanned<u32>>,
+    /// How long for the first time, and how much longer each time in a row; default 30,000.
+    #[schemars(with = "Option<u64>")]
+    pub ejection_ms: Option<Spanned<u64>>,
+    /// Longest time; default 300,000.
+    #[schemars(with = "Option<u64>")]
+    pub ejection_ms_max: Option<Spanned<u64>>,
+}
+
+/// When an endpoint is no longer asked, seen over ten seconds.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawBreaker {
+    /// Opens when more than this part of the calls failed or were left unknown; default 5; 100 is
+    /// never.
+    #[schemars(with = "Option<u32>")]
+    pub error_percent: Option<Spanned<u32>>,
+    /// Opens when more than this part of the answers took longer than `slow_ms`; default 100, never.
+    #[schemars(with = "Option<u32>")]
+    pub slow_percent: Option<Spanned<u32>>,
+    /// See `slow_percent`; default 2,000.
+    #[schemars(with = "Option<u64>")]
+    pub slow_ms: Option<Spanned<u64>>,
+    /// Fewest calls seen before it may open; default 20.
+    #[schemars(with = "Option<u32>")]
+    pub calls_min: Option<Spanned<u32>>,
+    /// Fewest failures of them; default 5.
+    #[schemars(with = "Option<u32>")]
+    pub failures_min: Option<Spanned<u32>>,
+    /// How long it stays open for the first time; doubles; default 1,000.
+    #[schemars(with = "Option<u64>")]
+    pub open_ms: Option<Spanned<u64>>,
+    /// Longest time that it stays open; default 30,000.
+    #[schemars(with = "Option<u64>")]
+    pub open_ms_max: Option<Spanned<u64>>,
+    /// Probes that must go well before it closes; default 3.
+    #[schemars(with = "Option<u32>")]
+    pub probes: Option<Spanned<u32>>,
+}
+
+/// Where names of endpoints are resolved.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawDns {
+    /// Servers that are asked by TCP, in this order: `10.0.0.2:53`; at most 3. Default: those of
+    /// `/etc/resolv.conf`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub servers: Vec<Text>,
 }
 
 /// HTTP version spoken to a service.
@@ -459,6 +603,20 @@ pub struct RawRoute {
     /// Longest time for the whole call; default 5,000. For streams: until the answer's head.
     #[schemars(with = "Option<u64>")]
     pub deadline_ms: Option<Spanned<u64>>,
+    /// When a call is sent again. `unsent` (default): not a byte was sent. `idempotent`: also where
+    /// its fate is unknown or the service answers 502, 503 or 504, since sending it twice does no
+    /// harm. `keyed`: the same, if the request has an `Idempotency-Key`.
+    #[serde(default)]
+    pub retry: RawRetry,
+    /// What the call is worth when not all can be served: `batch` is refused first, then `query`, then
+    /// `payment`; `settlement` never. Default: `query` for reads, else `payment`.
+    pub class: Option<RawClass>,
+    /// How often it may be called.
+    #[serde(default)]
+    pub rates: Vec<RawRate>,
+    /// Longest wait for the answer to one try where the call may be sent again; default 2,000.
+    #[schemars(with = "Option<u64>")]
+    pub try_ms: Option<Spanned<u64>>,
     /// Longest silence in a streamed body; default 10,000.
     #[schemars(with = "Option<u64>")]
     pub stream_idle_ms: Option<Spanned<u64>>,
@@ -474,6 +632,76 @@ pub struct RawRoute {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub answer_headers: Vec<Text>,
+}
+
+/// See [`RawRoute::class`].
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawClass {
+    /// Refused first.
+    Batch,
+    /// What only reads.
+    Query,
+    /// What changes something.
+    Payment,
+    /// Never refused for load.
+    Settlement,
+}
+
+/// How often a route may be called.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRate {
+    /// Name, unique in the route; the caller is told it.
+    #[schemars(with = "String")]
+    pub name: Text,
+    /// Who shares it: `subject` (default, each SPIFFE id by itself), `tenant`, or `route` (all).
+    #[serde(default)]
+    pub per: RawPer,
+    /// So many calls, 1 to 1,000,000,
+    #[schemars(with = "u32")]
+    pub calls: Spanned<u32>,
+    /// in so many milliseconds; default 1,000.
+    #[schemars(with = "Option<u64>")]
+    pub every_ms: Option<Spanned<u64>>,
+    /// So many at once; default: as `calls`.
+    #[schemars(with = "Option<u32>")]
+    pub burst: Option<Spanned<u32>>,
+}
+
+/// See [`RawRate::per`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawPer {
+    /// Each caller.
+    #[default]
+    Subject,
+    /// Each tenant.
+    Tenant,
+    /// All together.
+    Route,
+}
+
+/// When the gateway counts as overrun.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawOverload {
+    /// A worker that is late by more than this for 100 ms refuses calls; default 100; 0 is never.
+    #[schemars(with = "Option<u64>")]
+    pub lag_ms: Option<Spanned<u64>>,
+}
+
+/// See [`RawRoute::retry`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RawRetry {
+    /// What was not sent.
+    #[default]
+    Unsent,
+    /// Whatever became of it.
+    Idempotent,
+    /// Whatever became of it, if it has a key.
+    Keyed,
 }
 
 /// Conditions of a route; all must hold.

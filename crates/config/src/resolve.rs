@@ -18,20 +18,20 @@ use crate::load::{Loaded, as_usize, problem};
 use crate::problem::nearest;
 use crate::raw::{
     Raw, RawEgressDefault, RawHsm, RawIdentity, RawLandlock, RawListener, RawNational, RawProfile,
-    RawProtocol, RawTlsRecords, RawUpstream, Text,
+    RawTlsRecords, Text,
 };
 use crate::resolved::{
     AdminSettings, AuditSettings, Config, Egress, FactSource, Hot, HsmSettings, Identity, Listener,
-    National, PROBES, PolicySigned, Profile, Protocol, Restart, Tls, TlsRecords, TokenIssuer,
-    Upstream, Users,
+    National, PROBES, Place, PolicySigned, Profile, Restart, TlsRecords, TokenIssuer, Upstream,
+    Users,
 };
 use crate::secret::{Fetched, OPEN, Read};
 use crate::sources::Sources;
 use crate::witnesses::witnesses;
-use crate::{Problem, resolve_route, resolve_trust, secret};
+use crate::{Problem, resolve_route, resolve_trust, resolve_upstream, secret};
 
 /// Most connections a listener may be told to hold.
-const CONNECTIONS_MAX: u32 = 1_000_000;
+pub(crate) const CONNECTIONS_MAX: u32 = 1_000_000;
 /// Most unfinished handshakes of one source address, unless the listener says otherwise.
 const HANDSHAKES_PER_SOURCE: u32 = 64;
 /// Most identities of one side: an international and an SM2 one.
@@ -147,7 +147,12 @@ impl Resolver<'_> {
         value.value
     }
 
-    fn bounded32(&mut self, value: Option<&Spanned<u32>>, default: u32, most: u32) -> u32 {
+    pub(crate) fn bounded32(
+        &mut self,
+        value: Option<&Spanned<u32>>,
+        default: u32,
+        most: u32,
+    ) -> u32 {
         let Some(value) = value else { return default };
         if value.value == 0 || value.value > most {
             let fix = format!("write a number from 1 to {most}");
@@ -156,7 +161,7 @@ impl Resolver<'_> {
         value.value
     }
 
-    fn address(&mut self, text: &Text) -> SocketAddr {
+    pub(crate) fn address(&mut self, text: &Text) -> SocketAddr {
         text.value.parse().unwrap_or_else(|_| {
             let fix = "write an IP address and a port, for example 0.0.0.0:8443";
             self.bad(&codes::BAD_VALUE, text, format!("`{}` is no address", text.value), fix);
@@ -164,7 +169,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn unique<'t>(&mut self, what: &str, names: impl Iterator<Item = &'t Text>) {
+    pub(crate) fn unique<'t>(&mut self, what: &str, names: impl Iterator<Item = &'t Text>) {
         let mut seen = BTreeSet::new();
         for name in names {
             let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -229,7 +234,7 @@ pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Proble
     let listeners: Vec<Listener> = raw.listeners.iter().map(|l| listener(&mut r, l)).collect();
     let first = listeners.first().map_or_else(Vec::new, |l| l.identities.clone());
     let upstreams: Vec<Upstream> =
-        raw.upstreams.iter().map(|u| upstream(&mut r, u, &first)).collect();
+        raw.upstreams.iter().map(|u| resolve_upstream::upstream(&mut r, u, &first)).collect();
     let routes = raw.routes.iter().map(|route| resolve_route::route(&mut r, route)).collect();
     let hot = Hot {
         trust_domain: raw.trust_domain.value.clone(),
@@ -242,10 +247,12 @@ pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Proble
         tokens: tokens(&mut r),
         step_up_keys: raw.step_up.keys.as_ref().map_or_else(Vec::new, |keys| r.fetch(keys)),
         labels: raw.labels.clone(),
+        dns: resolve_upstream::dns(&mut r),
+        overload_lag_ms: r.bounded(raw.overload.lag_ms.as_ref(), 100, 0..=WAIT_MS_MAX),
         audit_deadline_ms: r.bounded(raw.audit.deadline_ms.as_ref(), 500, 10..=30_000),
     };
     let restart = restart(&mut r);
-    let egress = egress(&mut r, &hot.upstreams);
+    let egress = egress(&mut r, &hot.upstreams, &hot.dns);
     if r.problems.is_empty() {
         let digest = data_encoding::HEXLOWER.encode(r.digest.finish().as_ref());
         Ok(Loaded {
@@ -308,7 +315,7 @@ fn listener(r: &mut Resolver<'_>, raw: &RawListener) -> Listener {
 }
 
 /// One or two. Whether they are of different kinds is found out when they are read.
-fn identities(r: &mut Resolver<'_>, name: &Text, raw: &[RawIdentity]) -> Vec<Identity> {
+pub(crate) fn identities(r: &mut Resolver<'_>, name: &Text, raw: &[RawIdentity]) -> Vec<Identity> {
     if raw.is_empty() || raw.len() > IDENTITIES_MAX {
         let message = "there must be one identity, or one international and one SM2";
         r.bad(&codes::BAD_VALUE, name, message, "list one or two under `identities`");
@@ -328,79 +335,12 @@ fn identities(r: &mut Resolver<'_>, name: &Text, raw: &[RawIdentity]) -> Vec<Ide
     raw.iter().map(one).collect()
 }
 
-fn national(raw: RawNational) -> National {
+pub(crate) fn national(raw: RawNational) -> National {
     match raw {
         RawNational::Off => National::Off,
         RawNational::Allow => National::Allow,
         RawNational::Prefer => National::Prefer,
         RawNational::Only => National::Only,
-    }
-}
-
-fn upstream(r: &mut Resolver<'_>, raw: &RawUpstream, first: &[Identity]) -> Upstream {
-    let (address, authority) = match raw.endpoints.as_slice() {
-        [one] => endpoint(r, one),
-        _ => {
-            let message = "an upstream takes exactly one endpoint";
-            r.bad(&codes::BAD_VALUE, &raw.name, message, "list one endpoint");
-            (SocketAddr::from(([127, 0, 0, 1], 1)), String::new())
-        }
-    };
-    let own = match (&raw.tls.identity, raw.tls.identities.as_slice()) {
-        (Some(identity), []) => identities(r, &raw.name, core::slice::from_ref(identity)),
-        (Some(_), _) => {
-            let message = "`identity` and `identities` say the same thing";
-            r.bad(&codes::BAD_VALUE, &raw.name, message, "keep one of them");
-            Vec::new()
-        }
-        (None, []) => first.to_vec(),
-        (None, several) => identities(r, &raw.name, several),
-    };
-    let tls = Tls {
-        identities: own,
-        is_inherited: raw.tls.identity.is_none() && raw.tls.identities.is_empty(),
-        trust: resolve_trust::service(r, &raw.tls),
-        national: national(raw.tls.national),
-    };
-    if !raw.tls.spiffe.value.starts_with("spiffe://") {
-        let fix = "write the id the service must prove, for example spiffe://bank.test/accounts";
-        r.bad(&codes::BAD_VALUE, &raw.tls.spiffe, "this is no SPIFFE id", fix);
-    }
-    Upstream {
-        name: raw.name.value.clone(),
-        address,
-        authority,
-        protocol: match raw.protocol {
-            RawProtocol::Auto => Protocol::Auto,
-            RawProtocol::Http1 => Protocol::Http1,
-            RawProtocol::Http2 => Protocol::Http2,
-        },
-        tls,
-        spiffe: raw.tls.spiffe.value.clone(),
-        caller_chain: raw.caller_chain,
-        labels: raw.labels.clone(),
-        connections_max: r.bounded32(raw.connections_max.as_ref(), 1_024, CONNECTIONS_MAX),
-        idle_max: r.bounded32(raw.idle_max.as_ref(), 5, CONNECTIONS_MAX),
-        idle_ms: r.bounded(raw.idle_ms.as_ref(), 180_000, 1..=WAIT_MS_MAX),
-        connect_ms: r.bounded(raw.connect_ms.as_ref(), 1_000, 1..=WAIT_MS_MAX),
-    }
-}
-
-fn endpoint(r: &mut Resolver<'_>, text: &Text) -> (SocketAddr, String) {
-    let fallback = (SocketAddr::from(([127, 0, 0, 1], 1)), String::new());
-    let Some(authority) = text.value.strip_prefix("https://") else {
-        let fix = "services are reached by mutual TLS only: write https://address:port";
-        r.bad(&codes::BAD_VALUE, text, "the endpoint is not https", fix);
-        return fallback;
-    };
-    let numeric = authority.replacen("localhost:", "127.0.0.1:", 1);
-    match numeric.parse() {
-        Ok(address) => (address, authority.to_owned()),
-        Err(_) => {
-            let fix = "write an IP address (or localhost) and a port: https://10.1.0.5:9443";
-            r.bad(&codes::BAD_VALUE, text, "the endpoint is no address and port", fix);
-            fallback
-        }
     }
 }
 
@@ -528,9 +468,14 @@ fn probes_required(r: &mut Resolver<'_>) -> Vec<String> {
     named.iter().map(|name| name.value.clone()).collect()
 }
 
-fn egress(r: &mut Resolver<'_>, upstreams: &[Upstream]) -> Egress {
+fn egress(r: &mut Resolver<'_>, upstreams: &[Upstream], dns: &[SocketAddr]) -> Egress {
     let raw = &r.raw.egress;
-    let services: BTreeSet<Rule> = upstreams.iter().map(|u| Rule::to(u.address)).collect();
+    // Addresses of names are not known here: they must be among `egress.allow`.
+    let places = upstreams.iter().flat_map(|u| &u.endpoints).filter_map(|e| match &e.place {
+        Place::Address(address) => Some(*address),
+        Place::Name(..) => None,
+    });
+    let services: BTreeSet<Rule> = places.chain(dns.iter().copied()).map(Rule::to).collect();
     if services.len() > SERVICES_MAX {
         let message = format!("over {SERVICES_MAX} addresses of services");
         r.bad_whole(&codes::TOO_LARGE, message);

@@ -8,15 +8,21 @@ use moat_model::code::config as codes;
 use serde_saphyr::Spanned;
 
 use crate::problem::nearest;
-use crate::raw::{RawBefore, RawFieldKind, RawMatch, RawRoute, RawToken, Text};
+use crate::raw::{
+    RawBefore, RawClass, RawFieldKind, RawMatch, RawPer, RawRate, RawRetry, RawRoute, RawToken,
+    Text,
+};
 use crate::resolve::{Resolver, WAIT_MS_MAX};
 use crate::resolved::{
-    After, BodyField, FieldKind, MaskRule, OnBefore, Op, Route, RouteAudit, RouteMatch, TokenUse,
+    After, BodyField, CallClass, FieldKind, MaskRule, OnBefore, Op, Per, Rate, Retry, Route,
+    RouteAudit, RouteMatch, TokenUse,
 };
 
 const MIB: u64 = 1024 * 1024;
 /// Longest body that a route may hold in memory, in bytes.
 const HELD_BYTES_MAX: u64 = 64 * MIB;
+/// Most calls of a rate, and most at once.
+const RATE_CALLS_MAX: u32 = 1_000_000;
 /// Longest call in `prod`, in milliseconds.
 const PROD_DEADLINE_MS_MAX: u64 = 5_000;
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -52,6 +58,14 @@ pub(crate) fn route(r: &mut Resolver<'_>, raw: &RawRoute) -> Route {
         body_bytes_max: r.bounded(raw.body_bytes_max.as_ref(), MIB, 0..=u64::MAX),
         answer_bytes_max: r.bounded(raw.answer_bytes_max.as_ref(), 4 * MIB, 1..=HELD_BYTES_MAX),
         deadline_ms,
+        class: class(raw, audit.op),
+        rates: rates(r, &raw.rates),
+        retry: match raw.retry {
+            RawRetry::Unsent => Retry::Unsent,
+            RawRetry::Idempotent => Retry::Idempotent,
+            RawRetry::Keyed => Retry::Keyed,
+        },
+        try_ms: r.bounded(raw.try_ms.as_ref(), 2_000, 1..=WAIT_MS_MAX),
         stream_idle_ms: r.bounded(raw.stream_idle_ms.as_ref(), 10_000, 1..=WAIT_MS_MAX),
         stream_rate_min: r.bounded(raw.stream_rate_min.as_ref(), 256, 0..=MIB),
         stream_window_ms: r.bounded(raw.stream_window_ms.as_ref(), 30_000, 1_000..=WAIT_MS_MAX),
@@ -60,6 +74,36 @@ pub(crate) fn route(r: &mut Resolver<'_>, raw: &RawRoute) -> Route {
         audit,
     }
     .check_held_body(r, raw)
+}
+
+fn class(raw: &RawRoute, op: Op) -> CallClass {
+    match raw.class {
+        Some(RawClass::Batch) => CallClass::Batch,
+        Some(RawClass::Query) => CallClass::Query,
+        Some(RawClass::Payment) => CallClass::Payment,
+        Some(RawClass::Settlement) => CallClass::Settlement,
+        None if op == Op::Sel => CallClass::Query,
+        None => CallClass::Payment,
+    }
+}
+
+fn rates(r: &mut Resolver<'_>, raw: &[RawRate]) -> Vec<Rate> {
+    r.unique("rate", raw.iter().map(|rate| &rate.name));
+    let rate = |rate: &RawRate| {
+        let calls = r.bounded32(Some(&rate.calls), 1, RATE_CALLS_MAX);
+        Rate {
+            name: rate.name.value.clone(),
+            per: match rate.per {
+                RawPer::Subject => Per::Subject,
+                RawPer::Tenant => Per::Tenant,
+                RawPer::Route => Per::Route,
+            },
+            calls,
+            every_ms: r.bounded(rate.every_ms.as_ref(), 1_000, 1..=WAIT_MS_MAX),
+            burst: r.bounded32(rate.burst.as_ref(), calls, RATE_CALLS_MAX),
+        }
+    };
+    raw.iter().map(rate).collect()
 }
 
 impl Route {

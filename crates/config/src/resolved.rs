@@ -99,6 +99,10 @@ pub struct Hot {
     pub labels: BTreeMap<String, String>,
     /// Longest wait for a record to become durable, in milliseconds.
     pub audit_deadline_ms: u64,
+    /// Servers that resolve names.
+    pub dns: Vec<SocketAddr>,
+    /// How late a worker may be, in milliseconds, before it refuses calls; 0 is never.
+    pub overload_lag_ms: u64,
 }
 
 /// See the key of the same name.
@@ -254,15 +258,171 @@ pub enum Protocol {
     Http2,
 }
 
+/// Where a service runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its place.
+    pub place: Place,
+    /// Its part of the calls, from 1.
+    pub weight: u32,
+}
+
+/// An address, or a name that has addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// An address.
+    Address(SocketAddr),
+    /// A name and a port.
+    Name(String, u16),
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Balance {
+    /// Of two drawn by weight, the one with less in flight times latency.
+    TwoChoices,
+    /// Fewest calls in flight for its weight.
+    LeastRequest,
+    /// The same key, the same endpoint.
+    Ring(RingKey),
+}
+
+/// What a ring goes by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RingKey {
+    /// The record's object.
+    Object,
+    /// The caller's SPIFFE id.
+    Peer,
+    /// A request header, in lower case.
+    Header(String),
+}
+
+/// Active health checks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// What is asked.
+    pub ask: HealthAsk,
+    /// From one check to the next, in milliseconds.
+    pub interval_ms: u64,
+    /// Longest wait, in milliseconds.
+    pub timeout_ms: u64,
+    /// Good checks in a row until it is healthy again.
+    pub healthy_after: u32,
+    /// Bad checks in a row until it is not.
+    pub unhealthy_after: u32,
+}
+
+/// What a health check asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HealthAsk {
+    /// GET of a path; 2xx is healthy.
+    Http(String),
+    /// `grpc.health.v1.Health/Check` of a service.
+    Grpc(String),
+}
+
+/// When an endpoint is set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlier {
+    /// Failures in a row; 0 is never.
+    pub failures_max: u32,
+    /// How long, in milliseconds.
+    pub ejection_ms: u64,
+    /// Longest time, in milliseconds.
+    pub ejection_ms_max: u64,
+}
+
+/// When an endpoint is no longer asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Breaker {
+    /// Failed or unknown calls, in percent; 100 is never.
+    pub error_percent: u32,
+    /// Slow answers, in percent; 100 is never.
+    pub slow_percent: u32,
+    /// What is slow, in milliseconds.
+    pub slow_ms: u64,
+    /// Fewest calls seen.
+    pub calls_min: u32,
+    /// Fewest failures seen.
+    pub failures_min: u32,
+    /// How long it stays open, in milliseconds.
+    pub open_ms: u64,
+    /// Longest time, in milliseconds.
+    pub open_ms_max: u64,
+    /// Probes that must go well.
+    pub probes: u8,
+}
+
+/// What a call is worth when not all can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallClass {
+    /// Refused first.
+    Batch,
+    /// What only reads.
+    Query,
+    /// What changes something.
+    Payment,
+    /// Never refused for load.
+    Settlement,
+}
+
+/// How often a route may be called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Name.
+    pub name: String,
+    /// Who shares it.
+    pub per: Per,
+    /// So many calls.
+    pub calls: u32,
+    /// In so many milliseconds.
+    pub every_ms: u64,
+    /// So many at once.
+    pub burst: u32,
+}
+
+/// Who shares a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Per {
+    /// Each caller by itself.
+    Subject,
+    /// Each tenant.
+    Tenant,
+    /// All together.
+    Route,
+}
+
+/// When a call is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Retry {
+    /// What was not sent.
+    Unsent,
+    /// Whatever became of it.
+    Idempotent,
+    /// Whatever became of it, if it has an `Idempotency-Key`.
+    Keyed,
+}
+
 /// One service.
 #[derive(Serialize, Deserialize)]
 pub struct Upstream {
     /// Name.
     pub name: String,
-    /// Address.
-    pub address: SocketAddr,
+    /// Where it runs: one endpoint or several.
+    pub endpoints: Vec<Endpoint>,
     /// Host and port as the service is addressed in `Host`.
     pub authority: String,
+    /// How an endpoint is chosen.
+    pub balance: Balance,
+    /// Over how long an endpoint that comes grows to its weight, in milliseconds.
+    pub slow_start_ms: u64,
+    /// Active health checks.
+    pub health: Option<Health>,
+    /// When an endpoint is set aside.
+    pub outlier: Outlier,
+    /// When an endpoint is no longer asked.
+    pub breaker: Breaker,
     /// HTTP version.
     pub protocol: Protocol,
     /// Certificates.
@@ -273,8 +433,12 @@ pub struct Upstream {
     pub caller_chain: bool,
     /// Facts about the service.
     pub labels: BTreeMap<String, String>,
-    /// Most connections at once, for all workers together.
+    /// Most connections to an endpoint at once, for all workers together.
     pub connections_max: u32,
+    /// Most calls that wait for one.
+    pub waiting_max: u32,
+    /// Ceiling of the adaptive limit of calls under way for each worker and class, if there is one.
+    pub adaptive_max: Option<u32>,
     /// Most idle connections kept, for all workers together.
     pub idle_max: u32,
     /// How long an idle connection is kept, in milliseconds.
@@ -409,6 +573,14 @@ pub struct Route {
     pub answer_bytes_max: u64,
     /// Longest time for the call in milliseconds.
     pub deadline_ms: u64,
+    /// What it is worth when not all can be served.
+    pub class: CallClass,
+    /// How often it may be called.
+    pub rates: Vec<Rate>,
+    /// When it is sent again.
+    pub retry: Retry,
+    /// Longest wait for one try's answer where it may be, in milliseconds.
+    pub try_ms: u64,
     /// Longest silence in a streamed body in milliseconds.
     pub stream_idle_ms: u64,
     /// Least rate of a streamed body in bytes a second; 0 is none.

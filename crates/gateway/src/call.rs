@@ -3,20 +3,23 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Method, Request};
 use moat_audit::recorder::Receipt;
-use moat_model::Code;
+use moat_model::code::limit::LATE;
+use moat_model::{Code, Refusal, Stage};
 use moat_tls::{Chosen, Negotiated};
 
 use crate::body::Upload;
 use crate::generation::RouteRules;
 use crate::headers;
+use crate::limits::Exceeded;
 use crate::session::Session;
 use crate::step_up::Asked;
 use crate::table::Params;
 use crate::trace::Trace;
+use crate::tries::{self, Tries};
 use crate::worker::WorkerGeneration;
 
 /// What may have reached the service.
@@ -45,12 +48,20 @@ pub(crate) struct Call {
     /// Whether the caller went away.
     pub(crate) is_gone: Cell<bool>,
     pub(crate) sent: Cell<Sent>,
+    /// Whether a try before the present one may have reached the service.
+    is_lost: Cell<bool>,
     pub(crate) upstream_us: Cell<u64>,
+    pub(crate) tries: Tries,
+    /// The rate that it exceeds.
+    exceeded: RefCell<Option<Exceeded>>,
+    /// The time that the caller gives it.
+    allowed: Option<Duration>,
     /// Suite and group of the connection to the service that it was given to, unless not a byte
     /// of it was sent there; or of the handshake for which the service was refused.
     pub(crate) upstream_tls: Cell<Option<Chosen>>,
     pub(crate) bytes_in: Cell<u64>,
     pub(crate) digest_in: Cell<Option<[u8; 32]>>,
+    route: Cell<Option<usize>>,
     matched: RefCell<Option<Matched>>,
     intent: RefCell<Option<Intent>>,
     upload: RefCell<Option<Rc<Upload>>>,
@@ -106,10 +117,15 @@ impl Call {
             is_http2: head.version() == http::Version::HTTP_2,
             is_gone: Cell::new(false),
             sent: Cell::new(Sent::Nothing),
+            is_lost: Cell::new(false),
             upstream_us: Cell::new(0),
+            tries: Tries::default(),
+            exceeded: RefCell::new(None),
+            allowed: tries::asked_time(headers),
             upstream_tls: Cell::new(None),
             bytes_in: Cell::new(0),
             digest_in: Cell::new(None),
+            route: Cell::new(None),
             matched: RefCell::new(None),
             intent: RefCell::new(None),
             upload: RefCell::new(None),
@@ -127,13 +143,35 @@ impl Call {
     /// Notes that not a byte of it was sent: what connection that was is no matter then.
     pub(crate) fn note_unsent(&self) {
         self.upstream_tls.set(None);
-        self.sent.set(Sent::Nothing);
+        if !self.is_lost.get() {
+            self.sent.set(Sent::Nothing);
+        }
+    }
+
+    /// Notes that a try may have reached the service, whatever becomes of the next.
+    pub(crate) fn note_lost(&self) {
+        self.is_lost.set(true);
+    }
+
+    /// Notes that all that was sent was something else than the call itself.
+    pub(crate) fn forget_sending(&self) {
+        self.is_lost.set(false);
+        self.note_unsent();
     }
 
     /// Notes the route and the object it works on.
     pub(crate) fn set_route(&self, rules: &Arc<RouteRules>, params: &Params) {
         let object = crate::table::fill(&rules.route.audit.object, params).into();
         *self.matched.borrow_mut() = Some(Matched { rules: Arc::clone(rules), object });
+    }
+
+    pub(crate) fn set_place(&self, at: usize) {
+        self.route.set(Some(at));
+    }
+
+    /// Its place among the routes of its generation.
+    pub(crate) fn route(&self) -> Option<usize> {
+        self.route.get()
     }
 
     pub(crate) fn rules(&self) -> Option<Arc<RouteRules>> {
@@ -188,10 +226,32 @@ impl Call {
         self.answered.borrow().clone()
     }
 
-    /// Until when the call may take.
+    /// Until when the call may take: as its route or its caller says, whichever is sooner.
     pub(crate) fn deadline(&self) -> Instant {
         let allowed = self.rules().map_or(crate::decode::UNROUTED, |rules| rules.deadline);
-        self.started + allowed
+        self.started + self.allowed.map_or(allowed, |own| own.min(allowed))
+    }
+
+    pub(crate) fn set_exceeded(&self, exceeded: Exceeded) {
+        *self.exceeded.borrow_mut() = Some(exceeded);
+    }
+
+    pub(crate) fn exceeded(&self) -> Option<Exceeded> {
+        self.exceeded.borrow().clone()
+    }
+
+    /// Until when its caller waits for it, if that was said.
+    pub(crate) fn asked_until(&self) -> Option<Instant> {
+        self.allowed.map(|allowed| self.started + allowed)
+    }
+
+    /// Refuses what nobody waits for any longer.
+    ///
+    /// # Errors
+    /// `LATE` at [`Stage::Decode`]; nothing was sent.
+    pub(crate) fn check_time(&self) -> Result<(), Refusal> {
+        let is_late = Instant::now() >= self.deadline();
+        if is_late { Err(Refusal::new(Stage::Decode, &LATE)) } else { Ok(()) }
     }
 }
 

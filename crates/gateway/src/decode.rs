@@ -18,7 +18,7 @@ use moat_policy::BodyValue;
 use crate::call::Call;
 use crate::generation::RouteRules;
 use crate::table::{self, Params};
-use crate::{body, fields, headers};
+use crate::{body, fields, headers, limits};
 
 /// How long a call may take whose route is not known yet.
 pub(crate) const UNROUTED: Duration = Duration::from_secs(5);
@@ -52,7 +52,10 @@ pub(crate) async fn decode(call: &Call, request: Request<Incoming>) -> Result<De
     let shared = &call.generation;
     let (at, params) = table::find(&shared.entries, &call.host, &head.method, head.uri.path())?;
     let rules = shared.shared.rules.get(at).ok_or_else(|| no(&codes::NO_ROUTE))?.shared();
+    call.set_place(at);
     call.set_route(&rules, &params);
+    call.check_time()?;
+    limits::admit(call, &rules)?;
     let unreadable = |name: &Arc<str>| {
         head.headers.get_all(name.as_ref()).iter().any(|value| value.to_str().is_err())
     };

@@ -1,9 +1,9 @@
 //! Stage 8: the request goes to the service, and its answer's head comes back.
 //!
-//! A request is sent again only if not a byte of it was sent before. What may have reached the
-//! service and has no answer is *unknown*, never *failed*.
+//! A request is sent again if not a byte of it was sent before; what may have reached the service
+//! only where the route says that this does no harm. What has no answer is *unknown*, never
+//! *failed*.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,21 +13,23 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use moat_mask::{Captures, Extractor};
 use moat_model::code::http::SLOW_BODY;
+use moat_model::code::limit::{CONCURRENCY, LATE};
 use moat_model::code::upstream as codes;
 use moat_model::{Refusal, Stage};
+use moat_net::admission::Class;
+use moat_net::cluster::Nobody;
 use moat_net::guard;
-use moat_net::pool::{Lease, Pool};
+use moat_net::pool::Lease;
+use moat_net::service::{Service, Target, Verdict};
 
 use crate::body::{OutBody, Upload};
-use crate::call::Call;
+use crate::call::{Call, Sent};
 use crate::generation::{Images, RouteRules};
 use crate::headers;
 use crate::mask::Outbound;
 use crate::record::Intended;
 use crate::table;
-
-/// Most times a request is sent again after it was not sent at all.
-const RETRIES_MAX: usize = 2;
+use crate::tries;
 
 /// A service's answer, body still to come.
 pub(crate) struct Answer {
@@ -42,12 +44,20 @@ pub(crate) struct Answer {
 /// # Errors
 /// A refusal at [`Stage::Forward`]. `call.sent` says whether the service may have seen something.
 pub(crate) async fn forward(call: &Call, intended: Intended) -> Result<Answer, Refusal> {
-    let Outbound { rules, pool, request, upload, .. } = intended.into_outbound();
+    let Outbound { rules, service, key, request, upload, .. } = intended.into_outbound();
     if let Some(upload) = &upload {
         call.set_upload(upload);
     }
     let sent_at = Instant::now();
-    let sending = send(call, &pool, request);
+    let way = Way {
+        service: &service,
+        key,
+        class: rules.class,
+        is_harmless: !rules.changes(),
+        may_repeat: tries::may_repeat(&rules, request.headers()),
+        try_wait: rules.try_wait,
+    };
+    let sending = send(call, way, request);
     let answered = match &upload {
         None => tokio::time::timeout_at(call.deadline().into(), sending).await.ok(),
         // Boxed like all that few calls need: its state would make every call's larger.
@@ -57,17 +67,25 @@ pub(crate) async fn forward(call: &Call, intended: Intended) -> Result<Answer, R
     if let Some(upload) = &upload {
         call.bytes_in.set(upload.bytes.get());
         if let Some(code) = upload.cut.get() {
+            tries::finish(call, Some(Verdict::Neutral));
             let found = call.session.findings.as_ref().and_then(|f| f.in_body());
             return Err(Refusal::new(Stage::Decode, found.map_or(code, |found| found.code)));
         }
         if answered.is_none() && upload.is_awaited.get() && !upload.is_done.get() {
+            tries::finish(call, Some(Verdict::Neutral));
             return Err(Refusal::new(Stage::Decode, &SLOW_BODY));
         }
     }
-    let (response, lease) =
-        answered.unwrap_or_else(|| Err(Refusal::new(Stage::Forward, &codes::TIMEOUT)))?;
+    let answered = answered.unwrap_or_else(|| Err(no_time(call)));
+    let (response, lease) = answered.inspect_err(|refusal| tries::finish_refused(call, refusal))?;
     let (head, incoming) = response.into_parts();
     Ok(Answer { rules, head, incoming, lease })
+}
+
+/// The time is over: what that means depends on whether anything was sent.
+fn no_time(call: &Call) -> Refusal {
+    let code = if call.sent.get() == Sent::Nothing { &codes::CONNECT } else { &codes::TIMEOUT };
+    Refusal::new(Stage::Forward, code).because("the call's time is over")
 }
 
 pub(crate) fn micros(duration: Duration) -> u64 {
@@ -104,33 +122,145 @@ async fn while_uploading<T>(
 
 type Sending = Result<(http::Response<Incoming>, Lease<OutBody>), Refusal>;
 
-async fn send(call: &Call, pool: &Rc<Pool<OutBody>>, request: http::Request<OutBody>) -> Sending {
-    let mut request = Some(request);
-    let mut tries = 0;
+/// What one try came to.
+enum Tried {
+    Answered(http::Response<Incoming>, Lease<OutBody>),
+    /// Not a byte was sent.
+    Unsent(http::Request<OutBody>, Refusal),
+    /// Something may have reached the service.
+    Lost(Refusal),
+}
+
+/// Where a call goes and how often it may.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    service: &'a Service<OutBody>,
+    /// What a ring goes by.
+    key: u64,
+    class: Class,
+    /// Whether it does no harm if its fate stays unknown.
+    is_harmless: bool,
+    /// Whether it may be sent again once it was sent.
+    may_repeat: bool,
+    /// Longest wait for one try's answer where there may be another.
+    try_wait: Duration,
+}
+
+/// Tries until there is an answer, or no other try may be made: for want of time, of budget, or
+/// because the service may have carried it out already.
+async fn send(call: &Call, way: Way<'_>, request: http::Request<OutBody>) -> Sending {
+    let mut next = request;
+    let full = |_| Refusal::new(Stage::Forward, &CONCURRENCY);
+    call.tries.enter(way.service.enter(way.class).map_err(full)?);
+    way.service.budget().earn();
+    let before = call.tries.count();
     loop {
-        let mut lease = pool.lease().await.map_err(|none| {
-            call.upstream_tls.set(none.chosen);
-            none.refusal
-        })?;
-        let Some(next) = request.take() else {
-            return Err(Refusal::new(Stage::Forward, &codes::BROKEN));
-        };
-        call.begin_sending(lease.negotiated());
-        match lease.send(next).await {
-            Ok(response) => return Ok((response, lease)),
-            Err(failed) => match failed.unsent {
-                Some(unsent) if tries < RETRIES_MAX => {
-                    call.note_unsent();
-                    tries += 1;
-                    request = Some(unsent);
-                }
-                Some(_) => {
-                    call.note_unsent();
-                    return Err(Refusal::new(Stage::Forward, &codes::CONNECT).because(failed.error));
-                }
-                None => return Err(broken(&failed.error)),
-            },
+        if Instant::now() >= call.deadline() {
+            let is_unsent = call.sent.get() == Sent::Nothing;
+            let code = if is_unsent { &LATE } else { &codes::TIMEOUT };
+            return Err(Refusal::new(Stage::Forward, code));
         }
+        let is_last = call.tries.count() - before >= tries::RETRIES_MAX;
+        let spare = (way.may_repeat && !is_last).then(|| tries::copy(&next)).flatten();
+        let has_spare = spare.is_some();
+        let (refused, again) = match one_try(call, way, next, has_spare).await? {
+            Tried::Answered(response, lease) => {
+                let is_away = matches!(response.status().as_u16(), 502..=504);
+                match spare {
+                    Some(spare) if is_away && way.service.budget().spend() => {
+                        tries::land(call, None);
+                        call.note_lost();
+                        drop((response, lease));
+                        next = spare;
+                        pause(call, way).await;
+                        continue;
+                    }
+                    _ => return Ok((response, lease)),
+                }
+            }
+            Tried::Unsent(request, refused) => (refused, (!is_last).then_some(request)),
+            Tried::Lost(refused) => {
+                call.note_lost();
+                (refused, spare)
+            }
+        };
+        tries::land_refused(call, &refused);
+        match again {
+            Some(again) if way.service.budget().spend() => next = again,
+            _ => return Err(refused),
+        }
+        pause(call, way).await;
+    }
+}
+
+/// Waits before an endpoint is tried again. Another one is tried at once.
+async fn pause(call: &Call, way: Way<'_>) {
+    let tried = call.tries.endpoints();
+    let others = way.service.others(&tried);
+    if others == 0 {
+        let until = Instant::now() + tries::pause(way.service.chance().next());
+        tokio::time::sleep_until(until.min(call.deadline()).into()).await;
+    }
+}
+
+async fn one_try(
+    call: &Call,
+    way: Way<'_>,
+    mut request: http::Request<OutBody>,
+    has_spare: bool,
+) -> Result<Tried, Refusal> {
+    let tried = call.tries.endpoints();
+    let target = way.service.target(way.key, way.is_harmless, &tried);
+    let Target { pool, flight } = target.map_err(|nobody| no_target(call, nobody))?;
+    call.tries.board(flight);
+    let mut lease = match pool.lease(call.deadline()).await {
+        Ok(lease) => lease,
+        Err(none) => {
+            call.upstream_tls.set(none.chosen);
+            return Ok(Tried::Unsent(request, none.refusal));
+        }
+    };
+    tries::state_time(request.headers_mut(), call);
+    call.begin_sending(lease.negotiated());
+    call.tries.depart();
+    let sending = lease.send(request);
+    let answered = if has_spare {
+        let until = call.deadline().min(Instant::now() + way.try_wait);
+        match tokio::time::timeout_at(until.into(), sending).await {
+            Ok(answered) => answered,
+            Err(_) => return Ok(Tried::Lost(Refusal::new(Stage::Forward, &codes::TIMEOUT))),
+        }
+    } else {
+        sending.await
+    };
+    Ok(match answered {
+        Ok(response) => {
+            call.tries.head(&response, call.is_grpc);
+            Tried::Answered(response, lease)
+        }
+        Err(failed) => match failed.unsent {
+            Some(unsent) => {
+                call.note_unsent();
+                let refusal = Refusal::new(Stage::Forward, &codes::CONNECT);
+                Tried::Unsent(unsent, refusal.because(failed.error))
+            }
+            None => Tried::Lost(broken(&failed.error)),
+        },
+    })
+}
+
+/// There is no endpoint for a try. What was sent before stays sent.
+fn no_target(call: &Call, nobody: Nobody) -> Refusal {
+    let code = match nobody {
+        Nobody::Unknown => &codes::NO_ENDPOINT,
+        Nobody::Broken { retry_ms } => {
+            call.tries.retry_ms.set(retry_ms);
+            &codes::BROKEN_CIRCUIT
+        }
+    };
+    match call.sent.get() {
+        Sent::Nothing => Refusal::new(Stage::Forward, code),
+        Sent::Perhaps => Refusal::new(Stage::Forward, &codes::BROKEN).because(code.id),
     }
 }
 
@@ -170,8 +300,17 @@ pub(crate) async fn read_before(
     headers::put(request.headers_mut(), "host", &outbound.authority);
     headers::put(request.headers_mut(), "accept", "application/json");
     headers::put(request.headers_mut(), "accept-encoding", "identity");
+    // It may be read as often as the budget allows: it changes nothing.
+    let way = Way {
+        service: &outbound.service,
+        key: outbound.key,
+        class: outbound.rules.class,
+        is_harmless: true,
+        may_repeat: true,
+        try_wait: outbound.rules.try_wait,
+    };
     let reading = async {
-        let (response, lease) = send(call, &outbound.pool, request).await?;
+        let (response, lease) = send(call, way, request).await?;
         if response.status() != StatusCode::OK || !headers::is_json(response.headers()) {
             return Err(no(&format_args!("status {}", response.status())));
         }
@@ -182,8 +321,13 @@ pub(crate) async fn read_before(
     };
     let read = tokio::time::timeout_at(call.deadline().into(), reading).await;
     // Only the reading went out: whatever fails now, the change itself was not sent.
-    call.note_unsent();
-    read.map_err(|_| no(&"timed out"))?.map_err(|refusal| no(&refusal))
+    call.forget_sending();
+    let read = read.unwrap_or_else(|_| Err(Refusal::new(Stage::Forward, &codes::TIMEOUT)));
+    match &read {
+        Ok(_) => tries::finish(call, None),
+        Err(refusal) => tries::finish_refused(call, refusal),
+    }
+    read.map_err(|refusal| no(&refusal))
 }
 
 async fn extract(

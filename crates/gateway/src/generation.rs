@@ -1,29 +1,31 @@
 //! A configuration generation, compiled: what every worker shares, and the rules of each route.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 use moat_audit::anchor::field_id;
 use moat_audit::hash::Hash;
-use moat_config::{FactSource, FieldKind, Hot, Op, Protocol, Route};
+use moat_config::{FactSource, FieldKind, Hot, Op, Route};
 use moat_identity::token::Issuer;
 use moat_identity::{Algorithm, SpiffeId};
 use moat_mask::{Pattern, Plan, Rule, Strategy};
 use moat_model::code::config::{BAD_VALUE, DANGLING};
-use moat_model::code::tls::{NO_TRUST, REVOCATION_BACK};
+use moat_model::code::tls::REVOCATION_BACK;
 use moat_model::{Class, Code};
-use moat_net::pool::Settings;
+use moat_net::admission::Class as CallClass;
+use moat_net::cluster::Registry;
 use moat_policy::signed::{self, Demands, Floor, Manifest};
 use moat_policy::{Bundle, BundleFile, Engine, Held};
-use moat_tls::{
-    ALPN_H2, ALPN_HTTP1, Client, Depth, Keys, Material, National, Proven, Server, Stack, Trust,
-};
+use moat_tls::{Client, Depth, Keys, Material, National, Proven, Server, Trust};
 
+use crate::limits::{self, Limit};
 use crate::pace::Pace;
 use crate::step_up::MachineKey;
 use crate::table::{Entry, Template};
+use crate::upstream::{Kept, Upstream};
 
 /// Version of the field naming scheme that goes into field ids.
 pub(crate) const FIELD_SCHEMA_VERSION: u32 = 1;
@@ -38,7 +40,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    fn new(code: &'static Code, detail: impl core::fmt::Display) -> Refused {
+    pub(crate) fn new(code: &'static Code, detail: impl core::fmt::Display) -> Refused {
         Refused { code, detail: detail.to_string() }
     }
 }
@@ -67,6 +69,12 @@ pub struct Generation {
     /// Second keys of machines, by key id.
     pub(crate) machine_keys: BTreeMap<String, MachineKey>,
     pub(crate) audit_deadline: Duration,
+    /// Servers that resolve names.
+    pub(crate) dns: Vec<SocketAddr>,
+    /// How late a worker may be, in milliseconds, before it refuses calls; 0 is never.
+    pub(crate) overload_lag_ms: u64,
+    /// The clock of rates and endpoints.
+    pub(crate) registry: Arc<Registry>,
 }
 
 pub(crate) struct Listener {
@@ -94,15 +102,6 @@ impl Listener {
         let of_all = |group: &&Group| group.server_names.is_empty();
         self.groups.iter().find(names).or_else(|| self.groups.iter().find(of_all))
     }
-}
-
-pub(crate) struct Upstream {
-    pub(crate) name: String,
-    /// Whether calls say the caller's certificates.
-    pub(crate) caller_chain: bool,
-    pub(crate) authority: String,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) settings: Settings,
 }
 
 /// What a captured field is for.
@@ -153,6 +152,12 @@ pub(crate) struct RouteRules {
     /// First part of field ids: the object template without its parameters.
     pub(crate) table: String,
     pub(crate) deadline: Duration,
+    /// What it is worth when not all can be served.
+    pub(crate) class: CallClass,
+    /// How often it may be called.
+    pub(crate) limits: Vec<Limit>,
+    /// Longest wait for one try's answer where there may be another.
+    pub(crate) try_wait: Duration,
     pub(crate) stream_idle: Duration,
     /// The least rate of streamed bodies, with nothing counted yet.
     pub(crate) pace: Pace,
@@ -173,6 +178,10 @@ pub(crate) struct RouteRules {
 }
 
 impl RouteSpec {
+    pub(crate) fn name(&self) -> &str {
+        &self.0.route.name
+    }
+
     pub(crate) fn shared(&self) -> Arc<RouteRules> {
         Arc::clone(&self.0)
     }
@@ -205,6 +214,17 @@ impl Generation {
         number: u64,
         workers: usize,
         now_s: u64,
+    ) -> Result<(Generation, Vec<Engine>), Refused> {
+        Generation::compile_with(hot, number, workers, now_s, &Kept::default())
+    }
+
+    /// The same, with what is known of endpoints and names from the generations before.
+    pub(crate) fn compile_with(
+        hot: Hot,
+        number: u64,
+        workers: usize,
+        now_s: u64,
+        kept: &Kept,
     ) -> Result<(Generation, Vec<Engine>), Refused> {
         let files = hot.policy.into_iter().map(|(path, bytes)| BundleFile { path, bytes });
         let files: Vec<BundleFile> = files.collect();
@@ -241,17 +261,20 @@ impl Generation {
             upstreams: hot
                 .upstreams
                 .iter()
-                .map(|u| upstream(u, workers, keys))
+                .map(|u| Upstream::compile(u, workers, keys, kept))
                 .collect::<Result<_, _>>()?,
             rules: hot
                 .routes
                 .into_iter()
-                .map(|r| route(r, hot.upstreams.len()).map(|r| RouteSpec(Arc::new(r))))
+                .map(|r| route(r, hot.upstreams.len(), kept).map(|r| RouteSpec(Arc::new(r))))
                 .collect::<Result<_, _>>()?,
             issuers: hot.tokens.iter().map(issuer).collect::<Result<_, _>>()?,
             machine_keys: machine_keys(&hot.step_up_keys)?,
             facts: hot.facts.into_iter().map(|(name, source)| (name.into(), source)).collect(),
             labels: hot.labels,
+            dns: hot.dns,
+            overload_lag_ms: hot.overload_lag_ms,
+            registry: Arc::clone(&kept.registry),
             audit_deadline: Duration::from_millis(hot.audit_deadline_ms),
             trust_domain: hot.trust_domain,
         };
@@ -260,7 +283,7 @@ impl Generation {
 
     /// The lists of revoked certificates that were used so far.
     pub(crate) fn proven(&self) -> Vec<Proven> {
-        let services = self.upstreams.iter().map(|upstream| &upstream.settings.tls);
+        let services = self.upstreams.iter().map(|upstream| &upstream.terms.tls);
         let used = self.groups().flat_map(|group| group.tls.proven());
         used.chain(services.flat_map(Client::proven)).collect()
     }
@@ -278,7 +301,7 @@ impl Generation {
             if let Some(group) = self.groups().find(|group| group.tls.is_behind(one)) {
                 return no(&format!("clients {}", group.role));
             }
-            let behind = |upstream: &&Upstream| upstream.settings.tls.is_behind(one);
+            let behind = |upstream: &&Upstream| upstream.terms.tls.is_behind(one);
             if let Some(upstream) = self.upstreams.iter().find(behind) {
                 return no(&format!("upstream {}", upstream.name));
             }
@@ -384,68 +407,7 @@ fn listener(raw: &moat_config::Listener, keys: &mut Keys) -> Result<Listener, Re
     })
 }
 
-fn upstream(
-    raw: &moat_config::Upstream,
-    workers: usize,
-    keys: &mut Keys,
-) -> Result<Upstream, Refused> {
-    let alpn: &[&[u8]] = match raw.protocol {
-        Protocol::Auto => &[ALPN_H2, ALPN_HTTP1],
-        Protocol::Http1 => &[ALPN_HTTP1],
-        Protocol::Http2 => &[ALPN_H2],
-    };
-    let spiffe: SpiffeId = raw.spiffe.parse().map_err(|e| {
-        Refused::new(&BAD_VALUE, format!("upstream {}: {}: {e}", raw.name, raw.spiffe))
-    })?;
-    let national = national(raw.tls.national);
-    let tls = Client::with_keys(
-        &materials(&raw.tls.identities, &raw.tls.trust),
-        spiffe,
-        alpn,
-        national,
-        keys,
-    )
-    .map_err(|e| Refused::new(e.code, format!("upstream {}: {}", raw.name, e.detail)))?;
-    if let Some(stack) = tls.left_out() {
-        left_out(raw, stack)?;
-    }
-    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-    Ok(Upstream {
-        name: raw.name.clone(),
-        caller_chain: raw.caller_chain,
-        authority: raw.authority.clone(),
-        labels: raw.labels.clone(),
-        settings: Settings {
-            address: raw.address,
-            tls,
-            connections_max: count(raw.connections_max),
-            open: Arc::default(),
-            // The bound is for the node; each worker keeps its share, and at least one.
-            idle_max: (count(raw.idle_max) / workers.max(1)).max(1),
-            idle: Duration::from_millis(raw.idle_ms),
-            connect: Duration::from_millis(raw.connect_ms),
-        },
-    })
-}
-
-/// An identity of an upstream whose trust file has no authority of its stack. Where the upstream
-/// names its identities, both are meant to be used; where they are those of the listener, a service
-/// of one stack only is nothing unusual.
-fn left_out(raw: &moat_config::Upstream, stack: Stack) -> Result<(), Refused> {
-    let kind = if stack == Stack::National { "SM2" } else { "international" };
-    let detail = format!(
-        "upstream {}: its trust file has no {kind} authority, so its {kind} identity is of no use",
-        raw.name
-    );
-    if !raw.tls.is_inherited {
-        let fix = "add one, remove the identity, or set `national`";
-        return Err(Refused::new(&NO_TRUST, format!("{detail}: {fix}")));
-    }
-    tracing::warn!("{detail}; it is the listener's, and only the other is used");
-    Ok(())
-}
-
-fn materials<'a>(
+pub(crate) fn materials<'a>(
     identities: &'a [moat_config::Identity],
     trust: &'a moat_config::Trust,
 ) -> Vec<Material<'a>> {
@@ -469,7 +431,7 @@ fn materials<'a>(
     identities.iter().map(material).collect()
 }
 
-fn national(setting: moat_config::National) -> National {
+pub(crate) fn national(setting: moat_config::National) -> National {
     match setting {
         moat_config::National::Off => National::Off,
         moat_config::National::Allow => National::Allow,
@@ -478,7 +440,7 @@ fn national(setting: moat_config::National) -> National {
     }
 }
 
-fn route(route: Route, upstreams: usize) -> Result<RouteRules, Refused> {
+fn route(route: Route, upstreams: usize, kept: &Kept) -> Result<RouteRules, Refused> {
     if route.upstream >= upstreams {
         return Err(Refused::new(&DANGLING, format!("route {}", route.name)));
     }
@@ -491,12 +453,17 @@ fn route(route: Route, upstreams: usize) -> Result<RouteRules, Refused> {
     let plans = route
         .mask_plans
         .iter()
-        .map(|(name, masks)| Ok((name.clone(), Arc::new(self::route(with(masks), upstreams)?))))
+        .map(|(name, masks)| {
+            Ok((name.clone(), Arc::new(self::route(with(masks), upstreams, kept)?)))
+        })
         .collect::<Result<_, Refused>>()?;
     Ok(RouteRules {
         plans,
         table: table(&route),
         deadline: Duration::from_millis(route.deadline_ms),
+        class: limits::class(route.class),
+        limits: limits::limits(&route, kept),
+        try_wait: Duration::from_millis(route.try_ms),
         stream_idle: Duration::from_millis(route.stream_idle_ms),
         pace: Pace::new(route.stream_rate_min, Duration::from_millis(route.stream_window_ms)),
         answer_headers: answer_headers(&route)?,

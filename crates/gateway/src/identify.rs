@@ -17,7 +17,7 @@ pub(crate) async fn identify(worker: &Worker, handshaken: &Handshaken) -> Result
     match read_identity(&handshaken.leaf, &handshaken.trust_domain) {
         Ok(peer) => Ok(Caller::Verified(peer)),
         Err(refusal) => {
-            worker.counters.refused.add();
+            worker.counters.refuse(&refusal);
             let negotiated = Some(handshaken.negotiated);
             let (listener, remote) = (handshaken.listener, handshaken.remote);
             let receipt =

@@ -13,7 +13,8 @@ use hyper::body::{Body, Incoming};
 use moat_mask::{Captures, Extractor, MaskError, Plan, Rewriter, Scalar};
 use moat_model::code::{http as codes, mask, upstream};
 use moat_model::{Class, Refusal, Stage};
-use moat_net::pool::{Lease, Pool};
+use moat_net::pool::Lease;
+use moat_net::service::Service;
 use moat_policy::Permit;
 
 use crate::body::{OutBody, Upload};
@@ -24,13 +25,15 @@ use crate::generation::{Reading, RouteRules};
 use crate::headers;
 use crate::route::Routed;
 use crate::table::Params;
+use crate::tries;
 
 /// A request as the service will see it.
 pub(crate) struct Outbound {
     pub(crate) permit: Permit,
     pub(crate) rules: Arc<RouteRules>,
     pub(crate) params: Params,
-    pub(crate) pool: Rc<Pool<OutBody>>,
+    pub(crate) service: Rc<Service<OutBody>>,
+    pub(crate) key: u64,
     pub(crate) authority: Arc<str>,
     pub(crate) request: http::Request<OutBody>,
     /// Captures of the request, for the record.
@@ -44,7 +47,7 @@ pub(crate) struct Outbound {
 /// # Errors
 /// A refusal at [`Stage::Mask`] if a body that must be masked is not JSON.
 pub(crate) fn outbound(call: &Call, routed: Routed) -> Result<Outbound, Refusal> {
-    let Routed { permit, decoded, pool, authority } = routed;
+    let Routed { permit, decoded, service, authority, key } = routed;
     let rules = decoded.rules;
     let mut head = decoded.head;
     let (body, captures, upload) = match decoded.body {
@@ -66,7 +69,8 @@ pub(crate) fn outbound(call: &Call, routed: Routed) -> Result<Outbound, Refusal>
     Ok(Outbound {
         permit,
         params: decoded.params,
-        pool,
+        service,
+        key,
         authority,
         request,
         captures,
@@ -141,6 +145,17 @@ pub(crate) enum InboundBody {
 /// # Errors
 /// A refusal at [`Stage::Mask`] or [`Stage::Forward`]: not JSON, too long, too slow, broken off.
 pub(crate) async fn inbound(call: &Call, answer: Answer) -> Result<Inbound, Refusal> {
+    let inbound = read_inbound(call, answer).await;
+    match &inbound {
+        // What streams is on its way until it ends.
+        Ok(Inbound { body: InboundBody::Stream(..), .. }) => {}
+        Ok(_) => tries::finish(call, None),
+        Err(refusal) => tries::finish_refused(call, refusal),
+    }
+    inbound
+}
+
+async fn read_inbound(call: &Call, answer: Answer) -> Result<Inbound, Refusal> {
     let Answer { rules, mut head, mut incoming, lease } = answer;
     let has_body = !incoming.is_end_stream()
         && call.method != Method::HEAD

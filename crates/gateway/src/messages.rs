@@ -43,6 +43,8 @@ pub enum ToGateway {
     },
     /// Asks for a [`FromGateway::Status`].
     Status {},
+    /// Asks for [`FromGateway::Rows`].
+    Rows {},
     /// Stop accepting, finish what is open, end.
     Stop {},
 }
@@ -69,6 +71,15 @@ pub enum FromGateway {
     Ready {},
     /// How it goes.
     Status(Status),
+    /// What is counted by name, in parts.
+    Rows {
+        /// Number of the part, from 0.
+        part: usize,
+        /// How many there are.
+        of: usize,
+        /// The rows.
+        rows: Vec<Row>,
+    },
 }
 
 /// Counters since the start of the role.
@@ -95,4 +106,46 @@ pub struct Status {
     pub spared_bytes: u64,
     /// Whether every worker has a link to the auditor.
     pub linked: bool,
+    /// Workers that have not turned their loop for a second.
+    pub stalled: u64,
+    /// How much of the calls is refused for load: 0 to 3,000, of the worst worker.
+    pub pressure: u64,
+}
+
+/// One value with its labels, for metrics.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Row {
+    /// What is counted.
+    pub name: String,
+    /// Names and values.
+    pub labels: Vec<(String, String)>,
+    /// The count; 0 for a histogram.
+    #[serde(default)]
+    pub value: u64,
+    /// Latencies, if that is what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub histogram: Option<Histogram>,
+}
+
+/// Latencies by bucket; the last one has no bound.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Histogram {
+    /// Of all, in microseconds.
+    pub sum_us: u64,
+    /// How many in each bucket.
+    pub counts: Vec<u64>,
+}
+
+impl Row {
+    pub(crate) fn count(name: &str, labels: Vec<(String, String)>, value: u64) -> Row {
+        Row { name: name.to_owned(), labels, value, histogram: None }
+    }
+
+    pub(crate) fn histogram(
+        name: &str,
+        labels: Vec<(String, String)>,
+        histogram: Histogram,
+    ) -> Row {
+        Row { histogram: Some(histogram), ..Row::count(name, labels, 0) }
+    }
 }

@@ -48,7 +48,7 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let handshaken = match handshake::handshake(&worker, listener, remote, stream).await {
         Ok(handshaken) => handshaken,
         Err(refusal) => {
-            worker.counters.refused.add();
+            worker.counters.refuse(&refusal);
             doors::refused(&worker, listener, remote, &refusal).await;
             return;
         }
@@ -177,10 +177,14 @@ async fn exchange(call: Rc<Call>, index: u64, request: Request<Incoming>) -> Res
         Some(found) => Err(Refusal::new(Stage::Decode, found.code).because(found.why)),
         None => stages(&call, request).await,
     };
-    match done {
+    let response = match done {
         Ok(response) => response,
         Err(refusal) => Box::pin(refuse(&call, refusal)).await,
+    };
+    if let Some(figures) = call.route().and_then(|at| call.generation.figures.get(at)) {
+        figures.add(response.status().as_u16(), call.started.elapsed());
     }
+    response
 }
 
 /// A caller may have been cut while its body came, or the state before was read: what has not begun
@@ -207,6 +211,7 @@ async fn stages(
         None => None,
     };
     still_open(call)?;
+    call.check_time()?;
     let intended = record::intent(call, outbound, before).await?;
     let answer = forward::forward(call, intended).await?;
     let inbound = mask::inbound(call, answer).await?;
@@ -216,7 +221,7 @@ async fn stages(
 
 /// A refusal takes the same way: recorded, then answered.
 pub(crate) async fn refuse(call: &Rc<Call>, refusal: Refusal) -> Response<ReplyBody> {
-    call.session.worker.counters.refused.add();
+    call.session.worker.counters.refuse(&refusal);
     tracing::debug!(trace = call.trace.hex(), %refusal, "refused");
     match record::refusal(call, &refusal).await {
         Ok(receipt) => reply::refuse(call, &refusal, &receipt),

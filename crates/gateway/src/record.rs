@@ -1,6 +1,7 @@
 //! Stage 9: the record becomes durable. Nothing is forwarded that can change state before its
 //! INTENT is, and nothing is answered before its record is: success and refusal alike.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use moat_model::code::audit::{AUDITOR_AWAY, PASSING};
 use moat_model::code::http::PROTOCOL;
 use moat_model::code::upstream::STREAM_CUT;
 use moat_model::{Code, Refusal, Stage};
+use moat_net::endpoint::Event;
 use moat_tls::Negotiated;
 
 use crate::body::{Ending, sha256};
@@ -202,7 +204,7 @@ pub(crate) async fn closing(call: Rc<Call>, head: Receipt, status: u16, ending: 
 pub(crate) async fn connection_refusal(
     worker: &Worker,
     listener: usize,
-    remote: std::net::SocketAddr,
+    remote: SocketAddr,
     negotiated: Option<Negotiated>,
     refusal: &Refusal,
 ) -> Result<Receipt, Refusal> {
@@ -245,6 +247,23 @@ pub(crate) fn reload(
     let policy = policy.map_or_else(String::new, |name| format!(" policy={name}"));
     let note = format!("reload generation={number} digest={digest}{policy} by={asker} {ended}");
     Body { code: refused.unwrap_or_default().to_owned(), ..admin(number, note) }
+}
+
+/// The record of what happened to an endpoint of a service.
+pub(crate) fn endpoint(
+    generation: u64,
+    upstream: &str,
+    address: SocketAddr,
+    event: &Event,
+) -> Body {
+    let note = format!("endpoint {address} of {upstream}: {event}");
+    Body { upstream: upstream.to_owned(), ..admin(generation, note) }
+}
+
+/// The record of other addresses that a name has now.
+pub(crate) fn addresses(generation: u64, name: &str, addresses: &[SocketAddr]) -> Body {
+    let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    admin(generation, format!("addresses of {name}: {list}"))
 }
 
 fn admin(generation: u64, note: String) -> Body {
@@ -368,6 +387,11 @@ fn body_of(call: &Call, kind: Kind) -> Body {
     } else {
         body.object = call.path.trim_start_matches('/').chars().take(256).collect();
     }
+    let is_only = call.rules().is_none_or(|rules| {
+        let upstream = generation.upstreams.get(rules.route.upstream);
+        upstream.is_none_or(|upstream| upstream.cluster.members().list().len() <= 1)
+    });
+    body.note = call.tries.note(is_only);
     body.bytes_in = call.bytes_in.get();
     body.body_digest_in = call.digest_in.get();
     body.duration_us = micros(call.started.elapsed());

@@ -7,15 +7,18 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use moat_audit::recorder::Receipt;
-use moat_model::Refusal;
+use moat_model::code::upstream::STREAM_CUT;
+use moat_model::{Refusal, Stage};
 use moat_net::activity::Reader;
+use moat_net::service::Verdict;
 
 use crate::body::{Download, ReplyBody};
-use crate::call::Call;
+use crate::call::{Call, Sent};
 use crate::headers::put;
 use crate::mask::InboundBody;
 use crate::record::{self, Answerable};
 use crate::step_up::invalid_token;
+use crate::tries;
 
 /// The answer to a call that was carried out.
 pub(crate) fn reply(call: &Rc<Call>, answerable: Answerable) -> Response<ReplyBody> {
@@ -30,6 +33,8 @@ pub(crate) fn reply(call: &Rc<Call>, answerable: Answerable) -> Response<ReplyBo
                 if ending.cut.is_none() {
                     lease.finish();
                 }
+                let is_broken = ending.cut == Some(&STREAM_CUT);
+                tries::finish(&closing_call, is_broken.then_some(Verdict::Failed));
                 let work = closing_call.session.worker.work();
                 drop(tokio::task::spawn_local(async move {
                     record::closing(closing_call, receipt, status, ending).await;
@@ -103,6 +108,9 @@ fn problem(call: &Call, refusal: &Refusal, record: Option<u64>) -> Response<Repl
         if !refusal.reasons.is_empty() {
             fields.insert("reasons".to_owned(), refusal.reasons.clone().into());
         }
+        if let Some(sent) = sent(call, refusal) {
+            fields.insert("sent".to_owned(), sent);
+        }
         if let Some(seq) = record {
             fields.insert("record".to_owned(), seq.into());
         }
@@ -117,10 +125,33 @@ fn problem(call: &Call, refusal: &Refusal, record: Option<u64>) -> Response<Repl
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(CONTENT_LENGTH, length.into());
     put(headers, "cache-control", "no-store");
+    if let Some(seconds) = retry_after(call, refusal) {
+        put(headers, "retry-after", &seconds.to_string());
+    }
+    if let Some(exceeded) = call.exceeded() {
+        put(headers, "ratelimit-policy", &exceeded.policy);
+        put(headers, "ratelimit", &exceeded.state);
+    }
     if closes(refusal) && !call.is_http2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Whether the service may have seen something of the call: `false` or `"unknown"`. What the
+/// service itself answered says more than that.
+fn sent(call: &Call, refusal: &Refusal) -> Option<serde_json::Value> {
+    match (refusal.code.status, call.sent.get()) {
+        (429 | 503 | 504, Sent::Nothing) => Some(false.into()),
+        (_, Sent::Perhaps) if refusal.stage == Stage::Forward => Some("unknown".into()),
+        _ => None,
+    }
+}
+
+/// When the call may be repeated, in seconds: only what was not sent.
+fn retry_after(call: &Call, refusal: &Refusal) -> Option<u64> {
+    let may_repeat = matches!(refusal.code.status, 429 | 503) && call.sent.get() == Sent::Nothing;
+    may_repeat.then(|| call.tries.retry_ms.get().div_ceil(1_000).max(1))
 }
 
 /// Whether the connection cannot go on: its framing is in doubt, or its caller was refused.
@@ -145,7 +176,7 @@ fn closes(refusal: &Refusal) -> bool {
         &http::SLOW_BODY,
         &http::BODY_RATE,
     ];
-    refusal.stage == moat_model::Stage::Identify || framing.contains(&refusal.code)
+    refusal.stage == Stage::Identify || framing.contains(&refusal.code)
 }
 
 fn grpc_problem(refusal: &Refusal, reader: Rc<Reader>) -> Response<ReplyBody> {

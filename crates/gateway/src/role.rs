@@ -24,11 +24,14 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::doors::Doors;
+use crate::figures;
 use crate::generation::{Generation, Refused};
 use crate::messages::{FromGateway, Status, ToGateway};
 use crate::record;
 use crate::sights::Sights;
 use crate::standing::Standing;
+use crate::upkeep::Upkeep;
+use crate::upstream::Kept;
 use crate::worker::{self, Counters, OpenConnections, Order};
 
 /// Largest generation, in bytes.
@@ -38,6 +41,8 @@ const RECORD: Duration = Duration::from_secs(31);
 /// How often it is looked whether that record was made. Links are taken meanwhile: the record may
 /// be waiting for one.
 const LOOK: Duration = Duration::from_millis(2);
+/// How long a worker may not turn its loop before it counts as standing still, in milliseconds.
+const STALLED_MS: u64 = 1_000;
 /// Most orders that wait for one worker.
 const ORDERS_MAX: usize = 64;
 
@@ -111,7 +116,7 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
                 return Ok(prepared);
             }
             ToGateway::Stop {} => return Err(Error::Control("stopped before start".to_owned())),
-            ToGateway::Status {} | ToGateway::Unreadable { .. } => {}
+            ToGateway::Status {} | ToGateway::Rows {} | ToGateway::Unreadable { .. } => {}
         }
     }
 }
@@ -125,7 +130,8 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
     let (number, digest, bytes) =
         generation.ok_or_else(|| Error::Control("no generation".to_owned()))?;
     let workers = sockets.len();
-    let (shared, engines) = match compile(&bytes, number, workers) {
+    let kept = Arc::new(Kept::default());
+    let (shared, engines) = match compile(&bytes, number, workers, &kept) {
         Ok(compiled) => compiled,
         Err(refused) => {
             let report = refusal_of(number, &refused);
@@ -141,8 +147,9 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
         sights.feed(fd)?;
     }
     let unguarded: Arc<str> = unguarded.into();
-    let (workers, lists, candidate) = (Vec::new(), Vec::new(), None);
-    let mut role = Role { control, workers, number, lists, in_force, candidate, sights };
+    let (workers, lists, candidate, upkeep) = (Vec::new(), Vec::new(), None, None);
+    let mut role =
+        Role { control, workers, number, lists, in_force, candidate, sights, kept, upkeep };
     let open: OpenConnections = shared.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
     let doors = Doors::new(Instant::now());
     let standing = Arc::new(Standing::new(System::new().wall_ns() / 1_000_000_000));
@@ -162,6 +169,7 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
     }
     // Nobody waits for it: a gateway that starts must not depend on the auditor's start.
     role.note(record::start(number, &digest, policy_name.as_deref()));
+    role.look_after(&shared)?;
     send(&role.control, &FromGateway::Active { number })?;
     send(&role.control, &FromGateway::Ready {})?;
     role.serve()
@@ -176,6 +184,9 @@ struct Role {
     in_force: Arc<Generation>,
     candidate: Option<Candidate>,
     sights: Arc<Sights>,
+    /// What is known of endpoints and names, over generations.
+    kept: Arc<Kept>,
+    upkeep: Option<Upkeep>,
 }
 
 /// What all workers have in common.
@@ -233,6 +244,19 @@ impl Role {
         Ok(())
     }
 
+    /// Begins to look after the endpoints of a generation.
+    fn look_after(&mut self, generation: &Arc<Generation>) -> Result<(), Error> {
+        if self.upkeep.is_none()
+            && let Some(first) = self.workers.first()
+        {
+            self.upkeep = Some(Upkeep::start(Arc::clone(&self.kept), first.orders.clone())?);
+        }
+        if let Some(upkeep) = &self.upkeep {
+            upkeep.take(generation, &self.kept);
+        }
+        Ok(())
+    }
+
     fn order(&self, worker: usize, order: Order) {
         if let Some(handle) = self.workers.get(worker)
             && handle.orders.blocking_send(order).is_err()
@@ -276,6 +300,14 @@ impl Role {
                         self.sights.feed(descriptor)?;
                     }
                 }
+                ToGateway::Rows {} => {
+                    let named = self.workers.iter().map(|worker| &worker.counters.named);
+                    let parts = figures::parts(&figures::rows(named, &self.in_force));
+                    let of = parts.len();
+                    for (part, rows) in parts.into_iter().enumerate() {
+                        send(&self.control, &FromGateway::Rows { part, of, rows })?;
+                    }
+                }
                 ToGateway::Stop {} => break,
                 ToGateway::Sockets { .. } | ToGateway::Begin { .. } => {}
             }
@@ -309,7 +341,7 @@ impl Role {
             let detail = "another generation waits for its record".to_owned();
             Err(Refused { code: &QUEUE_FULL, detail })
         } else {
-            compile(bytes, number, self.workers.len())
+            compile(bytes, number, self.workers.len(), &self.kept)
         };
         self.remember_lists();
         let compiled = compiled.and_then(|(shared, engines)| {
@@ -360,6 +392,9 @@ impl Role {
 
     fn activate(&mut self, candidate: Candidate) -> FromGateway {
         let Candidate { number, shared, engines, .. } = candidate;
+        if let Err(error) = self.look_after(&shared) {
+            tracing::error!(%error, "endpoints are not looked after");
+        }
         for (worker, engine) in engines.into_iter().enumerate() {
             self.order(worker, Order::Generation(Arc::clone(&shared), Box::new(engine)));
         }
@@ -393,6 +428,16 @@ impl Role {
             turned_away: sum(|c| c.turned_away.get()),
             cut: sum(|c| c.cut.get()),
             spared_bytes: sum(|c| c.spared_bytes.get()),
+            stalled: {
+                let now_ms = self.in_force.registry.now_ms();
+                let turned = |w: &&Handle| w.counters.turned_ms.load(Ordering::Relaxed);
+                let still = |w: &&Handle| now_ms.saturating_sub(turned(w)) > STALLED_MS;
+                u64::try_from(self.workers.iter().filter(still).count()).unwrap_or(u64::MAX)
+            },
+            pressure: {
+                let pressure = |w: &Handle| w.counters.pressure.load(Ordering::Relaxed);
+                self.workers.iter().map(pressure).max().unwrap_or(0)
+            },
             linked: self.workers.iter().all(|w| w.counters.linked.load(Ordering::Relaxed) == 1),
         }
     }
@@ -402,11 +447,12 @@ fn compile(
     bytes: &[u8],
     number: u64,
     workers: usize,
+    kept: &Kept,
 ) -> Result<(Arc<Generation>, Vec<Engine>), Refused> {
     let hot: Hot = postcard::from_bytes(bytes)
         .map_err(|e| Refused { code: &SYNTAX, detail: e.to_string() })?;
-    let (generation, engines) =
-        Generation::compile(hot, number, workers, System::new().wall_ns() / 1_000_000_000)?;
+    let now_s = System::new().wall_ns() / 1_000_000_000;
+    let (generation, engines) = Generation::compile_with(hot, number, workers, now_s, kept)?;
     Ok((Arc::new(generation), engines))
 }
 

@@ -14,7 +14,9 @@ use moat_audit::recorder::Recorder;
 use moat_model::clock::{Clock, System};
 use moat_model::code::audit::{COMMIT_DEADLINE, PASSING};
 use moat_model::{Refusal, Stage};
-use moat_net::pool::Pool;
+use moat_net::admission::Admission;
+use moat_net::chance::Chance;
+use moat_net::service::Service;
 use moat_policy::Engine;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
@@ -22,6 +24,7 @@ use tokio::task::LocalSet;
 use crate::accept;
 use crate::body::OutBody;
 use crate::doors::{self, Doors};
+use crate::figures::{Figures, Named};
 use crate::generation::Generation;
 use crate::live::{self, Live};
 use crate::pipeline;
@@ -100,6 +103,18 @@ pub(crate) struct Counters {
     pub(crate) spared_bytes: Counter,
     /// 1 while the link to the auditor is up.
     pub(crate) linked: AtomicU64,
+    /// When it turned its loop last, in milliseconds of the registry's clock.
+    pub(crate) turned_ms: AtomicU64,
+    pub(crate) pressure: AtomicU64,
+    pub(crate) named: Named,
+}
+
+impl Counters {
+    /// Counts a refusal.
+    pub(crate) fn refuse(&self, refusal: &Refusal) {
+        self.refused.add();
+        self.named.refuse(refusal);
+    }
 }
 
 /// One generation as one worker uses it.
@@ -110,21 +125,27 @@ pub(crate) struct WorkerGeneration {
     pub(crate) tokens: Verified,
     /// Digest of the policy bundle.
     pub(crate) policy: Arc<str>,
-    /// Connections and authority of each service, in the order of the configuration.
-    pub(crate) services: Vec<(Rc<Pool<OutBody>>, Arc<str>)>,
+    /// Each service and its authority, in the order of the configuration.
+    pub(crate) services: Vec<(Rc<Service<OutBody>>, Arc<str>)>,
+    /// What is counted of each route, in the order of the configuration.
+    pub(crate) figures: Vec<Arc<Figures>>,
 }
 
 impl WorkerGeneration {
-    fn new(shared: Arc<Generation>, engine: Engine) -> WorkerGeneration {
+    fn new(shared: Arc<Generation>, engine: Engine, counters: &Counters) -> WorkerGeneration {
+        let figures = shared.rules.iter().map(|rules| counters.named.route(rules.name())).collect();
         let services = shared
             .upstreams
             .iter()
-            .map(|u| (Pool::new(u.settings.clone()), u.authority.as_str().into()))
+            .map(|u| {
+                let service = Service::new(Arc::clone(&u.cluster), u.terms.clone());
+                (Rc::new(service), u.authority.as_str().into())
+            })
             .collect();
         let policy = Arc::clone(engine.digest());
         let entries = shared.entries();
         let (engine, tokens) = (RefCell::new(engine), Verified::default());
-        WorkerGeneration { shared, entries, engine, tokens, policy, services }
+        WorkerGeneration { shared, entries, engine, tokens, policy, services, figures }
     }
 }
 
@@ -133,6 +154,9 @@ pub(crate) struct Worker {
     pub(crate) clock: System,
     pub(crate) recorder: Recorder,
     pub(crate) counters: Arc<Counters>,
+    /// What is refused while the worker is overrun.
+    pub(crate) admission: RefCell<Admission>,
+    pub(crate) chance: Chance,
     /// Shared by all workers.
     pub(crate) doors: Arc<Doors>,
     /// Its open connections.
@@ -271,6 +295,7 @@ pub(crate) fn run(start: Start) -> std::io::Result<()> {
 
 async fn serve(start: Start) -> std::io::Result<()> {
     let Start { sockets, generation, engine, mut orders, counters, open, doors, .. } = start;
+    let first = WorkerGeneration::new(generation, *engine, &counters);
     let (drain, draining) = watch::channel(false);
     let clock = System::new();
     let nonces = Keys::new(clock.mono_ns() / 1_000_000)
@@ -278,8 +303,10 @@ async fn serve(start: Start) -> std::io::Result<()> {
     let worker = Rc::new(Worker {
         clock,
         recorder: Recorder::new(),
+        admission: RefCell::default(),
+        chance: Chance::default(),
         counters,
-        generation: RefCell::new(Rc::new(WorkerGeneration::new(generation, *engine))),
+        generation: RefCell::new(Rc::new(first)),
         doors,
         live: Rc::default(),
         cuts: Semaphore::new(CUTS_MAX),
@@ -305,7 +332,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
     while let Some(order) = orders.recv().await {
         match order {
             Order::Generation(shared, engine) => {
-                let fresh = Rc::new(WorkerGeneration::new(shared, *engine));
+                let fresh = Rc::new(WorkerGeneration::new(shared, *engine, &worker.counters));
                 *worker.generation.borrow_mut() = fresh;
                 worker.live.has_changed();
             }
@@ -376,7 +403,7 @@ async fn record_own(worker: &Worker, body: &Body) -> Result<(), Refusal> {
 
 /// Makes a record that nobody waits for, and tries until it is made. What a lost link leaves in
 /// doubt may stand there twice; never not at all.
-fn note(worker: &Rc<Worker>, body: Body) {
+pub(crate) fn note(worker: &Rc<Worker>, body: Body) {
     if worker.notes.get() >= NOTES_MAX {
         tracing::error!(note = body.note, "a record of the gateway's own has no place to wait");
         return;
@@ -396,11 +423,22 @@ fn note(worker: &Rc<Worker>, body: Body) {
     }));
 }
 
-/// Publishes whether the link is up, for readiness.
+/// Publishes whether the link is up, for readiness, and watches how late the worker comes to it.
 async fn watch_link(worker: Rc<Worker>) {
     loop {
         let is_up = worker.recorder.is_up();
         worker.counters.linked.store(u64::from(is_up), Ordering::Relaxed);
-        tokio::time::sleep(LINK_LOOK).await;
+        let due = tokio::time::Instant::now() + LINK_LOOK;
+        tokio::time::sleep_until(due).await;
+        let shared = &worker.generation().shared;
+        worker.counters.turned_ms.store(shared.registry.now_ms(), Ordering::Relaxed);
+        let target_ms = shared.overload_lag_ms;
+        if target_ms > 0 {
+            let lag_ms = u64::try_from(due.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let now_ms = shared.registry.now_ms();
+            let mut admission = worker.admission.borrow_mut();
+            admission.lag(now_ms, lag_ms, target_ms);
+            worker.counters.pressure.store(admission.pressure().into(), Ordering::Relaxed);
+        }
     }
 }

@@ -47,8 +47,17 @@ pub(crate) enum Command {
     Schema,
     /// Show how a running gateway is doing.
     Status(SocketArgs),
+    /// Show what a running gateway does, a screen every so many seconds: calls, latencies, refusals,
+    /// endpoints.
+    Top(TopArgs),
     /// Let a running gateway read its configuration again: all of it, or nothing.
     Reload(SocketArgs),
+    /// Let a running gateway go back to the configuration before the one in force.
+    ///
+    /// It is taken from memory, not from the disk, as a new generation with a record of its own.
+    /// What stands on the disk comes into force again by the next change there, SIGHUP or `moat
+    /// reload`.
+    Rollback(SocketArgs),
     /// Explain an error code in English and Chinese.
     Explain(ExplainArgs),
     /// Try, test and understand policies.
@@ -94,6 +103,16 @@ pub(crate) enum Command {
     /// machine that does nothing else.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Print completions for a shell: `moat completions bash > /etc/bash_completion.d/moat`.
+    Completions {
+        /// bash, elvish, fish, powershell or zsh.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one for each command.
+    Man {
+        /// An existing folder, for example /usr/local/share/man/man1.
+        dir: PathBuf,
+    },
     /// Print the version.
     Version,
     /// Run one role; only the supervisor does this.
@@ -143,6 +162,20 @@ pub(crate) struct SocketArgs {
     /// `table` for people, `json` for programs.
     #[arg(short, long, default_value = "table")]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// The gateway's admin socket.
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/moat/admin.sock")]
+    pub(crate) socket: PathBuf,
+    /// Seconds between two screens.
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) interval: u64,
+    /// How many screens; without it, until it is interrupted.
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -19,12 +19,14 @@ mod egress;
 mod evidence;
 mod exit;
 mod explain;
+mod manual;
 mod matrix;
 mod message;
 mod policy;
 mod role;
 mod serve;
 mod status;
+mod top;
 mod witness;
 
 use std::process::ExitCode;
@@ -45,7 +47,9 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Schema => check::schema(),
         Command::Status(args) => status::status(&args),
+        Command::Top(args) => top::run(&args),
         Command::Reload(args) => status::reload(&args),
+        Command::Rollback(args) => status::rollback(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Policy(args) => policy::run(&args),
         Command::Audit(args) => audit::run(&args),
@@ -54,6 +58,8 @@ fn main() -> ExitCode {
         Command::Egress(command) => egress::run(&command),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { dir } => manual::pages(&dir),
         Command::Version => {
             println!("moat {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ use moat_admin::messages::State;
 use moat_model::code::system::NOT_RUNNING;
 
 use crate::cli::{Output, SocketArgs};
+use crate::top;
 
 /// Longest answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -61,13 +62,24 @@ pub(crate) fn status(args: &SocketArgs) -> Result<ExitCode> {
         let mark = if probe.is_attached { "[+]" } else { "[-]" };
         println!("{mark} probe {} {}", probe.name, probe.why);
     }
+    for endpoint in top::endpoints(&top::rows(&args.socket).unwrap_or_default()) {
+        println!("{endpoint}");
+    }
     println!("gateway  {}", state.gateway);
     println!("auditor  {}", state.auditor);
     Ok(if state.is_ready() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub(crate) fn reload(args: &SocketArgs) -> Result<ExitCode> {
-    let (status, body) = ask(&args.socket, "POST", "/v1/reload")?;
+    change(args, "/v1/reload")
+}
+
+pub(crate) fn rollback(args: &SocketArgs) -> Result<ExitCode> {
+    change(args, "/v1/rollback")
+}
+
+fn change(args: &SocketArgs, path: &str) -> Result<ExitCode> {
+    let (status, body) = ask(&args.socket, "POST", path)?;
     if status == 200 {
         println!("{body}");
         return Ok(ExitCode::SUCCESS);

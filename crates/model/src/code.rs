@@ -11,6 +11,7 @@ pub mod config;
 pub mod http;
 pub mod identity;
 pub mod kernel;
+pub mod limit;
 pub mod mask;
 pub mod message;
 pub mod policy;
@@ -120,6 +121,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         http::ALL,
         identity::ALL,
         kernel::ALL,
+        limit::ALL,
         mask::ALL,
         message::ALL,
         policy::ALL,

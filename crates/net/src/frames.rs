@@ -1,4 +1,8 @@
-//! How many streams a caller has opened on an HTTP/2 connection, counted on the wire.
+//! What a caller does on an HTTP/2 connection, counted on the wire: how many streams it opens, and
+//! frames that cost it nothing.
+//!
+//! A frame that opens nothing, carries nothing and must be answered or remembered all the same
+//! (SETTINGS, PING, RST_STREAM, PRIORITY, empty DATA) has a rate. A connection over it is ended.
 //!
 //! The HTTP library answers or resets some streams itself: heads over its bound, malformed pseudo
 //! fields, streams beyond their number. Nobody else hears of them, but the difference between what
@@ -12,6 +16,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::rate::{Decision, Rate};
 
 /// Length of the client's preface (RFC 9113 §3.4).
 const PREFACE_BYTES: usize = 24;
@@ -19,6 +26,67 @@ const PREFACE_BYTES: usize = 24;
 const FRAME_HEAD_BYTES: usize = 9;
 /// The type of a frame that opens a stream (RFC 9113 §6.2).
 const HEADERS: u8 = 1;
+/// Other types (RFC 9113 §6).
+const DATA: u8 = 0;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+/// Flag of DATA that ends a stream, and of SETTINGS and PING that answers (RFC 9113 §6.1, §6.5).
+const END_OR_ACK: u8 = 1;
+/// Most control frames at once, and a second.
+const CONTROL_BURST: u64 = 100;
+const CONTROL_PER_S: u64 = 50;
+/// Most streams that are reset at once, and a second.
+const RESETS_BURST: u64 = 200;
+const RESETS_PER_S: u64 = 10;
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// Rates of frames that cost their sender nothing.
+#[derive(Debug)]
+struct Calm {
+    control: (Rate, u64),
+    resets: (Rate, u64),
+    begun: Instant,
+}
+
+impl Calm {
+    fn new(now: Instant) -> Calm {
+        Calm {
+            control: (Rate::new(CONTROL_PER_S, NS_PER_S, CONTROL_BURST), 0),
+            resets: (Rate::new(RESETS_PER_S, NS_PER_S, RESETS_BURST), 0),
+            begun: now,
+        }
+    }
+
+    /// Takes a frame's head; says whether the peer is still calm.
+    fn take(&mut self, kind: u8, flags: u8, length: usize, now: Instant) -> bool {
+        let is_set = flags & END_OR_ACK != 0;
+        let (rate, due) = match kind {
+            RST_STREAM => &mut self.resets,
+            SETTINGS | PING if !is_set => &mut self.control,
+            DATA if length == 0 && !is_set => &mut self.control,
+            PRIORITY => &mut self.control,
+            _ => return true,
+        };
+        let now_ns = now.saturating_duration_since(self.begun).as_nanos();
+        let (next, decision) = rate.decide(*due, u64::try_from(now_ns).unwrap_or(u64::MAX));
+        *due = next;
+        matches!(decision, Decision::Pass { .. })
+    }
+}
+
+/// The peer sends more frames of no use than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flood;
+
+impl core::fmt::Display for Flood {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("a flood of HTTP/2 control frames")
+    }
+}
+
+impl core::error::Error for Flood {}
 
 /// Walks from frame to frame.
 #[derive(Debug)]
@@ -28,11 +96,20 @@ struct Walker {
     head: [u8; FRAME_HEAD_BYTES],
     held: usize,
     last_stream: u32,
+    calm: Calm,
+    is_flood: bool,
 }
 
 impl Walker {
     fn new() -> Walker {
-        Walker { skip: PREFACE_BYTES, head: [0; FRAME_HEAD_BYTES], held: 0, last_stream: 0 }
+        Walker {
+            skip: PREFACE_BYTES,
+            head: [0; FRAME_HEAD_BYTES],
+            held: 0,
+            last_stream: 0,
+            calm: Calm::new(Instant::now()),
+            is_flood: false,
+        }
     }
 
     /// How many streams `bytes` open.
@@ -63,9 +140,15 @@ impl Walker {
     /// Takes a whole frame head; says whether it opens a stream. Trailers are HEADERS too, but on
     /// a stream that is known: numbers only grow (RFC 9113 §5.1.1).
     fn take(&mut self) -> bool {
-        let [a, b, c, kind, _flags, stream @ ..] = self.head;
+        let [a, b, c, kind, flags, stream @ ..] = self.head;
         self.held = 0;
         self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        // Only such frames cost a look at the clock.
+        if matches!(kind, DATA | PRIORITY | RST_STREAM | SETTINGS | PING)
+            && (kind != DATA || self.skip == 0)
+        {
+            self.is_flood |= !self.calm.take(kind, flags, self.skip, Instant::now());
+        }
         let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
         let opens = kind == HEADERS && stream > self.last_stream;
         if opens {
@@ -114,6 +197,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counting<S> {
         let fresh = buf.filled().get(before..).unwrap_or_default();
         let Opened(opened) = &this.opened;
         opened.set(opened.get() + this.walker.feed(fresh));
+        if this.walker.is_flood {
+            return Poll::Ready(Err(io::Error::other(Flood)));
+        }
         polled
     }
 }
@@ -154,7 +240,9 @@ pub fn broke_protocol(error: &hyper::Error) -> bool {
     let mut source = core::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(error) = inner.downcast_ref::<h2::Error>() {
-            return error.is_library();
+            let flood =
+                error.get_io().and_then(io::Error::get_ref).is_some_and(|e| e.is::<Flood>());
+            return error.is_library() || flood;
         }
         source = inner.source();
     }
@@ -201,6 +289,34 @@ mod tests {
             let mut walker = Walker::new();
             let (a, b) = bytes.split_at(cut);
             assert_eq!(walker.feed(a) + walker.feed(b), 3, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn frames_of_no_use_have_a_rate_and_those_of_use_have_none() {
+        let begun = Instant::now();
+        let later = |ms| begun + std::time::Duration::from_millis(ms);
+        let mut calm = Calm::new(begun);
+        // What answers us, carries something or opens a stream.
+        for _ in 0..1_000 {
+            for (kind, flags, length) in [
+                (SETTINGS, 1, 0),
+                (PING, 1, 8),
+                (DATA, 0, 1),
+                (DATA, 1, 0),
+                (HEADERS, 4, 9),
+                (8, 0, 4),
+            ] {
+                assert!(calm.take(kind, flags, length, later(1)));
+            }
+        }
+        for (kind, most) in
+            [(SETTINGS, 100), (PING, 100), (DATA, 100), (PRIORITY, 100), (RST_STREAM, 200)]
+        {
+            let mut calm = Calm::new(begun);
+            let passed = (0..500).filter(|_| calm.take(kind, 0, 0, later(1))).count();
+            assert_eq!(passed, most, "{kind}");
+            assert!(calm.take(kind, 0, 0, later(200)), "{kind}: it calms down");
         }
     }
 

@@ -14,15 +14,29 @@
 )]
 
 pub mod activity;
+pub mod adaptive;
+pub mod admission;
 mod alarm;
+pub mod breaker;
+pub mod budget;
 pub mod carriage;
+pub mod chance;
 pub mod client_io;
+pub mod cluster;
 pub mod control;
+pub mod dns;
+pub mod endpoint;
 pub mod frames;
 pub mod guard;
+pub mod health;
 pub mod listen;
 pub mod local;
 pub mod pool;
+pub mod rate;
+pub mod ring;
 mod scratch;
+pub mod service;
 pub mod sight;
+pub mod slots;
 pub mod upstream_io;
+pub mod window;

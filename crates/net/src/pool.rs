@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::body::Body;
@@ -16,13 +15,17 @@ use moat_model::{Code, Refusal, Stage};
 use moat_tls::{Attempt, Chosen, Client, Negotiated, upstream_code_of};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::chance::Chance;
 use crate::local::LocalExecutor;
+use crate::slots::{Slot, Slots, TooMany};
 use crate::upstream_io::{SharedGuard, UpstreamIo};
 
-/// Longest life of a connection, so that new certificates and addresses take effect.
+/// Longest life of a connection, so that new certificates and addresses take effect. Each lives up
+/// to a tenth shorter, so that those that were opened together are not closed together.
 const AGE_MAX: Duration = Duration::from_secs(3600);
 /// Longest wait for a pooled connection to settle after its last answer.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -30,17 +33,22 @@ const SETTLE: Duration = Duration::from_millis(100);
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 
-/// How to reach a service, and how much of it to keep.
+/// Where one endpoint is, and how to reach it.
 #[derive(Clone)]
 pub struct Settings {
     /// Address.
     pub address: SocketAddr,
+    /// Places for connections, shared by all pools to this endpoint in this process.
+    pub slots: Arc<Slots>,
+    /// What holds for every endpoint of the service.
+    pub terms: Terms,
+}
+
+/// How to reach a service, and how much of it to keep.
+#[derive(Clone)]
+pub struct Terms {
     /// TLS with the expected identity; ALPN says which HTTP versions are offered.
     pub tls: Client,
-    /// Most connections at once, over all pools that share `open`.
-    pub connections_max: usize,
-    /// Counts the connections of all pools to this service in this process.
-    pub open: Arc<AtomicUsize>,
     /// Most idle HTTP/1.1 connections.
     pub idle_max: usize,
     /// Longest idle time.
@@ -56,13 +64,17 @@ pub struct Pool<B> {
     shared: RefCell<Option<Http2<B>>>,
     /// Whether a task waits to close what is idle for too long.
     is_swept: Cell<bool>,
+    /// Calls of this worker that wait for a connection, in the order of arrival.
+    waiting: RefCell<VecDeque<oneshot::Sender<Http1<B>>>>,
+    chance: Chance,
 }
 
 struct Http1<B> {
     sender: http1::SendRequest<B>,
     guard: SharedGuard,
     negotiated: Negotiated,
-    born: Instant,
+    /// When it is too old to be used again.
+    ends: Instant,
     idle_since: Instant,
     /// Where it goes back to, unless a reload has replaced that pool meanwhile.
     home: Weak<Pool<B>>,
@@ -72,33 +84,22 @@ struct Http1<B> {
 struct Http2<B> {
     sender: http2::SendRequest<B>,
     negotiated: Negotiated,
-    born: Instant,
+    /// When it is too old to be used again.
+    ends: Instant,
     /// When a request was last given to it.
     used: Instant,
     slot: Rc<Slot>,
 }
 
-/// Counts one open connection for as long as it lives.
-struct Slot(Arc<AtomicUsize>);
-
-impl Slot {
-    /// A place for one more connection, if there is one.
-    fn take(settings: &Settings) -> Option<Slot> {
-        let slot = Slot(Arc::clone(&settings.open));
-        // Counted first, so that two workers cannot take the last place both; the drop undoes it.
-        (slot.0.fetch_add(1, Ordering::Relaxed) < settings.connections_max).then_some(slot)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A connection that may carry one request now. Give it back by [`Lease::finish`] once the answer
 /// was read to its end; dropped before that, an HTTP/1.1 connection is closed.
 pub struct Lease<B>(Kind<B>);
+
+/// What a wait came to.
+enum Place<B> {
+    New(Slot),
+    Kept(Http1<B>),
+}
 
 enum Kind<B> {
     One(Http1<B>),
@@ -149,36 +150,90 @@ where
             idle: RefCell::new(VecDeque::new()),
             shared: RefCell::new(None),
             is_swept: Cell::new(false),
+            waiting: RefCell::default(),
+            chance: Chance::default(),
         })
     }
 
-    /// An idle connection, or a new one.
+    /// Where the connections go.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.settings.address
+    }
+
+    /// An idle connection, or a new one. Where all places are taken it waits until `until`, in the
+    /// order of arrival.
     ///
     /// # Errors
     /// [`NoLease`].
-    pub async fn lease(self: &Rc<Self>) -> Result<Lease<B>, NoLease> {
+    pub async fn lease(self: &Rc<Self>, until: Instant) -> Result<Lease<B>, NoLease> {
         if let Some(lease) = self.shared_lease() {
             return Ok(lease);
         }
-        while let Some(mut kept) = self.take_idle() {
-            let is_settled = kept.sender.is_ready()
-                || matches!(tokio::time::timeout(SETTLE, kept.sender.ready()).await, Ok(Ok(())));
-            if is_settled && kept.guard.borrow().is_reusable() {
+        while let Some(kept) = self.take_idle() {
+            if let Some(kept) = settled(kept).await {
                 return Ok(Lease(Kind::One(kept)));
             }
         }
-        let slot = Slot::take(&self.settings);
-        let slot = slot.ok_or_else(|| Refusal::new(Stage::Forward, &codes::BUSY))?;
-        // Boxed: connecting is rare, and its state would make every call's larger.
-        tokio::time::timeout(self.settings.connect, Box::pin(self.connect(slot)))
+        let slot = loop {
+            if let Some(slot) = self.settings.slots.try_take() {
+                break slot;
+            }
+            // Boxed: waiting and connecting are rare, and their state would make every call's
+            // larger. The loop ends with `until`.
+            match Box::pin(self.wait(until)).await? {
+                Place::New(slot) => break slot,
+                Place::Kept(kept) => {
+                    if let Some(kept) = settled(kept).await {
+                        return Ok(Lease(Kind::One(kept)));
+                    }
+                }
+            }
+        };
+        let by = until.min(Instant::now() + self.settings.terms.connect);
+        tokio::time::timeout_at(by.into(), Box::pin(self.connect(slot)))
             .await
             .unwrap_or_else(|_| Err(no(&codes::CONNECT, "timed out").into()))
+    }
+
+    /// Waits for a place for a new connection, or for a connection that this worker gives back.
+    async fn wait(&self, until: Instant) -> Result<Place<B>, Refusal> {
+        let (sender, kept) = oneshot::channel();
+        self.line_up(sender);
+        let place = async {
+            tokio::select! {
+                slot = self.settings.slots.wait() => slot.map(Place::New),
+                Ok(kept) = kept => Ok(Place::Kept(kept)),
+            }
+        };
+        match tokio::time::timeout_at(until.into(), place).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(TooMany)) => Err(no(&codes::BUSY, "too many wait")),
+            Err(_) => Err(no(&codes::BUSY, "waited in vain")),
+        }
+    }
+
+    /// Those who gave up are passed over when their turn comes; at the end they are in the way.
+    fn line_up(&self, sender: oneshot::Sender<Http1<B>>) {
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.retain(|other| !other.is_closed());
+        waiting.push_back(sender);
+    }
+
+    fn next_waiting(&self) -> Option<oneshot::Sender<Http1<B>>> {
+        self.waiting.borrow_mut().pop_front()
+    }
+
+    /// When a connection that begins now ends.
+    fn end_of_life(&self) -> Instant {
+        let tenth = u64::try_from(AGE_MAX.as_millis() / 10).unwrap_or(0);
+        Instant::now() + AGE_MAX - Duration::from_millis(self.chance.below(tenth))
     }
 
     fn shared_lease(&self) -> Option<Lease<B>> {
         let mut shared = self.shared.borrow_mut();
         let usable =
-            shared.as_ref().is_some_and(|c| !c.sender.is_closed() && c.born.elapsed() < AGE_MAX);
+            shared.as_ref().is_some_and(|c| !c.sender.is_closed() && Instant::now() < c.ends);
         if !usable {
             *shared = None;
         }
@@ -192,11 +247,12 @@ where
     /// The connection used last; those idle too long, too old or closed are dropped on the way.
     fn take_idle(&self) -> Option<Http1<B>> {
         let mut idle = self.idle.borrow_mut();
-        while idle.front().is_some_and(|kept| kept.idle_since.elapsed() >= self.settings.idle) {
+        while idle.front().is_some_and(|kept| kept.idle_since.elapsed() >= self.settings.terms.idle)
+        {
             idle.pop_front();
         }
         while let Some(kept) = idle.pop_back() {
-            if !kept.sender.is_closed() && kept.born.elapsed() < AGE_MAX {
+            if !kept.sender.is_closed() && Instant::now() < kept.ends {
                 return Some(kept);
             }
         }
@@ -208,12 +264,22 @@ where
         if self.is_swept.replace(true) {
             return;
         }
-        let (pool, idle) = (Rc::downgrade(self), self.settings.idle);
+        let (pool, idle) = (Rc::downgrade(self), self.settings.terms.idle);
+        let slots = Arc::clone(&self.settings.slots);
         drop(tokio::task::spawn_local(async move {
             let mut next = Instant::now() + idle;
             loop {
-                tokio::time::sleep_until(next.into()).await;
+                let is_wanted = tokio::select! {
+                    () = tokio::time::sleep_until(next.into()) => false,
+                    () = slots.wanted() => true,
+                };
                 let Some(pool) = pool.upgrade() else { return };
+                if is_wanted {
+                    // Somebody waits for a place, perhaps another worker: what is idle makes room.
+                    let spared = pool.idle.borrow_mut().pop_front();
+                    drop(spared);
+                    continue;
+                }
                 let Some(due) = pool.close_idle(Instant::now()) else {
                     pool.is_swept.set(false);
                     return;
@@ -226,19 +292,19 @@ where
     /// Closes what is idle for too long; says when to look again, if anything is left.
     fn close_idle(&self, now: Instant) -> Option<Instant> {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|kept| kept.idle_since + self.settings.idle > now);
+        idle.retain(|kept| kept.idle_since + self.settings.terms.idle > now);
         let mut shared = self.shared.borrow_mut();
         // A connection with calls under way is not idle, whenever they began.
         let is_idle = |c: &Http2<B>| Rc::strong_count(&c.slot) == 1;
-        if shared.as_ref().is_some_and(|c| is_idle(c) && c.used + self.settings.idle <= now) {
+        if shared.as_ref().is_some_and(|c| is_idle(c) && c.used + self.settings.terms.idle <= now) {
             *shared = None;
         }
-        let of_shared = shared.as_ref().map(|c| c.used + self.settings.idle);
+        let of_shared = shared.as_ref().map(|c| c.used + self.settings.terms.idle);
         // Calls that are under way are looked at again after another idle time.
         let of_shared =
-            of_shared.map(|due| if due <= now { now + self.settings.idle } else { due });
+            of_shared.map(|due| if due <= now { now + self.settings.terms.idle } else { due });
         idle.front()
-            .map(|kept| kept.idle_since + self.settings.idle)
+            .map(|kept| kept.idle_since + self.settings.terms.idle)
             .into_iter()
             .chain(of_shared)
             .min()
@@ -246,7 +312,7 @@ where
 
     /// TCP and TLS. A service that was shown the wrong one of two identities is called once more.
     async fn secured(&self) -> Result<(TlsStream<TcpStream>, Negotiated), NoLease> {
-        let attempt = self.settings.tls.attempt();
+        let attempt = self.settings.terms.tls.attempt();
         let tls = self.shake(&attempt).await?;
         let refused = match attempt.finish(tls.get_ref().1) {
             Ok(negotiated) => return Ok((tls, negotiated)),
@@ -271,7 +337,7 @@ where
 
     async fn connect(self: &Rc<Self>, slot: Slot) -> Result<Lease<B>, NoLease> {
         let (tls, negotiated) = self.secured().await?;
-        let born = Instant::now();
+        let (born, ends) = (Instant::now(), self.end_of_life());
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
             let (sender, connection) = http2::Builder::new(LocalExecutor)
                 .timer(TokioTimer::new())
@@ -288,7 +354,7 @@ where
             let shared = Http2 {
                 sender: sender.clone(),
                 negotiated,
-                born,
+                ends,
                 used: born,
                 slot: Rc::clone(&slot),
             };
@@ -307,7 +373,7 @@ where
             sender,
             guard,
             negotiated,
-            born,
+            ends,
             idle_since: born,
             home: Rc::downgrade(self),
             _slot: slot,
@@ -367,14 +433,31 @@ where
         let Kind::One(mut one) = self.0 else { return };
         let Some(pool) = one.home.upgrade() else { return };
         one.idle_since = Instant::now();
+        while let Some(first) = pool.next_waiting() {
+            match first.send(one) {
+                Ok(()) => return,
+                Err(back) => one = back,
+            }
+        }
+        // Somebody of another worker waits: closing it frees its place.
+        if pool.settings.slots.is_wanted() {
+            return;
+        }
         let mut idle = pool.idle.borrow_mut();
         idle.push_back(one);
-        if idle.len() > pool.settings.idle_max {
+        if idle.len() > pool.settings.terms.idle_max {
             idle.pop_front();
         }
         drop(idle);
         pool.sweep();
     }
+}
+
+/// A connection whose last answer is over and left nothing behind.
+async fn settled<B>(mut kept: Http1<B>) -> Option<Http1<B>> {
+    let is_settled = kept.sender.is_ready()
+        || matches!(tokio::time::timeout(SETTLE, kept.sender.ready()).await, Ok(Ok(())));
+    (is_settled && kept.guard.borrow().is_reusable()).then_some(kept)
 }
 
 /// HTTP/1.1 sends the path alone and names the authority in Host (RFC 9112 §3.2.1).

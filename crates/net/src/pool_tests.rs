@@ -90,7 +90,7 @@ const LATE: Duration = Duration::from_millis(700);
 /// An international service, which does this with its connections, and a pool for it.
 struct Scene {
     pool: Rc<Pool<Incoming>>,
-    open: Arc<AtomicUsize>,
+    slots: Arc<Slots>,
     accepted: Rc<Cell<usize>>,
 }
 
@@ -118,25 +118,21 @@ impl Scene {
         let service = [&p256, &sm2].map(|by| issue(by, SERVICE));
         let service = serve(listener, service, acts, Rc::clone(&accepted));
         drop(tokio::task::spawn_local(service));
-        let open = Arc::new(AtomicUsize::new(0));
+        let slots = Slots::new(1, 0);
         let settings = Settings {
             address,
-            tls,
-            connections_max: 1,
-            open: Arc::clone(&open),
-            idle_max: 1,
-            idle: Duration::from_secs(60),
-            connect: CONNECT,
+            slots: Arc::clone(&slots),
+            terms: Terms { tls, idle_max: 1, idle: Duration::from_secs(60), connect: CONNECT },
         };
-        Scene { pool: Pool::new(settings), open, accepted }
+        Scene { pool: Pool::new(settings), slots, accepted }
     }
 
     async fn refused(&self) -> Refusal {
-        self.pool.lease().await.err().unwrap().refusal
+        self.pool.lease(Instant::now() + CONNECT).await.err().unwrap().refusal
     }
 
     fn counts(&self) -> (usize, usize) {
-        (self.accepted.get(), self.open.load(Ordering::Relaxed))
+        (self.accepted.get(), self.slots.taken())
     }
 }
 
@@ -191,7 +187,7 @@ async fn both_attempts_share_one_place() {
     local(async {
         let acts = &[Act::Ask(BOTH, AT_ONCE), Act::Ask(BOTH, AT_ONCE)];
         let scene = Scene::new(acts).await;
-        let lease = scene.pool.lease().await.unwrap();
+        let lease = scene.pool.lease(Instant::now() + CONNECT).await.unwrap();
         assert_eq!(lease.negotiated().stack, Stack::International);
         assert_eq!(scene.counts(), (2, 1));
         assert_eq!(scene.refused().await.code, &codes::BUSY);
@@ -217,12 +213,13 @@ async fn there_is_no_third_attempt_and_the_place_comes_back() {
         }
         // One that is refused for good is not called again at all.
         let scene = Scene::new(&[Act::Ask(NATIONAL, AT_ONCE)]).await;
-        let NoLease { refusal, chosen } = scene.pool.lease().await.err().unwrap();
+        let NoLease { refusal, chosen } =
+            scene.pool.lease(Instant::now() + CONNECT).await.err().unwrap();
         assert_eq!(refusal.code, &codes::MIXED);
         assert_eq!(chosen.unwrap().group, "X25519MLKEM768");
         assert_eq!(scene.counts(), (1, 0));
         let scene = Scene::new(&[Act::Ask(INTERNATIONAL, AT_ONCE)]).await;
-        assert!(scene.pool.lease().await.is_ok());
+        assert!(scene.pool.lease(Instant::now() + CONNECT).await.is_ok());
         assert_eq!(scene.counts().0, 1);
     })
     .await;

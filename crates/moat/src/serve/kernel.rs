@@ -37,7 +37,7 @@ pub(super) struct Kernel {
     required: Vec<String>,
     wire: Option<messages::Wire>,
     /// The list of the active configuration.
-    active: Egress,
+    pub(super) active: Egress,
     /// Services of the one before, and until when they stay allowed.
     former: Option<(Vec<Rule>, Instant)>,
     probes: Vec<Probe>,

@@ -31,6 +31,8 @@ pub(super) enum Asker {
     Retry,
     /// A program at the admin socket.
     Admin { id: u64, uid: Option<u32> },
+    /// A program at the admin socket that wants the generation before back.
+    Rollback { id: u64, uid: Option<u32> },
 }
 
 impl core::fmt::Display for Asker {
@@ -42,6 +44,8 @@ impl core::fmt::Display for Asker {
             Asker::Retry => f.write_str("retry"),
             Asker::Admin { uid: Some(uid), .. } => write!(f, "admin:uid={uid}"),
             Asker::Admin { uid: None, .. } => f.write_str("admin"),
+            Asker::Rollback { uid: Some(uid), .. } => write!(f, "admin:uid={uid},rollback"),
+            Asker::Rollback { uid: None, .. } => f.write_str("admin,rollback"),
         }
     }
 }
@@ -52,21 +56,36 @@ pub(super) struct Candidate {
     pub(super) digest: String,
     pub(super) blob: Zeroizing<Vec<u8>>,
     pub(super) egress: Egress,
-    pub(super) watched: Vec<PathBuf>,
+    /// Files to look at from then on; those of now, if none are given.
+    pub(super) watched: Option<Vec<PathBuf>>,
     pub(super) policy: Option<Offered>,
     pub(super) asker: Asker,
     /// Whether the gateway has been given it; before, the egress guard is.
     pub(super) is_offered: bool,
 }
 
+/// The generation before the one in force.
+pub(super) struct Previous {
+    digest: String,
+    blob: Zeroizing<Vec<u8>>,
+    egress: Egress,
+    /// Whether its policy is signed: such a one does not come back this way.
+    is_signed: bool,
+}
+
 impl Supervisor {
     pub(super) fn activated(&mut self, number: u64) {
         self.known.generation = number;
         if let Some(candidate) = self.candidate.take_if(|c| c.number == number) {
-            self.blob = candidate.blob;
+            let blob = std::mem::replace(&mut self.blob, candidate.blob);
+            let digest = std::mem::replace(&mut self.known.digest, candidate.digest);
+            let egress = self.kernel.active.clone();
+            let is_signed = self.policy.is_some();
+            self.previous = Some(Previous { digest, blob, egress, is_signed });
             self.policy = candidate.policy;
-            self.known.digest = candidate.digest;
-            self.watch = Watch::new(candidate.watched);
+            if let Some(watched) = candidate.watched {
+                self.watch = Watch::new(watched);
+            }
             self.last_number = number;
             self.retry = Retry::new();
             self.known.last_refusal = None;
@@ -86,7 +105,10 @@ impl Supervisor {
     pub(super) fn refused(&mut self, number: u64, code: &str, detail: &str) {
         let candidate = self.candidate.take_if(|c| c.number == number);
         let mut why = format!("{code} {detail}");
-        if candidate.is_some() && PASSING.iter().any(|passing| passing.id == code) {
+        let is_rollback =
+            candidate.as_ref().is_some_and(|c| matches!(c.asker, Asker::Rollback { .. }));
+        // What is tried again is read from the disk, and that is not what was asked for then.
+        if candidate.is_some() && !is_rollback && PASSING.iter().any(|passing| passing.id == code) {
             why = format!("{why}; {AGAIN}");
             self.retry.ask(Instant::now());
         }
@@ -109,7 +131,8 @@ impl Supervisor {
             // There is another configuration on the disk than the one it ended over.
             self.retry = Retry::new();
         }
-        if self.retry.ask_after_end(Instant::now()) {
+        let is_rollback = matches!(candidate.asker, Asker::Rollback { .. });
+        if !is_rollback && self.retry.ask_after_end(Instant::now()) {
             why = format!("{why}; {AGAIN}");
         }
         self.known.last_refusal = Some(why.clone());
@@ -149,18 +172,46 @@ impl Supervisor {
             }
             Ok(Some(mut candidate)) => {
                 candidate.asker = asker;
-                let number = candidate.number;
-                self.candidate = Some(candidate);
-                // The guard first: what the gateway is to reach must be allowed before it is.
-                // A role that is away is given the list when it starts, and then goes on here.
-                if self.kernel.child.is_some() {
-                    self.send_egress(number);
-                } else {
-                    self.offer_candidate();
-                }
+                self.offer(candidate);
             }
         }
         self.publish();
+    }
+
+    /// Offers the generation before the one in force as a new one. The disk is not read, and what
+    /// stands there is taken again as soon as a file changes or somebody asks. A signed policy never
+    /// goes back.
+    pub(super) fn roll_back(&mut self, asker: Asker) {
+        let why = if self.candidate.is_some() {
+            "a reload is under way; ask again after it"
+        } else if self.policy.is_some() || self.previous.as_ref().is_some_and(|p| p.is_signed) {
+            "signed policies do not go back: sign the one before with a higher version and reload"
+        } else {
+            "there is no generation before this one since the start"
+        };
+        let is_free = self.candidate.is_none() && self.policy.is_none();
+        let previous = self.previous.as_ref().filter(|previous| is_free && !previous.is_signed);
+        let Some(Previous { digest, blob, egress, .. }) = previous else {
+            self.answer(&asker, Err(why.to_owned()));
+            return;
+        };
+        let (digest, blob, egress) = (digest.clone(), blob.clone(), egress.clone());
+        let (number, watched, policy, is_offered) = (self.last_number + 1, None, None, false);
+        self.retry = Retry::new();
+        self.offer(Candidate { number, digest, blob, egress, watched, policy, asker, is_offered });
+        self.publish();
+    }
+
+    fn offer(&mut self, candidate: Candidate) {
+        let number = candidate.number;
+        self.candidate = Some(candidate);
+        // The guard first: what the gateway is to reach must be allowed before it is.
+        // A role that is away is given the list when it starts, and then goes on here.
+        if self.kernel.child.is_some() {
+            self.send_egress(number);
+        } else {
+            self.offer_candidate();
+        }
     }
 
     /// Gives the gateway the candidate, once.
@@ -171,9 +222,12 @@ impl Supervisor {
         let asker = candidate.asker.to_string();
         let message = ToGateway::Generation { number, digest, asker };
         let Err(error) = self.gateway.send_blob(&message, &candidate.blob) else { return };
-        let why = format!("{error:#}; {AGAIN}");
+        let mut why = format!("{error:#}");
+        if !matches!(candidate.asker, Asker::Rollback { .. }) {
+            why = format!("{why}; {AGAIN}");
+            self.retry.ask(Instant::now());
+        }
         tracing::error!(why, "reload not offered to the gateway");
-        self.retry.ask(Instant::now());
         self.known.last_refusal = Some(why.clone());
         if let Some(candidate) = self.candidate.take() {
             self.send_egress(0);
@@ -207,13 +261,14 @@ impl Supervisor {
         let blob = blob_of(&hot).map_err(|e| (SYNTAX.id, e.to_string()))?;
         let number = self.last_number + 1;
         let digest = config.digest;
+        let watched = Some(watched);
         let (egress, asker, is_offered) = (config.egress, Asker::Watch, false);
         Ok(Some(Candidate { number, digest, blob, egress, watched, policy, asker, is_offered }))
     }
 
     /// Tells who asked. Status comes first: whoever has the answer finds it there.
     pub(super) fn answer(&mut self, asker: &Asker, result: Result<u64, String>) {
-        if let Asker::Admin { id, .. } = asker {
+        if let Asker::Admin { id, .. } | Asker::Rollback { id, .. } = asker {
             self.publish();
             self.admin.offer(&ToAdmin::Reloaded { id: *id, result });
         }

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use super::child::{Child, Program};
 use super::kernel::Kernel;
 use super::policy_store::{Offered, PolicyStore};
-use super::reload::{Asker, Candidate, blob_of, warn_of};
+use super::reload::{Asker, Candidate, Previous, blob_of, warn_of};
 use super::retry::Retry;
 use super::state::Known;
 use super::watch::Watch;
@@ -34,6 +34,8 @@ use crate::role::{Entered, Settings};
 const TICK: Duration = Duration::from_millis(500);
 /// The same while something is not ready: starting must not wait for a slow tick.
 const TICK_STARTING: Duration = Duration::from_millis(20);
+/// How often the gateway is asked for its figures.
+const ROWS: Duration = Duration::from_secs(1);
 /// How long the gateway may take to finish: it drains 30 s, and has 3 s for its last records.
 const STOP_GATEWAY: Duration = Duration::from_secs(35);
 /// How long the auditor may take after that to make durable what it was sent.
@@ -81,9 +83,13 @@ pub(crate) struct Supervisor {
     pub(super) is_stale: bool,
     pub(super) retry: Retry,
     pub(super) last_number: u64,
+    /// What a rollback goes back to.
+    pub(super) previous: Option<Previous>,
     pub(super) watch: Watch,
     pub(super) known: Known,
     was_ready: bool,
+    /// When the gateway is asked for its figures again.
+    rows_due: Instant,
     signals: Vec<(i32, UnixStream)>,
     is_stopping: bool,
 }
@@ -136,9 +142,11 @@ impl Supervisor {
             is_stale: false,
             retry: Retry::new(),
             last_number: 1,
+            previous: None,
             watch: Watch::new(watched),
             known,
             was_ready: false,
+            rows_due: Instant::now(),
             signals: register_signals()?,
             is_stopping: false,
             restart,
@@ -363,6 +371,13 @@ impl Supervisor {
                 self.gateway.is_asked = false;
                 self.known.gateway = serde_json::to_value(status).unwrap_or(Value::Null);
             }
+            Ok(FromGateway::Rows { part, of, rows }) => {
+                // Numbers for people: what the admin role does not take in time is lost.
+                if self.admin.is_ready {
+                    self.admin.offer(&json!({ "rows": { "part": part, "of": of, "rows": rows } }));
+                }
+                return;
+            }
             Err(error) => tracing::warn!(%error, "the gateway said something unknown"),
         }
         self.publish();
@@ -372,6 +387,7 @@ impl Supervisor {
         match serde_json::from_value(message) {
             Ok(FromAdmin::Ready {}) => self.admin.is_ready = true,
             Ok(FromAdmin::Reload { id, uid }) => self.reload(Asker::Admin { id, uid }),
+            Ok(FromAdmin::Rollback { id, uid }) => self.roll_back(Asker::Rollback { id, uid }),
             Err(error) => tracing::warn!(%error, "the admin role said something unknown"),
         }
         self.publish();
@@ -472,6 +488,10 @@ impl Supervisor {
         }
         self.end_grace();
         self.gateway.ask(&ToGateway::Status {});
+        if self.gateway.is_ready && self.rows_due <= Instant::now() {
+            self.rows_due = Instant::now() + ROWS;
+            self.gateway.offer(&ToGateway::Rows {});
+        }
         self.auditor.ask(&json!({ "status": {} }));
         self.kernel.ask();
         self.publish();

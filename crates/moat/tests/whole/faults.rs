@@ -231,7 +231,13 @@ async fn an_endless_stream_is_bounded_and_ends_with_its_caller() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_is_never_sent_twice_even_when_its_pooled_connection_dies() {
-    let (pki, service, gateway, mut client) = bank().await;
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    // Half of the calls fail, and all are meant to reach the service.
+    let upstream = "breaker: { error_percent: 100 }".to_owned();
+    let options = Options { upstream, ..Options::default() };
+    let gateway = Gateway::start(&pki, service.address, options).await;
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
     for round in 0..20 {
         // A fresh connection each round: the first call makes it, the second finds it dead.
         let (first, second) = (format!("a{round}"), format!("b{round}"));

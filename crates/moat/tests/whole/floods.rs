@@ -10,7 +10,7 @@ use rustix::process::{Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{Client, Gateway, Options, Pki, Service, eventually};
+use crate::support::{Client, Gateway, Options, Pki, Service, eventually, tls};
 
 async fn bank(options: Options) -> (Pki, Service, Gateway) {
     let pki = Pki::new();
@@ -210,4 +210,100 @@ async fn a_stop_waits_briefly_for_an_auditor_that_stands_still_and_loses_no_coun
     assert!(own + summed >= 120 && summed >= 40, "{own} and {summed}");
     gateway.assert_whole();
     assert_eq!(gateway.log().last().unwrap().body.note, "stop");
+}
+
+/// An HTTP/2 frame (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// `GET /pass/hang` of `gateway.test` by HPACK without a table (RFC 7541 §6.2.2).
+fn get() -> Vec<u8> {
+    let mut block = vec![0x82, 0x87];
+    for (index, value) in [(4_u8, "/pass/hang"), (1, "gateway.test")] {
+        block.extend([index, u8::try_from(value.len()).unwrap()]);
+        block.extend(value.as_bytes());
+    }
+    block
+}
+
+/// Floods one connection until it is closed; gives how many frames were taken and the gateway's
+/// greatest growth in KiB.
+async fn flood(gateway: &Gateway, pki: &Pki, mut next: impl FnMut(u32) -> Vec<u8>) -> (u32, u64) {
+    let identity = pki.identity("teller");
+    let stream = tls(pki, gateway.address, Some(&identity), "h2").await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let before = gateway.memory_kib("gateway");
+    writer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    writer.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+    let closed = tokio::spawn(async move {
+        let mut part = vec![0; 64 * 1024];
+        while reader.read(&mut part).await.is_ok_and(|read| read > 0) {}
+    });
+    let until = Instant::now() + Duration::from_secs(20);
+    let mut sent = 0;
+    while !closed.is_finished() && Instant::now() < until {
+        if writer.write_all(&next(sent)).await.is_err() || writer.flush().await.is_err() {
+            break;
+        }
+        sent += 1;
+        // Slow enough that what was sent counts, fast enough to be a flood.
+        if sent % 64 == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    let is_closed = eventually("the connection is closed", Duration::from_secs(5), || {
+        closed.is_finished().then_some(true)
+    })
+    .await;
+    assert!(is_closed);
+    (sent, gateway.memory_kib("gateway").saturating_sub(before))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_of_http2_frames_end_the_connection_with_a_record_and_cost_little() {
+    let (pki, _service, mut gateway) = bank(Options::default()).await;
+    // The flood's name, how many frames it may get in, and its frames by number.
+    type Next = Box<dyn FnMut(u32) -> Vec<u8>>;
+    let stream = |n: u32| n * 2 + 1;
+    let floods: Vec<(&str, u32, Next)> = vec![
+        ("settings", 3_000, Box::new(|_| frame(4, 0, 0, &[]))),
+        ("ping", 3_000, Box::new(|_| frame(6, 0, 0, &[0; 8]))),
+        ("priority", 3_000, Box::new(|_| frame(2, 0, 1, &[0, 0, 0, 3, 9]))),
+        (
+            "empty data",
+            3_000,
+            Box::new(|n| {
+                let head = if n == 0 { frame(1, 4, 1, &get()) } else { Vec::new() };
+                [head, frame(0, 0, 1, &[])].concat()
+            }),
+        ),
+        (
+            "rapid reset",
+            3_000,
+            Box::new(move |n| {
+                [frame(1, 5, stream(n), &get()), frame(3, 0, stream(n), &[0, 0, 0, 8])].concat()
+            }),
+        ),
+        (
+            "continuation",
+            3_000,
+            Box::new(|n| if n == 0 { frame(1, 0, 1, &get()) } else { frame(9, 0, 1, &[0x40; 64]) }),
+        ),
+    ];
+    for (name, most, next) in floods {
+        let (sent, grown) = flood(&gateway, &pki, next).await;
+        assert!(sent < most, "{name}: {sent} frames");
+        assert!(grown < 16 * 1024, "{name}: {grown} KiB");
+        let mut other = Client::http2(&pki, gateway.address, "teller").await;
+        assert_eq!(other.get("/masked/ok").await.status, 200, "after {name}");
+    }
+    gateway.stop();
+    let broken = gateway.records(Kind::Refusal).into_iter().filter(|b| b.code == "MOAT-H023");
+    assert_eq!(broken.count(), 6, "each has a record");
+    gateway.assert_whole();
 }

@@ -59,6 +59,13 @@ async fn idle_connections_cost_little_and_harm_nobody() {
     say(&format!("{wanted} idle connections cost {each} bytes each"));
     assert!(each < BYTES_EACH_MAX, "{each} bytes each");
     let mut client = Client::http2(&pki, gateway.address, "teller").await;
+    // So many handshakes at once are an overload, after which calls may be refused for a second.
+    let mut tries = 0;
+    while client.get("/masked/ok").await.status == 503 {
+        tries += 1;
+        assert!(tries < 20, "nobody is served");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert_eq!(client.get("/masked/ok").await.status, 200);
     drop(open);
     gateway.assert_whole();
@@ -70,7 +77,8 @@ async fn all_workers_together_open_as_many_connections_to_a_service_as_they_may(
     let service = Service::start(&pki, &["http/1.1"]).await;
     let options = Options { deadline_ms: 4_000, ..Options::default() };
     let gateway = Gateway::start(&pki, service.address, options).await;
-    gateway.edit_config("protocol: http1", "protocol: http1\n    connections_max: 5");
+    let keys = "protocol: http1\n    connections_max: 5\n    waiting_max: 9";
+    gateway.edit_config("protocol: http1", keys);
     assert_eq!(gateway.reload().0, 0);
     // Enough callers that both workers have some.
     let mut calls = Vec::new();
@@ -87,8 +95,8 @@ async fn all_workers_together_open_as_many_connections_to_a_service_as_they_may(
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(good + busy, 24);
-    assert!(service.connections() <= 5 && good >= 5, "{good}, {}", service.connections());
+    assert_eq!((good, busy), (14, 10), "five at once, nine behind them, and no more");
+    assert!(service.connections() <= 14 && service.open() <= 5, "{}", service.connections());
     let mut client = Client::http1(&pki, gateway.address, "teller").await;
     assert_eq!(client.get("/masked/ok").await.status, 200, "places are given back");
 }

@@ -43,6 +43,42 @@ async fn a_renewed_certificate_is_shown_to_new_connections_without_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_takes_what_was_in_force_before_and_leaves_a_record() {
+    let (pki, _service, gateway) = bank().await;
+    let rollback = || moat(&["rollback", "--socket", &gateway.socket()]);
+    let (code, _, err) = rollback();
+    assert_eq!(code, 78, "{err}");
+    assert!(err.contains("no generation before"), "{err}");
+    let first = gateway.status()["digest"].clone();
+    gateway.edit_config("path: \"/pass/", "path: \"/gone/");
+    assert_eq!(gateway.reload().0, 0);
+    let mut client = Client::http1(&pki, gateway.address, "teller").await;
+    assert_eq!(client.get("/pass/ok").await.status, 404);
+    let (code, out, err) = rollback();
+    assert_eq!(code, 0, "{out}{err}");
+    assert_eq!(client.get("/pass/ok").await.status, 200);
+    let status = gateway.status();
+    assert_eq!((&status["generation"], &status["digest"]), (&3.into(), &first));
+    // Nothing on the disk has changed, so nothing is read from there.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(gateway.generation(), 3);
+    let last = gateway.records(Kind::Admin).pop().unwrap();
+    let note = format!("reload generation=3 digest={} by=admin:uid=", first.as_str().unwrap());
+    assert!(
+        last.note.starts_with(&note) && last.note.ends_with(",rollback taken"),
+        "{}",
+        last.note
+    );
+    // Once more goes forth again, and what stands on the disk is taken when it is asked for.
+    assert_eq!(rollback().0, 0);
+    assert_eq!(client.get("/pass/ok").await.status, 404);
+    assert_eq!(rollback().0, 0);
+    assert_eq!(gateway.reload().0, 0);
+    assert_eq!((client.get("/pass/ok").await.status, gateway.generation()), (404, 6));
+    gateway.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_configuration_is_refused_whole_and_said_so() {
     let (pki, _service, gateway) = bank().await;
     let mut client = Client::http1(&pki, gateway.address, "teller").await;

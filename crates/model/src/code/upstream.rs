@@ -46,6 +46,12 @@ super::codes! {
     CHAIN = "MOAT-U015", 503, Upstream,
         en: "The service shows too many certificates; nothing was sent", "Let it show the leaf and the authorities between it and the root: at most 8 certificates and 32 KiB.",
         zh: "服务出示的证书过多；未发送任何内容", "请让服务只出示叶证书及其与根之间的机构证书：至多 8 张、32 KiB。";
+    NO_ENDPOINT = "MOAT-U016", 503, Upstream,
+        en: "No address of the service is known; nothing was sent", "Check the names under `endpoints` and the servers under `dns`; the call may be repeated.",
+        zh: "不知道服务的任何地址；未发送任何内容", "请检查 `endpoints` 中的名称与 `dns` 中的服务器；可重试该调用。";
+    BROKEN_CIRCUIT = "MOAT-U017", 503, Upstream,
+        en: "The service fails too often and is left alone for a while; nothing was sent", "Repeat the call after the time that `Retry-After` names; `moat status` shows the breakers.",
+        zh: "服务失败过多，暂停调用；未发送任何内容", "请在 `Retry-After` 所示时间后重试；`moat status` 显示熔断状态。";
     REVOKED = "MOAT-U020", 503, Upstream,
         en: "The service's certificate, or an authority's in its chain, was revoked; nothing was sent", "Give the service a new certificate.",
         zh: "服务证书或其链中的机构证书已被吊销；未发送任何内容", "请为服务签发新证书。";

@@ -86,6 +86,14 @@ impl Client {
         Ok(Client(Sender::One(sender)))
     }
 
+    /// The same HTTP/2 connection for another call at the same time.
+    pub(crate) fn again(&self) -> Client {
+        match &self.0 {
+            Sender::Two(sender) => Client(Sender::Two(sender.clone())),
+            Sender::One(_) => panic!("HTTP/1.1 carries one call at a time"),
+        }
+    }
+
     /// Sends a request; gives the head of its answer, body still to come.
     pub(crate) async fn begin(
         &mut self,

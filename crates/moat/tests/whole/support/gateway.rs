@@ -40,6 +40,12 @@ pub(crate) struct Options {
     pub(crate) more: &'static str,
     /// Further files of its folder, by path.
     pub(crate) files: Vec<(&'static str, String)>,
+    /// Endpoints beside the service, each as it stands in the configuration.
+    pub(crate) endpoints: Vec<String>,
+    /// More keys of the upstream, of every route, and of the top level, each on a line of its own.
+    pub(crate) upstream: String,
+    pub(crate) route: String,
+    pub(crate) top: String,
 }
 
 impl Default for Options {
@@ -57,6 +63,10 @@ impl Default for Options {
             routes: "",
             more: "",
             files: Vec::new(),
+            endpoints: Vec::new(),
+            upstream: String::new(),
+            route: String::new(),
+            top: String::new(),
         }
     }
 }
@@ -92,6 +102,11 @@ deny contains "blocked" if input.route == "denied"
 impl Gateway {
     /// Starts a gateway in front of `service` and waits until it is ready.
     pub(crate) async fn start(pki: &Pki, service: SocketAddr, options: Options) -> Gateway {
+        Gateway::start_at(pki, &format!("https://{service}"), options).await
+    }
+
+    /// The same with the first endpoint as it stands in the configuration.
+    pub(crate) async fn start_at(pki: &Pki, service: &str, options: Options) -> Gateway {
         let dir = tempfile::tempdir().unwrap();
         let (address, probes) = (free_address(), free_address());
         let audit_dir = options.audit_dir.clone().unwrap_or_else(|| dir.path().join("audit"));
@@ -143,6 +158,21 @@ impl Gateway {
         let mut text = String::new();
         let _ = stream.read_to_string(&mut text);
         text.starts_with("HTTP/1.1 200")
+    }
+
+    /// What the probes' port answers: status and body.
+    pub(crate) fn probe(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.probes).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), body.to_owned())
+    }
+
+    pub(crate) fn socket(&self) -> String {
+        self.socket.display().to_string()
     }
 
     /// What the program has said so far.
@@ -339,7 +369,7 @@ fn spawn(dir: &Path) -> Child {
 fn config(
     address: SocketAddr,
     probes: SocketAddr,
-    service: SocketAddr,
+    service: &str,
     audit_dir: &Path,
     socket: &Path,
     options: &Options,
@@ -353,6 +383,12 @@ fn config(
         options;
     let (handshakes_max, evidence) = (options.handshakes_max, &options.evidence);
     let (routes, more) = (options.routes, options.more);
+    let endpoints = options.endpoints.iter().map(|more| format!(", \"{more}\""));
+    let endpoints = endpoints.collect::<String>();
+    let lines = |text: &str| {
+        text.lines().fold(String::new(), |all, line| format!("{all}\n    {}", line.trim()))
+    };
+    let (upstream, route, top) = (lines(&options.upstream), lines(&options.route), &options.top);
     let (audit_dir, socket) = (audit_dir.display(), socket.display());
     format!(
         r#"apiVersion: moat/v1
@@ -368,8 +404,8 @@ listeners:
       clients: [{{ role: partners, trust: "file:pki/root.pem" }}]
 upstreams:
   - name: accounts
-    endpoints: ["https://{service}"]
-    protocol: {protocol}
+    endpoints: ["{service}"{endpoints}]
+    protocol: {protocol}{upstream}
     tls: {{ trust: "file:pki/root.pem", spiffe: "spiffe://bank.test/{name}" }}
 routes:
 {routes}  - name: pass
@@ -377,7 +413,7 @@ routes:
     upstream: accounts
     policy: authz
     audit: {{ object: "pass/{{rest}}" }}
-    deadline_ms: {deadline_ms}
+    deadline_ms: {deadline_ms}{route}
   - name: masked
     match: {{ path: "/masked/{{rest...}}", methods: [GET, HEAD] }}
     upstream: accounts
@@ -385,7 +421,7 @@ routes:
     audit: {{ object: "masked/{{rest}}", fields: {{ /secret: C2 }} }}
     mask: {{ /secret: name }}
     answer_bytes_max: 65536
-    deadline_ms: {deadline_ms}
+    deadline_ms: {deadline_ms}{route}
   - name: write
     match: {{ path: "/write/{{rest...}}", methods: [POST] }}
     upstream: accounts
@@ -393,14 +429,14 @@ routes:
     decide_on: {{ /amount: amount }}
     audit: {{ object: "write/{{rest}}", op: UPD, fields: {{ /amount: C1, /secret: C2 }} }}
     mask: {{ /secret: name }}
-    deadline_ms: {deadline_ms}
+    deadline_ms: {deadline_ms}{route}
   - name: post
     match: {{ path: "/post/{{rest...}}", methods: [POST] }}
     upstream: accounts
     policy: authz
     audit: {{ object: "post/{{rest}}", op: INS }}
     body_bytes_max: 0
-    deadline_ms: {deadline_ms}
+    deadline_ms: {deadline_ms}{route}
     stream_idle_ms: 4000
   - name: change
     match: {{ path: "/change/{{rest...}}", methods: [POST] }}
@@ -410,7 +446,7 @@ routes:
       object: "change/{{rest}}"
       op: UPD
       before: {{ read: "/pass/{{rest}}", fields: {{ /n: {{ class: C1, after: /n }} }} }}
-    deadline_ms: {deadline_ms}
+    deadline_ms: {deadline_ms}{route}
   - name: denied
     match: {{ path: "/denied/{{rest...}}", methods: [GET, POST] }}
     upstream: accounts
@@ -421,13 +457,14 @@ routes:
     policy: authz
     audit: {{ object: "grpc/{{method}}", op: SEL }}
     body_bytes_max: 0
-    deadline_ms: {deadline_ms}
+    deadline_ms: {deadline_ms}{route}
 policy: {{ bundle: "file:policy/" }}
 audit: {{ dir: "{audit_dir}", origin: bank.test/audit/whole, segment_mib: {segment_mib}{evidence} }}
 admin: {{ socket: "{socket}", probes: "{probes}" }}
 workers: 2
 {users}
 {more}
+{top}
 "#
     )
 }

@@ -8,7 +8,7 @@ mod service;
 pub(crate) use client::{Answer, Client, Raw, SendBody, request, statuses, tls};
 pub(crate) use gateway::{Gateway, Options, free_address, is_root, moat, proc_status};
 pub(crate) use pki::{Lists, Pki, now_s};
-pub(crate) use service::{Pipe, Service};
+pub(crate) use service::{Mode, Pipe, Service};
 
 use std::io::Write;
 use std::time::{Duration, Instant};

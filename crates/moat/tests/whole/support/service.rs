@@ -32,9 +32,27 @@ pub(crate) struct Seen {
     paths: Mutex<Vec<String>>,
     pub(crate) connections: AtomicUsize,
     open: AtomicUsize,
+    mode: AtomicUsize,
+}
+
+/// How the service is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Does what the path says.
+    Good = 0,
+    /// Answers 503, whatever is asked.
+    Away = 1,
+    /// Breaks every connection on which something is asked.
+    Broken = 2,
+    /// Does what the path says, and calls itself unwell.
+    Unwell = 3,
 }
 
 impl Seen {
+    fn is(&self, mode: Mode) -> bool {
+        self.mode.load(Ordering::Relaxed) == mode as usize
+    }
+
     fn note(&self, path: &str, mark: Option<&str>) {
         self.paths.lock().unwrap().push(path.to_owned());
         if let Some(mark) = mark {
@@ -90,6 +108,15 @@ impl Service {
             }
         });
         Service { address, seen, task }
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        self.seen.mode.store(mode as usize, Ordering::Relaxed);
+    }
+
+    /// How many requests came to paths that begin so.
+    pub(crate) fn asked(&self, path: &str) -> usize {
+        self.seen.paths.lock().unwrap().iter().filter(|p| p.starts_with(path)).count()
     }
 
     /// How many requests carried this mark.
@@ -249,6 +276,16 @@ async fn serve_http1(mut io: TlsStream<TcpStream>, seen: &Seen) -> io::Result<()
             _ => {}
         }
         let (length, body) = read_body(&mut io, &mut held, &head).await?;
+        if seen.is(Mode::Broken) {
+            reset(io);
+            return Ok(());
+        }
+        if seen.is(Mode::Away) || (seen.is(Mode::Unwell) && action == "healthz") {
+            let answer = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+            io.write_all(answer.as_bytes()).await?;
+            io.flush().await?;
+            continue;
+        }
         let answer = match action.as_str() {
             "echo" => {
                 let mut fields = Map::new();
@@ -407,6 +444,13 @@ async fn serve_http2(tls: TlsStream<TcpStream>, seen: Arc<Seen>) {
             seen.note(request.uri().path(), mark);
             if request.uri().path().ends_with("/reset") {
                 return Err(io::Error::other("reset"));
+            }
+            if request.uri().path() == "/grpc.health.v1.Health/Check" {
+                let status = if seen.is(Mode::Unwell) { 2 } else { 1 };
+                let (sender, pipe) = Pipe::new();
+                let _ = sender.try_send(Frame::data(Bytes::from(vec![0, 0, 0, 0, 2, 8, status])));
+                let _ = sender.try_send(grpc_end("0"));
+                return Ok(typed("application/grpc", pipe.boxed()));
             }
             Ok(answer_http2(request).await)
         }
