@@ -87,7 +87,7 @@ async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Ca
     if let Some(code) = cut {
         record::cut_session(&session, code).await;
     }
-    let broke = ended.as_ref().is_err_and(broke_protocol);
+    let broke = ended.as_ref().is_err_and(broke_protocol) || opened.is_flood();
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended with an error");
     }

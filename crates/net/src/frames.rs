@@ -160,13 +160,19 @@ impl Walker {
 
 /// The streams of one connection, for whoever compares.
 #[derive(Clone, Debug, Default)]
-pub struct Opened(Rc<Cell<u64>>);
+pub struct Opened(Rc<(Cell<u64>, Cell<bool>)>);
 
 impl Opened {
     /// How many streams the peer has opened.
     #[must_use]
     pub fn get(&self) -> u64 {
-        self.0.get()
+        self.0.0.get()
+    }
+
+    /// Whether the connection was ended for a flood of frames.
+    #[must_use]
+    pub fn is_flood(&self) -> bool {
+        self.0.1.get()
     }
 }
 
@@ -195,9 +201,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counting<S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         let fresh = buf.filled().get(before..).unwrap_or_default();
-        let Opened(opened) = &this.opened;
+        let (opened, is_flood) = &*this.opened.0;
         opened.set(opened.get() + this.walker.feed(fresh));
         if this.walker.is_flood {
+            is_flood.set(true);
             return Poll::Ready(Err(io::Error::other(Flood)));
         }
         polled
@@ -240,9 +247,7 @@ pub fn broke_protocol(error: &hyper::Error) -> bool {
     let mut source = core::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(error) = inner.downcast_ref::<h2::Error>() {
-            let flood =
-                error.get_io().and_then(io::Error::get_ref).is_some_and(|e| e.is::<Flood>());
-            return error.is_library() || flood;
+            return error.is_library();
         }
         source = inner.source();
     }

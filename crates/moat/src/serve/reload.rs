@@ -83,8 +83,9 @@ impl Supervisor {
             let is_signed = self.policy.is_some();
             self.previous = Some(Previous { digest, blob, egress, is_signed });
             self.policy = candidate.policy;
-            if let Some(watched) = candidate.watched {
-                self.watch = Watch::new(watched);
+            match candidate.watched {
+                Some(watched) => self.watch = Watch::new(watched),
+                None => self.watch.rest(),
             }
             self.last_number = number;
             self.retry = Retry::new();

@@ -30,6 +30,14 @@ impl Watch {
         Watch { paths: paths.collect(), is_moving: true }
     }
 
+    /// Takes everything as it is now: only what changes from here on counts.
+    pub(crate) fn rest(&mut self) {
+        for (path, known) in &mut self.paths {
+            *known = sign(path);
+        }
+        self.is_moving = false;
+    }
+
     /// Whether something has changed and has come to rest: `true` once, one look after the last
     /// change, so that a file is not read while it is being written.
     pub(crate) fn has_settled(&mut self) -> bool {
