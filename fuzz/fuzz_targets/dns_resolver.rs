@@ -14,7 +14,9 @@ fuzz_target!(|tail: &[u8]| {
     answer.extend_from_slice(tail.get(1..).unwrap_or_default());
     if let Ok(found) = read(&question, &answer) {
         for address in &found.addresses {
-            let std::net::IpAddr::V4(address) = address else { panic!("nobody asked for {address}") };
+            let std::net::IpAddr::V4(address) = address else {
+                panic!("nobody asked for {address}")
+            };
             let octets = address.octets();
             assert!(answer.windows(4).any(|bytes| bytes == octets));
         }
