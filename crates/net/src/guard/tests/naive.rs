@@ -31,6 +31,10 @@ pub(super) fn read(stream: &[u8]) -> Reading {
         if rest.is_empty() {
             return Reading::Complete(index);
         }
+        if rest == ['\r'] {
+            // Half an empty line, which may stand behind any message.
+            return Reading::Open;
+        }
         if rest.starts_with(&['\r', '\n']) {
             rest.drain(..2);
             if rest.is_empty() {

@@ -343,6 +343,17 @@ fn dubious_stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
+fn half_an_empty_line_behind_the_last_message_decides_nothing() {
+    let last = "GET / HTTP/1.0\r\nHost: a\r\n\r\n";
+    for (more, is_refused) in [("\r", false), ("\r\n", false), ("\rG", true), ("G", true)] {
+        let stream = format!("{last}{more}");
+        let seen = feed_all(Limits::default(), [stream.as_bytes()]);
+        assert_eq!(seen.refused.is_some(), is_refused, "{more:?}: {seen:?}");
+        assert!(!seen.boundary, "{more:?}");
+    }
+}
+
+#[test]
 fn a_naive_whole_message_parser_comes_to_the_same_verdict() {
     let (complete, open, bad) = (Cell::new(0_u32), Cell::new(0_u32), Cell::new(0_u32));
     let strategy = (dubious_stream(), vec(1_usize..40, 1..5));
