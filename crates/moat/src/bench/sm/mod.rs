@@ -170,7 +170,12 @@ fn describe(
         "records    sealed in place, a new nonce each under one key, 5 bytes beside the text"
     );
     eprintln!("handshakes mutual, in memory, both sides counted; root, issuing authority, leaf;");
-    eprintln!("           no tickets; moat's side with the choice of the stack and the SPIFFE ids");
+    eprintln!(
+        "           no tickets; moat's side with the choice of the stack and the SPIFFE ids;"
+    );
+    eprintln!(
+        "           moat remembers the path of a chain that comes again, the peers verify it"
+    );
     let told = |sides: &Sides| sides.shake().map(|seen| format!("{}, {}", seen.suite, seen.group));
     eprintln!("           moat: {}; {}", told(national)?, told(international)?);
     eprintln!("           peers: TLS_SM4_GCM_SM3, curveSM2; OpenSSL: TLS_AES_256_GCM_SHA384,");
