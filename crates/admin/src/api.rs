@@ -23,7 +23,7 @@ const ROWS_MAX: usize = 100_000;
 /// Most reloads asked for at once.
 const RELOADS_MAX: usize = 16;
 
-type Reloaded = Result<u64, String>;
+type Reloaded = Result<serde_json::Value, String>;
 
 /// What both services share.
 #[derive(Default)]
@@ -115,7 +115,8 @@ fn metrics(state: &State, rows: &[Row]) -> Answer {
 }
 
 /// What the API answers.
-const PATHS: &str = "GET /v1/status, GET /v1/rows, POST /v1/reload, POST /v1/rollback\n";
+const PATHS: &str = "GET /v1/status, GET /v1/rows, GET /v1/diff, POST /v1/reload, \
+                     POST /v1/rollback, POST /v1/upgrade\n";
 
 /// See [`PATHS`].
 ///
@@ -128,14 +129,17 @@ pub(crate) async fn api(
 ) -> Answer {
     match (request.method().as_str(), request.uri().path()) {
         ("GET", "/v1/status") => json(StatusCode::OK, &*shared.state.borrow()),
+        ("GET", "/v1/diff") => reload(&shared, &ask, |id| FromAdmin::Diff { id }).await,
         ("GET", "/v1/rows") => json(StatusCode::OK, &*shared.rows.borrow()),
         ("POST", "/v1/reload") => reload(&shared, &ask, |id| FromAdmin::Reload { id, uid }).await,
         ("POST", "/v1/rollback") => {
             reload(&shared, &ask, |id| FromAdmin::Rollback { id, uid }).await
         }
-        (_, "/v1/status" | "/v1/rows" | "/v1/reload" | "/v1/rollback") => {
-            text(StatusCode::METHOD_NOT_ALLOWED, PATHS)
-        }
+        ("POST", "/v1/upgrade") => reload(&shared, &ask, |id| FromAdmin::Upgrade { id, uid }).await,
+        (
+            _,
+            "/v1/status" | "/v1/rows" | "/v1/diff" | "/v1/reload" | "/v1/rollback" | "/v1/upgrade",
+        ) => text(StatusCode::METHOD_NOT_ALLOWED, PATHS),
         _ => text(StatusCode::NOT_FOUND, PATHS),
     }
 }
@@ -153,9 +157,7 @@ async fn reload(shared: &Shared, ask: &Ask, message: impl Fn(u64) -> FromAdmin) 
     let result = tokio::time::timeout(RELOAD, receiver).await;
     shared.waiting.borrow_mut().remove(&id);
     match result {
-        Ok(Ok(Ok(generation))) => {
-            json(StatusCode::OK, &serde_json::json!({ "generation": generation }))
-        }
+        Ok(Ok(Ok(done))) => json(StatusCode::OK, &done),
         Ok(Ok(Err(problems))) => {
             let status = StatusCode::UNPROCESSABLE_ENTITY;
             json(status, &serde_json::json!({ "refused": problems }))

@@ -21,12 +21,12 @@ pub enum ToAdmin {
         /// The rows.
         rows: Vec<Row>,
     },
-    /// The answer to a [`FromAdmin::Reload`].
+    /// The answer to a question of [`FromAdmin`].
     Reloaded {
         /// Number of the question.
         id: u64,
-        /// The new generation, or why there is none.
-        result: Result<u64, String>,
+        /// What came of it, or why nothing did.
+        result: Result<serde_json::Value, String>,
     },
     /// End.
     Stop {},
@@ -44,6 +44,18 @@ pub enum FromAdmin {
         id: u64,
         /// User id of the program that asked, as the kernel says.
         uid: Option<u32>,
+    },
+    /// Let the program that lies where this one was started from take over.
+    Upgrade {
+        /// Number of the question.
+        id: u64,
+        /// User id of the program that asked, as the kernel says.
+        uid: Option<u32>,
+    },
+    /// Say what a reload would change.
+    Diff {
+        /// Number of the question.
+        id: u64,
     },
     /// Read the configuration again.
     Reload {
@@ -63,6 +75,9 @@ pub struct State {
     pub generation: u64,
     /// Digest of its configuration.
     pub digest: String,
+    /// Process id of the supervisor.
+    #[serde(default)]
+    pub pid: u32,
     /// Why the last reload was refused, if it was.
     pub last_refusal: Option<String>,
     /// The roles.

@@ -46,6 +46,9 @@ pub struct Options {
     pub head_every_ns: u64,
     /// Whether the hashes of new records are kept for [`Committer::take_hashes`].
     pub keep_hashes: bool,
+    /// Whether who made the open intents still lives and will say what became of them: nothing is
+    /// said UNKNOWN when the log is opened.
+    pub keep_intents: bool,
 }
 
 impl Options {
@@ -59,6 +62,7 @@ impl Options {
             clock_err_us: crate::record::CLOCK_ERR_UNKNOWN,
             head_every_ns: 1_000_000_000,
             keep_hashes: false,
+            keep_intents: false,
         }
     }
 }
@@ -200,6 +204,12 @@ impl<F: LogFs> Committer<F> {
     #[must_use]
     pub fn open_intents(&self) -> usize {
         self.tail.open.len()
+    }
+
+    /// The intents that have no outcome yet, by number.
+    #[must_use]
+    pub fn unpaired(&self) -> BTreeSet<u64> {
+        self.tail.open.keys().copied().collect()
     }
 
     /// Whether this record is an intent without an outcome.

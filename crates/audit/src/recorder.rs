@@ -40,6 +40,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// copy of a key stays behind in a buffer that was given back.
 const UNREAD_BYTES_MAX: usize = 4 + link::MESSAGE_BYTES_MAX + READ_BYTES;
 
+/// How often it is looked whether all commits on a link that is held have their answers.
+const HOLD_LOOK: Duration = Duration::from_millis(1);
+
 /// Proof that a record is durable. Has no public constructor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -86,6 +89,8 @@ struct State {
     generation: u64,
     pump: Option<AbortHandle>,
     is_up: bool,
+    /// Commits wait for the next link.
+    is_held: bool,
     greeting: Option<Greeting>,
     next_req: u64,
     waiting: HashMap<u64, oneshot::Sender<Answer>>,
@@ -126,6 +131,7 @@ impl Recorder {
                 pump.abort();
             }
             state.take_down();
+            state.is_held = false;
             state.generation
         };
         let shared = Rc::clone(&self.shared);
@@ -172,11 +178,28 @@ impl Recorder {
         answered.unwrap_or(Err(late)).map_err(|code| Refusal::new(Stage::Record, code))
     }
 
+    /// Lets new commits wait for the next link, and gives whether all that were begun on this one
+    /// have their answers within `most`. So an auditor can follow another and no call notices.
+    pub async fn hold(&self, most: Duration) -> bool {
+        self.shared.state.borrow_mut().is_held = true;
+        let answered = async {
+            while self.in_flight() > 0 {
+                tokio::time::sleep(HOLD_LOOK).await;
+            }
+        };
+        tokio::time::timeout(most, answered).await.is_ok()
+    }
+
+    fn takes(&self) -> bool {
+        let state = self.shared.state.borrow();
+        state.is_up && !state.is_held
+    }
+
     /// Waits until a link is up. Has no deadline of its own.
     pub async fn wait_until_up(&self) {
         loop {
             let up = self.shared.up.notified();
-            if self.is_up() {
+            if self.takes() {
                 return;
             }
             up.await;

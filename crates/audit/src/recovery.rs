@@ -98,13 +98,10 @@ impl<F: LogFs> Committer<F> {
         if checked.mark.is_none() {
             begin_head(&fs)?;
         }
+        let unknown = if options.keep_intents { Vec::new() } else { checked.tail.unpaired() };
         let mut committer = Committer::new(fs, lock, clock, options, epoch);
-        let recovery = Recovery {
-            epoch,
-            records: checked.tail.next_seq,
-            torn: checked.torn.clone(),
-            unknown: checked.tail.unpaired(),
-        };
+        let recovery =
+            Recovery { epoch, records: checked.tail.next_seq, torn: checked.torn.clone(), unknown };
         committer.go_on(checked)?;
         committer.say_what_was_found(&recovery)?;
         Ok((committer, recovery))

@@ -75,6 +75,9 @@ pub struct AuditorOptions {
     pub witnessing: Option<Witnessing>,
     /// A second folder that says what was signed last.
     pub second_dir: Option<PathBuf>,
+    /// Whether the gateway that made the open intents still runs: it goes on with this auditor, and
+    /// nothing is said UNKNOWN at the start.
+    pub keep_intents: bool,
 }
 
 impl AuditorOptions {
@@ -95,6 +98,7 @@ impl AuditorOptions {
             has_sm3: false,
             witnessing: None,
             second_dir: None,
+            keep_intents: false,
         }
     }
 
@@ -113,6 +117,7 @@ impl AuditorOptions {
             boot_id: self.boot_id.or_else(boot_id).unwrap_or_default(),
             clock_err_us: self.clock_err_us,
             keep_hashes: true,
+            keep_intents: self.keep_intents,
             ..Options::new(self.log_id.clone())
         }
     }

@@ -71,6 +71,9 @@ struct Server<'a> {
     ended: Vec<Link>,
     /// INTENTs of links that have ended: nobody will say what became of them.
     orphans: BTreeSet<u64>,
+    /// Open INTENTs of the auditor before, whose gateway goes on with this one. They become orphans
+    /// with the first link that ends, or when the supervisor says that the gateway has ended.
+    heirlooms: BTreeSet<u64>,
     /// Until when to wait for how many bodies.
     wait: Option<(u64, usize)>,
     trouble: Option<Nack>,
@@ -88,6 +91,7 @@ pub(crate) fn serve(
     control: &Channel,
     options: &AuditorOptions,
 ) -> Result<(), AuditorError> {
+    let heirlooms = if options.keep_intents { committer.unpaired() } else { BTreeSet::new() };
     let mut server = Server {
         committer,
         notary,
@@ -99,6 +103,7 @@ pub(crate) fn serve(
         links: Vec::new(),
         ended: Vec::new(),
         orphans: BTreeSet::new(),
+        heirlooms,
         wait: None,
         trouble: None,
         tried_ns: 0,
@@ -167,6 +172,7 @@ impl Server<'_> {
                 self.commit_all_of(&mut link);
             }
             self.orphans.extend(link.into_intents());
+            self.orphans.append(&mut self.heirlooms);
         }
     }
 
@@ -337,6 +343,8 @@ impl Server<'_> {
         } else if message.get("status").is_some() {
             self.try_again();
             self.say(&self.status());
+        } else if message.get("orphaned").is_some() {
+            self.orphans.append(&mut self.heirlooms);
         } else if message.get("stop").is_some() {
             self.is_stopping = true;
         } else {

@@ -8,6 +8,7 @@
 
 mod fragment;
 mod load;
+mod outline;
 mod problem;
 pub mod raw;
 mod resolve;
@@ -20,6 +21,7 @@ mod sources;
 mod witnesses;
 
 pub use load::{Loaded, load, parse};
+pub use outline::{Change, Effect, Outline};
 pub use problem::{Problem, Problems};
 pub use resolved::{
     AdminSettings, After, AuditSettings, Balance, BodyField, Breaker, CallClass, Clients, Config,

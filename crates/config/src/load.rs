@@ -10,7 +10,7 @@ use serde_saphyr::Error as Yaml;
 use crate::problem::nearest;
 use crate::raw::Raw;
 use crate::sources::Sources;
-use crate::{Config, Problem, Problems, fragment, resolve};
+use crate::{Config, Outline, Problem, Problems, fragment, resolve};
 
 /// A configuration and every file that it refers to, which a reload watches.
 pub struct Loaded {
@@ -20,6 +20,8 @@ pub struct Loaded {
     pub watched: Vec<PathBuf>,
     /// What `profile: prod` would refuse.
     pub warnings: Vec<Problem>,
+    /// What it says, key by key.
+    pub outline: Outline,
 }
 
 /// Reads, resolves and checks the configuration in `path`: a file, or a folder whose `*.yaml` are

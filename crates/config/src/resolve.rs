@@ -15,6 +15,7 @@ use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
 use crate::load::{Loaded, as_usize, problem};
+use crate::outline::Outline;
 use crate::problem::nearest;
 use crate::raw::{
     Raw, RawEgressDefault, RawHsm, RawIdentity, RawLandlock, RawListener, RawNational, RawProfile,
@@ -61,6 +62,7 @@ pub(crate) struct Resolver<'a> {
     warnings: Vec<Problem>,
     watched: Vec<PathBuf>,
     digest: Context,
+    outline: Outline,
     pub(crate) raw: &'a Raw,
 }
 
@@ -123,6 +125,7 @@ impl Resolver<'_> {
                     self.check_rights(reference, &fetched);
                 }
                 add(&mut self.digest, Part::Fetched, &fetched.bytes);
+                self.outline.fetched(&reference.value, &fetched.bytes);
                 self.watched.extend(fetched.path);
                 fetched.bytes
             }
@@ -228,6 +231,7 @@ pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Proble
         warnings: Vec::new(),
         watched: folder.into_iter().chain(files).collect(),
         digest,
+        outline: Outline::of(sources),
         raw,
     };
     check_header(&mut r);
@@ -259,6 +263,7 @@ pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Proble
             config: Config { restart, hot, egress, digest },
             watched: r.watched,
             warnings: r.warnings,
+            outline: r.outline,
         })
     } else {
         Err(r.problems)
@@ -653,6 +658,7 @@ fn policy(r: &mut Resolver<'_>) -> Vec<(String, Vec<u8>)> {
             Ok(Read { mut bytes, .. }) => {
                 add(&mut r.digest, Part::PolicyName, name.as_bytes());
                 add(&mut r.digest, Part::Policy, &bytes);
+                r.outline.policy(&name, &bytes);
                 r.watched.push(path);
                 files.push((name, core::mem::take(&mut *bytes)));
             }

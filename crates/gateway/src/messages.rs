@@ -47,6 +47,16 @@ pub enum ToGateway {
     Rows {},
     /// Stop accepting, finish what is open, end.
     Stop {},
+    /// Let what is recorded next wait for the next link, and say when nothing is under way on those
+    /// of now: another auditor comes.
+    Hold {},
+    /// Another program takes over: to be recorded.
+    Upgrade {
+        /// Version of this program and of the other.
+        versions: String,
+        /// Who asked for it.
+        asker: String,
+    },
 }
 
 /// To the supervisor.
@@ -69,6 +79,8 @@ pub enum FromGateway {
     },
     /// Every worker listens and has its link.
     Ready {},
+    /// Nothing is under way on the links; see [`ToGateway::Hold`].
+    Held {},
     /// How it goes.
     Status(Status),
     /// What is counted by name, in parts.

@@ -41,6 +41,9 @@ const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// library answers or ends what is over this one, and the connection's record counts it.
 const LIBRARY_HEAD_BYTES_MAX: u32 = 64 * 1024;
 
+/// How long a kept HTTP/1.1 connection may still bring a request once the role drains.
+const LAME: Duration = Duration::from_secs(5);
+
 /// One connection, from the accepted socket to its end.
 pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     // Both places are held until a refusal is recorded: so they also bound what waits for the log.
@@ -114,6 +117,16 @@ where
         ended = &mut connection => return ended,
         () = session.worker.draining() => {}
         () = session.cut.come() => {}
+    }
+    if session.findings.is_some() && session.cut.code().is_none() {
+        // HTTP/1.1 has no word like GOAWAY: a caller that has just sent its next request would find
+        // the connection closed. Each answer of a draining worker says `close`; who sends nothing
+        // for a while is idle.
+        tokio::select! {
+            ended = &mut connection => return ended,
+            () = tokio::time::sleep(LAME) => {}
+            () = session.cut.come() => {}
+        }
     }
     shut_down(connection.as_mut());
     let cut = async {

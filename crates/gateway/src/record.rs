@@ -249,6 +249,11 @@ pub(crate) fn reload(
     Body { code: refused.unwrap_or_default().to_owned(), ..admin(number, note) }
 }
 
+/// The record of another program that takes over.
+pub(crate) fn upgrade(generation: u64, versions: &str, asker: &str) -> Body {
+    admin(generation, format!("upgrade {versions} by={asker}"))
+}
+
 /// The record of what happened to an endpoint of a service.
 pub(crate) fn endpoint(
     generation: u64,

@@ -85,6 +85,10 @@ pub(crate) fn withhold(call: &Call, refusal: &Refusal) -> Response<ReplyBody> {
 }
 
 fn name_record(response: &mut Response<ReplyBody>, call: &Call, receipt: &Receipt) {
+    // HTTP/2 has GOAWAY.
+    if call.session.findings.is_some() && call.session.worker.is_draining() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     put(response.headers_mut(), "x-moat-trace", &call.trace.hex());
     put(response.headers_mut(), "x-moat-record", &receipt.seq().to_string());
 }

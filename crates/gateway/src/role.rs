@@ -43,6 +43,8 @@ const RECORD: Duration = Duration::from_secs(31);
 const LOOK: Duration = Duration::from_millis(2);
 /// How long a worker may not turn its loop before it counts as standing still, in milliseconds.
 const STALLED_MS: u64 = 1_000;
+/// Longest wait for the workers before another auditor comes; each waits a second at most.
+const HOLD: Duration = Duration::from_secs(2);
 /// Most orders that wait for one worker.
 const ORDERS_MAX: usize = 64;
 
@@ -116,7 +118,11 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
                 return Ok(prepared);
             }
             ToGateway::Stop {} => return Err(Error::Control("stopped before start".to_owned())),
-            ToGateway::Status {} | ToGateway::Rows {} | ToGateway::Unreadable { .. } => {}
+            ToGateway::Status {}
+            | ToGateway::Rows {}
+            | ToGateway::Hold {}
+            | ToGateway::Upgrade { .. }
+            | ToGateway::Unreadable { .. } => {}
         }
     }
 }
@@ -292,6 +298,13 @@ impl Role {
                 ToGateway::Unreadable { number, code, asker } => {
                     self.note(record::reload(number, "", &asker, None, Some(&code)));
                 }
+                ToGateway::Upgrade { versions, asker } => {
+                    self.note(record::upgrade(self.number, &versions, &asker));
+                }
+                ToGateway::Hold {} => {
+                    self.hold();
+                    send(&self.control, &FromGateway::Held {})?;
+                }
                 ToGateway::Status {} => {
                     send(&self.control, &FromGateway::Status(self.status()))?;
                 }
@@ -324,6 +337,21 @@ impl Role {
             }
         }
         Ok(())
+    }
+
+    /// Waits until no worker has a record under way, at most a little longer than they may wait.
+    fn hold(&self) {
+        let (sender, held) = sync_channel(self.workers.len().max(1));
+        for worker in 0..self.workers.len() {
+            self.order(worker, Order::Hold(sender.clone()));
+        }
+        let until = Instant::now() + HOLD;
+        for _ in &self.workers {
+            let left = until.saturating_duration_since(Instant::now());
+            if held.recv_timeout(left).is_err() {
+                tracing::warn!("a worker did not say that its records are made");
+            }
+        }
     }
 
     /// Begins to take a new generation: it is compiled, and its record is asked for.

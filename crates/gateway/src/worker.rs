@@ -51,6 +51,9 @@ const NOTE: Duration = Duration::from_secs(3_600);
 /// Pause before another try.
 const NOTE_PAUSE: Duration = Duration::from_millis(250);
 
+/// How long the records under way may take before another auditor takes the place of this one.
+const HOLD: Duration = Duration::from_secs(1);
+
 /// How often a worker publishes whether its link is up.
 const LINK_LOOK: Duration = Duration::from_millis(20);
 
@@ -64,6 +67,8 @@ pub(crate) enum Order {
     Record(Box<Body>, SyncSender<Result<(), Refusal>>),
     /// Make this record, which nobody waits for, as soon as that can be.
     Note(Box<Body>),
+    /// Let records wait for the next link, and say when none is under way on this one.
+    Hold(SyncSender<()>),
     /// Accept nothing more and finish.
     Drain,
 }
@@ -348,6 +353,15 @@ async fn serve(start: Start) -> std::io::Result<()> {
                 }));
             }
             Order::Note(body) => note(&worker, *body),
+            Order::Hold(done) => {
+                let worker = Rc::clone(&worker);
+                drop(tokio::task::spawn_local(async move {
+                    if !worker.recorder.hold(HOLD).await {
+                        tracing::warn!("records are under way to an auditor that is about to end");
+                    }
+                    let _ = done.send(());
+                }));
+            }
             Order::Drain => break,
         }
     }

@@ -58,6 +58,20 @@ pub(crate) enum Command {
     /// What stands on the disk comes into force again by the next change there, SIGHUP or `moat
     /// reload`.
     Rollback(SocketArgs),
+    /// Say what a reload of a running gateway would change, key by key, without doing it.
+    ///
+    /// Each line has the key, what stands in force and what stands on the disk, and what the change
+    /// would do: `calls` (new calls follow it), `cuts` (open connections whose caller would not be
+    /// let in any more are cut besides), `restart` (a reload refuses it). What a reference leads to
+    /// is said to have changed and nothing more. Exit 0; 78 if a reload would be refused.
+    Diff(SocketArgs),
+    /// Let the program that lies where the running one was started from take over, without refusing
+    /// a connection or cutting a call.
+    ///
+    /// It is given the listening sockets and starts its own gateway; only when that works is the old
+    /// one told to finish what it has, for 30 seconds at most. If it does not work, everything stays
+    /// as it was. SIGUSR2 does the same.
+    Upgrade(SocketArgs),
     /// Explain an error code in English and Chinese.
     Explain(ExplainArgs),
     /// Try, test and understand policies.
@@ -145,6 +159,9 @@ pub(crate) struct ServeArgs {
     /// The configuration: a file, or a folder of fragments.
     #[arg(short, long, value_name = "FILE", default_value = "moat.yaml")]
     pub(crate) config: PathBuf,
+    /// Take over from the supervisor that stdin is a channel to; only a supervisor does this.
+    #[arg(long, hide = true)]
+    pub(crate) successor: bool,
 }
 
 #[derive(Debug, Args)]

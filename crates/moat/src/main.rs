@@ -49,6 +49,8 @@ fn main() -> ExitCode {
         Command::Status(args) => status::status(&args),
         Command::Top(args) => top::run(&args),
         Command::Reload(args) => status::reload(&args),
+        Command::Diff(args) => status::diff(&args),
+        Command::Upgrade(args) => status::upgrade(&args),
         Command::Rollback(args) => status::rollback(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Policy(args) => policy::run(&args),

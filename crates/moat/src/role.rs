@@ -19,7 +19,7 @@ use crate::cli::RoleArgs;
 const LOG: &str = ".";
 
 /// What the supervisor tells a role on its command line.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Settings {
     /// User to become: name, uid, gid.
     pub(crate) user: Option<(String, u32, u32)>,
@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) unwitnessed_ms_max: u64,
     /// Where the witnesses are, for the courier, in the order of the policy.
     pub(crate) witnesses: Vec<Option<Address>>,
+    /// Whether the auditor takes the place of another whose gateway lives on.
+    pub(crate) keep_intents: bool,
 }
 
 /// The first message of every role to the supervisor: what is in force.
@@ -135,6 +137,7 @@ fn auditor_options(settings: &Settings) -> Result<AuditorOptions> {
         let unwitnessed_ms_max = settings.unwitnessed_ms_max;
         options.witnessing = Some(Witnessing { policy, unwitnessed_ms_max });
     }
+    options.keep_intents = settings.keep_intents;
     options.second_dir = settings.second_dir.clone();
     options.segment_bytes = settings.segment_bytes;
     options.checkpoint_every_ms = settings.checkpoint_every_ms;

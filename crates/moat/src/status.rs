@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use moat_admin::messages::State;
+use moat_model::code::config::NEEDS_RESTART;
 use moat_model::code::system::NOT_RUNNING;
 
 use crate::cli::{Output, SocketArgs};
@@ -78,13 +79,69 @@ pub(crate) fn rollback(args: &SocketArgs) -> Result<ExitCode> {
     change(args, "/v1/rollback")
 }
 
+pub(crate) fn upgrade(args: &SocketArgs) -> Result<ExitCode> {
+    change(args, "/v1/upgrade")
+}
+
+/// What `/v1/diff` answers.
+#[derive(serde::Deserialize)]
+struct Diff {
+    changes: Vec<Changed>,
+    left_off: u64,
+    restart: bool,
+}
+
+#[derive(serde::Deserialize)]
+struct Changed {
+    key: String,
+    from: Option<String>,
+    to: Option<String>,
+    effect: String,
+}
+
+/// What a reload would change.
+pub(crate) fn diff(args: &SocketArgs) -> Result<ExitCode> {
+    let (status, body) = ask(&args.socket, "GET", "/v1/diff")?;
+    if status != 200 {
+        return refused(&body);
+    }
+    let diff: Diff = serde_json::from_str(&body).context("the answer is no difference")?;
+    match args.output {
+        Output::Json => println!("{body}"),
+        Output::Table => show(&diff),
+    }
+    if diff.restart {
+        eprintln!("{} {}", NEEDS_RESTART.id, NEEDS_RESTART.en.title);
+        return Ok(ExitCode::from(78));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(diff: &Diff) {
+    for Changed { key, from, to, effect } in &diff.changes {
+        let (from, to) = (from.as_deref().unwrap_or("-"), to.as_deref().unwrap_or("-"));
+        println!("{effect:<8} {key}: {from} -> {to}");
+    }
+    if diff.left_off > 0 {
+        println!("and {} more", diff.left_off);
+    }
+    if diff.changes.is_empty() {
+        println!("nothing changes");
+    }
+}
+
 fn change(args: &SocketArgs, path: &str) -> Result<ExitCode> {
     let (status, body) = ask(&args.socket, "POST", path)?;
     if status == 200 {
         println!("{body}");
         return Ok(ExitCode::SUCCESS);
     }
-    let refused: Option<serde_json::Value> = serde_json::from_str(&body).ok();
+    refused(&body)
+}
+
+/// Says why something was refused.
+fn refused(body: &str) -> Result<ExitCode> {
+    let refused: Option<serde_json::Value> = serde_json::from_str(body).ok();
     match refused.as_ref().and_then(|r| r.get("refused")).and_then(|r| r.as_str()) {
         Some(problems) => eprintln!("{problems}"),
         None => bail!("{body}"),

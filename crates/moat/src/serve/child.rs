@@ -20,11 +20,19 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(10);
 
 /// What to run.
+#[derive(Clone)]
 pub(crate) enum Program {
     /// This program, in a role.
     Role(Box<Settings>),
     /// Another, as a user: path, arguments, user id and group id.
     Other(PathBuf, Vec<OsString>, Option<(u32, u32)>),
+}
+
+/// The program that runs, even if another one lies in its place by now: roles and supervisor are
+/// always of one build.
+fn own_program() -> Result<PathBuf> {
+    let path = std::env::current_exe().context("own program")?;
+    Ok(if path.exists() { path } else { PathBuf::from("/proc/self/exe") })
 }
 
 /// A role, running or waiting to be started again.
@@ -74,7 +82,7 @@ impl Child {
         let (control, theirs) = Channel::pair().context("control channel")?;
         let mut command = match &self.program {
             Program::Role(settings) => {
-                let mut command = Command::new(std::env::current_exe().context("own program")?);
+                let mut command = Command::new(own_program()?);
                 command.arg("role").arg(self.name).arg(serde_json::to_string(settings)?);
                 command
             }
@@ -96,6 +104,18 @@ impl Child {
         (self.due, self.is_ready, self.entered) = (None, false, None);
         self.is_asked = false;
         Ok(())
+    }
+
+    /// The same role, not started yet.
+    pub(crate) fn again(&self) -> Child {
+        Child::running(self.name, self.program.clone())
+    }
+
+    /// Whether the auditor that is started next goes on with a gateway that lives.
+    pub(crate) fn keep_intents(&mut self, keep_intents: bool) {
+        if let Program::Role(settings) = &mut self.program {
+            settings.keep_intents = keep_intents;
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -166,6 +166,14 @@ impl Kernel {
         }
     }
 
+    /// Ends the role and leaves what it has attached in force, for the one that follows.
+    pub(super) fn retire(&mut self) {
+        if let Some(child) = &mut self.child {
+            child.offer(&ToKernel::Stop {});
+            child.wait(Instant::now() + STOP);
+        }
+    }
+
     /// Takes down the cgroups, once no role is left in them.
     pub(super) fn clear(&self) {
         let Some(site) = &self.site else { return };
@@ -239,7 +247,8 @@ impl Supervisor {
 
     /// Joins kernel role and auditor. It gets no key: it records no field of a call.
     pub(super) fn link_kernel(&self) -> Result<()> {
-        let Some(child) = &self.kernel.child else { return Ok(()) };
+        let child = self.kernel.child.as_ref().filter(|child| child.pid() != 0);
+        let Some(child) = child else { return Ok(()) };
         self.join(LINK, false, |fd| child.send(&ToKernel::Link {}, &[fd]))
     }
 

@@ -10,6 +10,7 @@ mod reload;
 mod retry;
 mod state;
 mod supervisor;
+mod upgrade;
 mod watch;
 
 use std::process::ExitCode;
@@ -25,7 +26,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     tracing::debug!(?cpu, "how SM2, SM3 and SM4 are computed");
     let loaded = moat_config::load(&args.config)?;
     raise_descriptor_limit();
-    let mut supervisor = supervisor::Supervisor::new(&args.config, loaded)
+    let inherited = if args.successor { Some(upgrade::inherit()?) } else { None };
+    let mut supervisor = supervisor::Supervisor::new(&args.config, loaded, inherited)
         .context("the gateway cannot be started")?;
     supervisor.run()?;
     Ok(ExitCode::SUCCESS)

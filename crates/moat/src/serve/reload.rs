@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use moat_admin::messages::ToAdmin;
-use moat_config::{Egress, Hot, Loaded, Problem, Problems};
+use moat_config::{Change, Egress, Hot, Loaded, Outline, Problem, Problems};
 use moat_gateway::messages::ToGateway;
 use moat_model::code::audit::PASSING;
 use moat_model::code::config::{NEEDS_RESTART, SYNTAX};
 use moat_model::code::policy::BUNDLE_ROLLBACK;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::policy_store::Offered;
@@ -16,6 +17,10 @@ use super::retry::Retry;
 use super::supervisor::Supervisor;
 use super::watch::Watch;
 
+/// What is said to who asks for anything while another program takes over.
+const UPGRADING: &str = "another program is taking over; ask that one";
+/// Most changes that are listed: a message has 32 KiB.
+const CHANGES_MAX: usize = 80;
 /// What is said of a reload that failed for a passing reason.
 const AGAIN: &str = "it is tried again until it is taken or the files change";
 
@@ -33,6 +38,8 @@ pub(super) enum Asker {
     Admin { id: u64, uid: Option<u32> },
     /// A program at the admin socket that wants the generation before back.
     Rollback { id: u64, uid: Option<u32> },
+    /// A program at the admin socket that wants another program to take over.
+    Upgrade { id: u64, uid: Option<u32> },
 }
 
 impl core::fmt::Display for Asker {
@@ -44,6 +51,8 @@ impl core::fmt::Display for Asker {
             Asker::Retry => f.write_str("retry"),
             Asker::Admin { uid: Some(uid), .. } => write!(f, "admin:uid={uid}"),
             Asker::Admin { uid: None, .. } => f.write_str("admin"),
+            Asker::Upgrade { uid: Some(uid), .. } => write!(f, "admin:uid={uid}"),
+            Asker::Upgrade { uid: None, .. } => f.write_str("admin"),
             Asker::Rollback { uid: Some(uid), .. } => write!(f, "admin:uid={uid},rollback"),
             Asker::Rollback { uid: None, .. } => f.write_str("admin,rollback"),
         }
@@ -56,6 +65,7 @@ pub(super) struct Candidate {
     pub(super) digest: String,
     pub(super) blob: Zeroizing<Vec<u8>>,
     pub(super) egress: Egress,
+    pub(super) outline: Outline,
     /// Files to look at from then on; those of now, if none are given.
     pub(super) watched: Option<Vec<PathBuf>>,
     pub(super) policy: Option<Offered>,
@@ -69,6 +79,7 @@ pub(super) struct Previous {
     digest: String,
     blob: Zeroizing<Vec<u8>>,
     egress: Egress,
+    outline: Outline,
     /// Whether its policy is signed: such a one does not come back this way.
     is_signed: bool,
 }
@@ -80,8 +91,9 @@ impl Supervisor {
             let blob = std::mem::replace(&mut self.blob, candidate.blob);
             let digest = std::mem::replace(&mut self.known.digest, candidate.digest);
             let egress = self.kernel.active.clone();
+            let outline = std::mem::replace(&mut self.outline, candidate.outline);
             let is_signed = self.policy.is_some();
-            self.previous = Some(Previous { digest, blob, egress, is_signed });
+            self.previous = Some(Previous { digest, blob, egress, outline, is_signed });
             self.policy = candidate.policy;
             match candidate.watched {
                 Some(watched) => self.watch = Watch::new(watched),
@@ -91,7 +103,7 @@ impl Supervisor {
             self.retry = Retry::new();
             self.known.last_refusal = None;
             self.egress_activated(candidate.egress);
-            self.answer(&candidate.asker, Ok(number));
+            self.answer(&candidate.asker, Ok(json!({ "generation": number })));
         }
         if let Some(kept) = self.policy.as_ref().map(|policy| self.policies.keep(policy))
             && let Err(error) = kept
@@ -149,6 +161,10 @@ impl Supervisor {
 
     /// Reads the configuration again and offers it to the gateway: all of it, or nothing.
     pub(super) fn reload(&mut self, asker: Asker) {
+        if self.is_handing_over() {
+            self.answer(&asker, Err(UPGRADING.to_owned()));
+            return;
+        }
         if self.candidate.is_some() {
             self.is_stale = true;
             self.answer(&asker, Err("another reload is under way; this one follows it".to_owned()));
@@ -169,7 +185,7 @@ impl Supervisor {
             Ok(None) => {
                 // What was refused is no longer on the disk.
                 self.known.last_refusal = None;
-                self.answer(&asker, Ok(self.known.generation));
+                self.answer(&asker, Ok(json!({ "generation": self.known.generation })));
             }
             Ok(Some(mut candidate)) => {
                 candidate.asker = asker;
@@ -183,23 +199,28 @@ impl Supervisor {
     /// stands there is taken again as soon as a file changes or somebody asks. A signed policy never
     /// goes back.
     pub(super) fn roll_back(&mut self, asker: Asker) {
-        let why = if self.candidate.is_some() {
+        let why = if self.is_handing_over() {
+            UPGRADING
+        } else if self.candidate.is_some() {
             "a reload is under way; ask again after it"
         } else if self.policy.is_some() || self.previous.as_ref().is_some_and(|p| p.is_signed) {
             "signed policies do not go back: sign the one before with a higher version and reload"
         } else {
             "there is no generation before this one since the start"
         };
-        let is_free = self.candidate.is_none() && self.policy.is_none();
+        let is_free = self.candidate.is_none() && self.policy.is_none() && !self.is_handing_over();
         let previous = self.previous.as_ref().filter(|previous| is_free && !previous.is_signed);
-        let Some(Previous { digest, blob, egress, .. }) = previous else {
+        let Some(Previous { digest, blob, egress, outline, .. }) = previous else {
             self.answer(&asker, Err(why.to_owned()));
             return;
         };
         let (digest, blob, egress) = (digest.clone(), blob.clone(), egress.clone());
+        let outline = outline.clone();
         let (number, watched, policy, is_offered) = (self.last_number + 1, None, None, false);
         self.retry = Retry::new();
-        self.offer(Candidate { number, digest, blob, egress, watched, policy, asker, is_offered });
+        let candidate =
+            Candidate { number, digest, blob, egress, outline, watched, policy, asker, is_offered };
+        self.offer(candidate);
         self.publish();
     }
 
@@ -242,7 +263,7 @@ impl Supervisor {
             let first = problems.list.first().map_or(&SYNTAX, |problem| problem.code);
             (first.id, problems.to_string())
         };
-        let Loaded { config, watched, warnings } =
+        let Loaded { config, watched, warnings, outline } =
             moat_config::load(&self.config_path).map_err(unreadable)?;
         if config.digest == self.known.digest {
             return Ok(None);
@@ -264,12 +285,30 @@ impl Supervisor {
         let digest = config.digest;
         let watched = Some(watched);
         let (egress, asker, is_offered) = (config.egress, Asker::Watch, false);
-        Ok(Some(Candidate { number, digest, blob, egress, watched, policy, asker, is_offered }))
+        let candidate =
+            Candidate { number, digest, blob, egress, outline, watched, policy, asker, is_offered };
+        Ok(Some(candidate))
+    }
+
+    /// What a reload would change. Nothing is done.
+    pub(super) fn diff(&self) -> Result<Value, String> {
+        let loaded = moat_config::load(&self.config_path).map_err(|p| p.to_string())?;
+        let changes = self.outline.changes_to(&loaded.outline);
+        let left_off = changes.len().saturating_sub(CHANGES_MAX);
+        let changes = changes.into_iter().take(CHANGES_MAX).map(|change| {
+            let Change { key, from, to, effect } = change;
+            json!({ "key": key, "from": from, "to": to, "effect": effect.name() })
+        });
+        let changes: Vec<Value> = changes.collect();
+        let restart = loaded.config.restart != self.restart;
+        Ok(json!({ "changes": changes, "left_off": left_off, "restart": restart }))
     }
 
     /// Tells who asked. Status comes first: whoever has the answer finds it there.
-    pub(super) fn answer(&mut self, asker: &Asker, result: Result<u64, String>) {
-        if let Asker::Admin { id, .. } | Asker::Rollback { id, .. } = asker {
+    pub(super) fn answer(&mut self, asker: &Asker, result: Result<Value, String>) {
+        if let Asker::Admin { id, .. } | Asker::Rollback { id, .. } | Asker::Upgrade { id, .. } =
+            asker
+        {
             self.publish();
             self.admin.offer(&ToAdmin::Reloaded { id: *id, result });
         }

@@ -71,6 +71,7 @@ impl Known {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: self.generation,
             digest: self.digest.clone(),
+            pid: std::process::id(),
             last_refusal: self.last_refusal.clone(),
             roles,
             conditions,

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use moat_admin::messages::{FromAdmin, ToAdmin};
-use moat_config::{Config, HsmSettings, Loaded, Profile, Restart, WitnessAddress, WitnessSettings};
+use moat_config::{
+    Config, HsmSettings, Loaded, Outline, Profile, Restart, WitnessAddress, WitnessSettings,
+};
 use moat_gateway::messages::{FromGateway, ToGateway};
 use moat_model::code::system::{BIND, NO_USER};
 use moat_net::control::Channel;
@@ -27,6 +29,7 @@ use super::policy_store::{Offered, PolicyStore};
 use super::reload::{Asker, Candidate, Previous, blob_of, warn_of};
 use super::retry::Retry;
 use super::state::Known;
+use super::upgrade::{self, Handover, Inherited, Sockets};
 use super::watch::Watch;
 use crate::role::{Entered, Settings};
 
@@ -37,16 +40,17 @@ const TICK_STARTING: Duration = Duration::from_millis(20);
 /// How often the gateway is asked for its figures.
 const ROWS: Duration = Duration::from_secs(1);
 /// How long the gateway may take to finish: it drains 30 s, and has 3 s for its last records.
-const STOP_GATEWAY: Duration = Duration::from_secs(35);
+pub(super) const STOP_GATEWAY: Duration = Duration::from_secs(35);
 /// How long the auditor may take after that to make durable what it was sent.
-const STOP_AUDITOR: Duration = Duration::from_secs(10);
+pub(super) const STOP_AUDITOR: Duration = Duration::from_secs(10);
 /// Most messages that are read of a gateway that has ended.
 const LAST_MESSAGES_MAX: usize = 8;
 /// Place of the gateway among the roles, see [`Supervisor::hear`].
 const GATEWAY: usize = 1;
 /// Signals, each with the byte that stands for it in the pipe.
-const SIGNALS: [i32; 4] = [
+const SIGNALS: [i32; 5] = [
     signal_hook::consts::SIGHUP,
+    signal_hook::consts::SIGUSR2,
     signal_hook::consts::SIGTERM,
     signal_hook::consts::SIGINT,
     signal_hook::consts::SIGCHLD,
@@ -58,19 +62,19 @@ pub(crate) struct Supervisor {
     /// Postcard of the active generation's hot part, for a gateway that starts again.
     pub(super) blob: Zeroizing<Vec<u8>>,
     /// One row a worker, one column a listener.
-    sockets: Vec<Vec<TcpListener>>,
-    probes: TcpListener,
-    admin_socket: UnixListener,
-    auditor: Child,
+    pub(super) sockets: Vec<Vec<TcpListener>>,
+    pub(super) probes: TcpListener,
+    pub(super) admin_socket: UnixListener,
+    pub(super) auditor: Child,
     pub(super) gateway: Child,
     pub(super) admin: Child,
     /// Only if witnesses are configured.
-    courier: Option<Child>,
+    pub(super) courier: Option<Child>,
     /// Only if keys of the log lie in a token.
-    hsm: Option<Child>,
+    pub(super) hsm: Option<Child>,
     pub(super) kernel: Kernel,
     /// Whether the gateway waits for the guard before its first start.
-    gateway_waits: bool,
+    pub(super) gateway_waits: bool,
     pub(super) policies: PolicyStore,
     /// The signed bundle of the active generation.
     pub(super) policy: Option<Offered>,
@@ -83,6 +87,15 @@ pub(crate) struct Supervisor {
     pub(super) is_stale: bool,
     pub(super) retry: Retry,
     pub(super) last_number: u64,
+    pub(super) outline: Outline,
+    /// Another program that takes over, or this one from another.
+    pub(super) handover: Handover,
+    /// A gateway that finishes what it has while another one accepts.
+    pub(super) parting: Option<Child>,
+    /// Number of the first worker's link to the auditor.
+    pub(super) link_base: usize,
+    /// Where this program was started from.
+    pub(super) program: PathBuf,
     /// What a rollback goes back to.
     pub(super) previous: Option<Previous>,
     pub(super) watch: Watch,
@@ -91,12 +104,16 @@ pub(crate) struct Supervisor {
     /// When the gateway is asked for its figures again.
     rows_due: Instant,
     signals: Vec<(i32, UnixStream)>,
-    is_stopping: bool,
+    pub(super) is_stopping: bool,
 }
 
 impl Supervisor {
-    pub(crate) fn new(path: &Path, loaded: Loaded) -> Result<Supervisor> {
-        let Loaded { config, watched, warnings } = loaded;
+    pub(crate) fn new(
+        path: &Path,
+        loaded: Loaded,
+        inherited: Option<Inherited>,
+    ) -> Result<Supervisor> {
+        let Loaded { config, watched, warnings, outline } = loaded;
         warn_of(&warnings);
         let Config { restart, mut hot, egress, digest } = config;
         let policies = PolicyStore::new(&restart.audit.dir);
@@ -109,10 +126,11 @@ impl Supervisor {
         drop(hot);
         let settings = role_settings(&restart)?;
         make_log_folders(&restart, settings.auditor.user.as_ref())?;
-        let sockets = open_listeners(&restart)?;
-        let probes = TcpListener::bind(restart.admin.probes)
-            .map_err(|e| anyhow!("{} {}: {e}", BIND.id, restart.admin.probes))?;
-        let admin_socket = open_admin_socket(&restart.admin.socket)?;
+        let (Sockets { rows: sockets, probes, admin: admin_socket }, handover, last_number) =
+            match inherited {
+                Some(inherited) => inherited.take(&restart, &egress)?,
+                None => (open_sockets(&restart)?, Handover::None, 1),
+            };
         let kernel = Kernel::new(&restart, settings.kernel, egress)?;
         let known = Known {
             generation: 0,
@@ -141,7 +159,12 @@ impl Supervisor {
             candidate: None,
             is_stale: false,
             retry: Retry::new(),
-            last_number: 1,
+            last_number,
+            outline,
+            handover,
+            parting: None,
+            link_base: 0,
+            program: upgrade::program()?,
             previous: None,
             watch: Watch::new(watched),
             known,
@@ -155,12 +178,12 @@ impl Supervisor {
 
     /// Runs until a signal asks for the end.
     pub(crate) fn run(&mut self) -> Result<()> {
-        self.auditor.start()?;
-        self.kernel.adopt("auditor", self.auditor.pid())?;
-        self.start_courier()?;
-        self.start_hsm()?;
-        self.start_kernel()?;
-        self.start_admin()?;
+        if self.handover.is_taking() {
+            self.gateway_waits = false;
+            self.start_gateway()?;
+        } else {
+            self.start_roles()?;
+        }
         let mut tick = Instant::now() + TICK_STARTING;
         while !self.is_stopping {
             if self.gateway_waits && self.gateway_may_start()? {
@@ -169,16 +192,29 @@ impl Supervisor {
             }
             self.wait(tick)?;
             self.restart_ended()?;
+            self.go_on_leaving();
             if Instant::now() >= tick {
                 tick = Instant::now() + if self.was_ready { TICK } else { TICK_STARTING };
                 self.every_tick();
             }
         }
-        self.stop();
+        if !self.handover.has_left() {
+            self.stop();
+        }
         Ok(())
     }
 
-    fn start_gateway(&mut self) -> Result<()> {
+    /// All roles but the gateway.
+    pub(super) fn start_roles(&mut self) -> Result<()> {
+        self.auditor.start()?;
+        self.kernel.adopt("auditor", self.auditor.pid())?;
+        self.start_courier()?;
+        self.start_hsm()?;
+        self.start_kernel()?;
+        self.start_admin()
+    }
+
+    pub(super) fn start_gateway(&mut self) -> Result<()> {
         self.gateway.start()?;
         if let Err(error) = self.kernel.adopt("gateway", self.gateway.pid()) {
             self.gateway.wait(Instant::now());
@@ -193,11 +229,12 @@ impl Supervisor {
         let (digest, asker) = (self.known.digest.clone(), String::new());
         self.gateway.send_blob(&ToGateway::Generation { number, digest, asker }, &self.blob)?;
         self.link_sights()?;
-        self.gateway.send(&ToGateway::Begin { unguarded: self.kernel.unguarded() }, &[]);
+        let unguarded = self.handover.unguarded().unwrap_or_else(|| self.kernel.unguarded());
+        self.gateway.send(&ToGateway::Begin { unguarded }, &[]);
         Ok(())
     }
 
-    fn start_admin(&mut self) -> Result<()> {
+    pub(super) fn start_admin(&mut self) -> Result<()> {
         self.admin.start()?;
         self.kernel.adopt("admin", self.admin.pid())?;
         let fds = [self.probes.as_fd(), self.admin_socket.as_fd()];
@@ -206,7 +243,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn start_courier(&mut self) -> Result<()> {
+    pub(super) fn start_courier(&mut self) -> Result<()> {
         if let Some(courier) = &mut self.courier {
             courier.start()?;
         }
@@ -222,7 +259,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn start_hsm(&mut self) -> Result<()> {
+    pub(super) fn start_hsm(&mut self) -> Result<()> {
         if let Some(hsm) = &mut self.hsm {
             hsm.start()?;
         }
@@ -245,8 +282,10 @@ impl Supervisor {
     }
 
     /// Joins one worker of the gateway with the auditor by a fresh pair of sockets.
-    fn link(&self, worker: usize) -> Result<()> {
-        self.join(worker, true, |fd| self.gateway.send(&ToGateway::Link { worker }, &[fd]))
+    pub(super) fn link(&self, worker: usize) -> Result<()> {
+        self.join(self.link_base + worker, true, |fd| {
+            self.gateway.send(&ToGateway::Link { worker }, &[fd])
+        })
     }
 
     /// Gives one end of a fresh pair of sockets to the auditor and the other away.
@@ -258,9 +297,16 @@ impl Supervisor {
     ) -> Result<()> {
         let (ours, theirs) = UnixStream::pair().context("link")?;
         give(ours.as_fd());
-        let link = json!({ "link": { "worker": worker, "anchors": has_anchors } });
-        self.auditor.send(&link, &[theirs.as_fd()]);
+        if !self.handover.link(worker, theirs.as_fd()) {
+            self.give_link(worker, has_anchors, theirs.as_fd());
+        }
         Ok(())
+    }
+
+    /// Gives the auditor one end of a link.
+    pub(super) fn give_link(&self, worker: usize, has_anchors: bool, end: BorrowedFd<'_>) {
+        let link = json!({ "link": { "worker": worker, "anchors": has_anchors } });
+        self.auditor.send(&link, &[end]);
     }
 
     /// Waits for a message, a signal or the next thing that is due.
@@ -281,6 +327,9 @@ impl Supervisor {
                 fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
             }
         }
+        let other = self.handover.poll_fd();
+        fds.extend(other.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let has_other = other.is_some();
         match poll(&mut fds, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("poll"),
@@ -300,8 +349,12 @@ impl Supervisor {
                 *number
             })
             .collect();
+        let other_spoke = has_other && readable.last() == Some(&true);
         for at in messages {
             self.hear(at);
+        }
+        if other_spoke {
+            self.hear_other();
         }
         for number in signals {
             self.signal(number);
@@ -312,6 +365,7 @@ impl Supervisor {
     fn signal(&mut self, number: i32) {
         match number {
             signal_hook::consts::SIGHUP => self.reload(Asker::Signal),
+            signal_hook::consts::SIGUSR2 => self.upgrade(Asker::Signal),
             signal_hook::consts::SIGTERM | signal_hook::consts::SIGINT => self.is_stopping = true,
             _ => {}
         }
@@ -362,7 +416,9 @@ impl Supervisor {
             Ok(FromGateway::Ready {}) => {
                 self.gateway.is_ready = true;
                 self.gateway.ask(&ToGateway::Status {});
+                self.say_ready_to_predecessor();
             }
+            Ok(FromGateway::Held {}) => self.say_held_to_predecessor(),
             Ok(FromGateway::Active { number }) => self.activated(number),
             Ok(FromGateway::Refused { number, code, detail }) => {
                 self.refused(number, &code, &detail);
@@ -387,6 +443,11 @@ impl Supervisor {
         match serde_json::from_value(message) {
             Ok(FromAdmin::Ready {}) => self.admin.is_ready = true,
             Ok(FromAdmin::Reload { id, uid }) => self.reload(Asker::Admin { id, uid }),
+            Ok(FromAdmin::Upgrade { id, uid }) => self.upgrade(Asker::Upgrade { id, uid }),
+            Ok(FromAdmin::Diff { id }) => {
+                let result = self.diff();
+                self.admin.send(&ToAdmin::Reloaded { id, result }, &[]);
+            }
             Ok(FromAdmin::Rollback { id, uid }) => self.roll_back(Asker::Rollback { id, uid }),
             Err(error) => tracing::warn!(%error, "the admin role said something unknown"),
         }
@@ -402,8 +463,9 @@ impl Supervisor {
         if self.known.generation == 0 && self.gateway.has_ended() {
             self.hear_last_of_gateway();
         }
-        if self.gateway.reap() {
+        if !self.handover.is_draining() && self.gateway.reap() {
             self.known.gateway = Value::Null;
+            self.auditor.send(&json!({ "orphaned": {} }), &[]);
             if self.known.generation == 0 && !self.falls_back() {
                 bail!("the first generation does not work: see above");
             }
@@ -470,16 +532,22 @@ impl Supervisor {
         true
     }
 
-    fn start_auditor(&mut self) -> Result<()> {
+    pub(super) fn start_auditor(&mut self) -> Result<()> {
         self.auditor.start()?;
         self.link_courier()?;
         self.link_hsm()?;
         self.kernel.adopt("auditor", self.auditor.pid())?;
         self.link_kernel()?;
+        self.handover.relink();
         (0..self.sockets.len()).try_for_each(|worker| self.link(worker))
     }
 
     fn every_tick(&mut self) {
+        if self.is_handing_over() {
+            self.gateway.ask(&ToGateway::Status {});
+            self.publish();
+            return;
+        }
         if self.watch.has_settled() {
             self.reload(Asker::Watch);
         }
@@ -517,10 +585,21 @@ impl Supervisor {
 
     /// Gateway first, so that what is open can still be recorded.
     fn stop(&mut self) {
-        notify_service_manager("STOPPING=1");
+        self.handover.kill();
+        let is_taking = self.handover.is_taking();
+        if !is_taking {
+            notify_service_manager("STOPPING=1");
+        }
         // One that does not listen is killed when its time is over.
         self.gateway.offer(&ToGateway::Stop {});
         self.gateway.wait(Instant::now() + STOP_GATEWAY);
+        if is_taking {
+            // The rest belongs to the supervisor before.
+            return;
+        }
+        if let Some(parting) = &mut self.parting {
+            parting.wait(Instant::now());
+        }
         self.kernel.stop();
         self.auditor.offer(&json!({ "stop": {} }));
         self.auditor.wait(Instant::now() + STOP_AUDITOR);
@@ -592,6 +671,7 @@ fn role_settings(restart: &Restart) -> Result<RoleSettings> {
         witnesses: witnesses.map_or_else(Vec::new, |witnesses| {
             witnesses.addresses.iter().map(|at| at.as_ref().map(address)).collect()
         }),
+        keep_intents: false,
     };
     let is_asked = |witnesses: &&WitnessSettings| witnesses.addresses.iter().any(Option::is_some);
     let courier = match witnesses.filter(is_asked) {
@@ -645,6 +725,15 @@ fn make_log_folder(dir: &Path, auditor: Option<&(String, u32, u32)>) -> Result<(
     std::fs::set_permissions(dir, only_owner).with_context(|| dir.display().to_string())
 }
 
+/// All that listens.
+fn open_sockets(restart: &Restart) -> Result<Sockets> {
+    let rows = open_listeners(restart)?;
+    let probes = TcpListener::bind(restart.admin.probes)
+        .map_err(|e| anyhow!("{} {}: {e}", BIND.id, restart.admin.probes))?;
+    let admin = open_admin_socket(&restart.admin.socket)?;
+    Ok(Sockets { rows, probes, admin })
+}
+
 /// One socket for each worker and listener, sharing the listener's address.
 fn open_listeners(restart: &Restart) -> Result<Vec<Vec<TcpListener>>> {
     for (name, address) in &restart.binds {
@@ -693,7 +782,7 @@ fn register_signals() -> Result<Vec<(i32, UnixStream)>> {
 
 /// Tells systemd, if it started us (sd_notify(3)).
 #[expect(clippy::disallowed_methods, reason = "the service manager speaks by environment")]
-fn notify_service_manager(state: &str) {
+pub(super) fn notify_service_manager(state: &str) {
     let Ok(path) = std::env::var("NOTIFY_SOCKET") else { return };
     if let Ok(socket) = UnixDatagram::unbound() {
         let _ = socket.send_to(state.as_bytes(), path);

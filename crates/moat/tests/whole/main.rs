@@ -30,5 +30,6 @@ mod step_up;
 mod support;
 mod tampering;
 mod tokens;
+mod upgrade;
 mod upstreams;
 mod witness;

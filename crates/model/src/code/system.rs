@@ -22,6 +22,15 @@ super::codes! {
     NOT_READY = "MOAT-S007", 0, Operator,
         en: "The gateway did not become ready in time", "Read the lines above; each role says what it waits for.",
         zh: "网关未按时就绪", "请阅读上方各行；各角色会说明其所等待者。";
+    UPGRADE_FAILED = "MOAT-S009", 0, Operator,
+        en: "The new program did not take over; the old one goes on", "Read the lines of the new program above. Nothing was changed: put things right and ask again.",
+        zh: "新程序未能接管，旧程序继续运行", "请阅读上方新程序的日志。未作任何改动：修正后可再次请求升级。";
+    UPGRADE_PLACES = "MOAT-S010", 0, Operator,
+        en: "An upgrade cannot move listeners, workers, the log, the admin socket, or where the gateway may connect to", "Upgrade with the configuration that is in force; reload or restart for the rest afterwards.",
+        zh: "升级不能变更监听地址、工作线程数、日志目录、管理套接字或网关的出网范围", "请以当前生效的配置升级，其余变更之后再重载或重启。";
+    UPGRADE_IMPOSSIBLE = "MOAT-S011", 0, Operator,
+        en: "The program cannot be followed by another here", "As process 1 of a container, replace the container. Otherwise the program's file must exist and only its owner may write it.",
+        zh: "此处无法由新程序接替", "若为容器内 1 号进程，请替换整个容器；否则程序文件须存在，且仅其属主可写。";
     PARTIAL_SANDBOX = "MOAT-S008", 0, Operator,
         en: "The kernel enforces Landlock only in part", "Use Linux 6.12 or newer, or write `sandbox: { landlock: partial }` if what this kernel enforces is enough.",
         zh: "内核仅部分实施 Landlock", "请使用 Linux 6.12 或更新内核；若现有保护已足够，请写明 `sandbox: { landlock: partial }`。";

@@ -94,6 +94,14 @@ impl Client {
         }
     }
 
+    /// Whether the other side has ended it, or says that it takes no further call.
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        match &mut self.0 {
+            Sender::One(sender) => sender.ready().await.is_err(),
+            Sender::Two(sender) => sender.ready().await.is_err() || sender.is_closed(),
+        }
+    }
+
     /// Sends a request; gives the head of its answer, body still to come.
     pub(crate) async fn begin(
         &mut self,

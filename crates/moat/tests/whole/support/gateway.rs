@@ -46,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) upstream: String,
     pub(crate) route: String,
     pub(crate) top: String,
+    /// Starts a copy of the program in the gateway's folder, which a test may replace.
+    pub(crate) is_copied: bool,
 }
 
 impl Default for Options {
@@ -67,6 +69,7 @@ impl Default for Options {
             upstream: String::new(),
             route: String::new(),
             top: String::new(),
+            is_copied: false,
         }
     }
 }
@@ -79,6 +82,9 @@ pub(crate) struct Gateway {
     pub(crate) probes: SocketAddr,
     pub(crate) socket: PathBuf,
     process: Child,
+    program: PathBuf,
+    /// The supervisor that took over from the process.
+    successor: Option<Pid>,
 }
 
 pub(crate) fn is_root() -> bool {
@@ -122,27 +128,39 @@ impl Gateway {
         }
         let text = config(address, probes, service, &audit_dir, &socket, &options);
         std::fs::write(dir.path().join("moat.yaml"), text).unwrap();
-        let process = spawn(dir.path());
-        let mut gateway = Gateway { dir, address, audit_dir, probes, socket, process };
+        let program = match options.is_copied {
+            true => dir.path().join("moat"),
+            false => PathBuf::from(MOAT),
+        };
+        if options.is_copied {
+            std::fs::copy(MOAT, &program).unwrap();
+        }
+        let process = spawn(&program, dir.path());
+        let successor = None;
+        let mut gateway =
+            Gateway { dir, address, audit_dir, probes, socket, process, program, successor };
         gateway.wait_ready().await;
         gateway
     }
 
     /// Starts the program again after [`Gateway::stop`].
     pub(crate) async fn start_again(&mut self) {
-        self.process = spawn(self.dir.path());
+        self.spawn_again();
         self.wait_ready().await;
     }
 
     /// The same, for one that will not become ready.
     pub(crate) fn spawn_again(&mut self) {
-        self.process = spawn(self.dir.path());
+        self.process = spawn(&self.program, self.dir.path());
+        self.successor = None;
     }
 
     pub(crate) async fn wait_ready(&mut self) {
         let until = Instant::now() + START;
         while !self.is_ready() {
-            if let Some(status) = self.process.try_wait().unwrap() {
+            if self.successor.is_none()
+                && let Some(status) = self.process.try_wait().unwrap()
+            {
                 panic!("the gateway ended: {status}\n{}", self.said());
             }
             assert!(Instant::now() < until, "not ready\n{}\n{}", self.said(), self.status());
@@ -198,7 +216,29 @@ impl Gateway {
     }
 
     pub(crate) fn pid(&self) -> Pid {
-        Pid::from_child(&self.process)
+        self.successor.unwrap_or_else(|| Pid::from_child(&self.process))
+    }
+
+    /// `moat upgrade`: exit code and what was said.
+    pub(crate) fn upgrade(&self) -> (i32, String) {
+        let (code, out, err) = moat(&["upgrade", "--socket", &self.socket()]);
+        (code, out + &err)
+    }
+
+    /// Waits until the successor has taken over and the supervisor before has ended well.
+    pub(crate) async fn wait_taken_over(&mut self) {
+        let before = self.pid();
+        let pid = eventually("the successor answers", START, || {
+            let pid = i32::try_from(self.status()["pid"].as_u64()?).ok()?;
+            Pid::from_raw(pid).filter(|pid| *pid != before)
+        })
+        .await;
+        if self.successor.is_none() {
+            let status = self.process.wait().unwrap();
+            assert!(status.success(), "{status}\n{}", self.said());
+        }
+        self.successor = Some(pid);
+        self.wait_ready().await;
     }
 
     /// Process id of a role; none while it is away.
@@ -230,6 +270,14 @@ impl Gateway {
 
     /// Waits until it has ended after [`Signal::TERM`].
     pub(crate) fn wait_ended(&mut self) {
+        if let Some(pid) = self.successor {
+            let until = Instant::now() + START + START;
+            while is_running(pid) {
+                assert!(Instant::now() < until, "it does not end\n{}", self.said());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            return;
+        }
         let status = self.process.wait().unwrap();
         assert!(status.success(), "{status}\n{}", self.said());
     }
@@ -292,8 +340,8 @@ impl Gateway {
         }
     }
 
-    fn children(&self) -> Vec<String> {
-        let children = format!("/proc/{0}/task/{0}/children", self.process.id());
+    pub(crate) fn children(&self) -> Vec<String> {
+        let children = format!("/proc/{0}/task/{0}/children", self.pid().as_raw_nonzero());
         let children = std::fs::read_to_string(children).unwrap_or_default();
         children.split_whitespace().map(str::to_owned).collect()
     }
@@ -311,6 +359,9 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         let children = self.children();
+        if let Some(pid) = self.successor {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
         for pid in children.iter().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
@@ -354,9 +405,15 @@ pub(crate) fn proc_status(pid: Pid, name: &str) -> String {
     line.unwrap_or_default().trim().to_owned()
 }
 
-fn spawn(dir: &Path) -> Child {
+/// Whether a process runs that is not our child: one that has ended may wait for somebody to ask.
+fn is_running(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.is_ok_and(|stat| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
+}
+
+fn spawn(program: &Path, dir: &Path) -> Child {
     let said = std::fs::File::options().create(true).append(true).open(dir.join("said")).unwrap();
-    Command::new(MOAT)
+    Command::new(program)
         .args(["serve", "--config"])
         .arg(dir.join("moat.yaml"))
         .stdin(Stdio::null())
