@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 
-use crate::{deny, docs, fuzz, interop, layers, peers, progress, shell, tidy};
+use crate::{advisories, deny, docs, fuzz, interop, layers, ops, peers, progress, shell, tidy};
 
 /// Run every check in order and stop at the first that fails.
 ///
 /// This is what CI runs, no more and no less: formatting, lints, layers, tidiness, documentation,
+/// advisories, what is for operators,
 /// the peers of the benchmarks, tests, handshakes with OpenSSL and Tongsuo, the demo, a short
 /// fuzzing and the dependency rules. A cold run takes about half an hour on two cores, a warm one
 /// some minutes.
@@ -20,12 +21,14 @@ pub(crate) struct Args {
 /// The task.
 pub(crate) fn run(args: &Args) -> Result<()> {
     type Work<'a> = Box<dyn Fn() -> Result<String> + 'a>;
-    let all: [(&str, Work<'_>); 11] = [
+    let all: [(&str, Work<'_>); 13] = [
         ("fmt", Box::new(fmt)),
         ("clippy", Box::new(clippy)),
         ("layers", Box::new(layers::check)),
         ("tidy", Box::new(|| tidy::check(true))),
         ("docs", Box::new(|| docs::build(false).map(|()| String::new()))),
+        ("advisories", Box::new(advisories::check)),
+        ("ops", Box::new(ops::check)),
         // Before the tests, because one of them measures beside the peers.
         ("peers", Box::new(peers::check)),
         ("test", Box::new(tests)),

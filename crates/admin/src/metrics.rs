@@ -36,7 +36,7 @@ enum Kind {
     Histogram,
 }
 
-const FAMILIES: [Family; 10] = [
+const FAMILIES: [Family; 11] = [
     family("calls", "moat_calls", "Answers by route and class of their status.", Kind::Counter),
     family("call", "moat_call_seconds", "Time until an answer's head is ready.", Kind::Histogram),
     family("refused", "moat_refused", "Refusals by stage and code.", Kind::Counter),
@@ -64,6 +64,12 @@ const FAMILIES: [Family; 10] = [
         "upstream_breaker",
         "moat_upstream_breaker",
         "0 closed, 1 half-open, 2 open.",
+        Kind::Gauge,
+    ),
+    family(
+        "certificate_left_s",
+        "moat_tls_certificate_expiry_seconds",
+        "Time until a certificate that callers are shown ends.",
         Kind::Gauge,
     ),
     family(
@@ -276,6 +282,57 @@ mod tests {
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+
+    /// A page on which every family has a value.
+    fn whole_page() -> String {
+        let mut rows: Vec<Row> = FAMILIES.iter().map(|f| row(f.rows, &[("l", "v")], 1)).collect();
+        for row in rows.iter_mut().filter(|row| row.name == "call") {
+            row.histogram = Some(Histogram { sum_us: 1, counts: vec![0; 16] });
+        }
+        let numbers = |of: &[(&str, &str, &str, Kind)]| {
+            of.iter().map(|(key, ..)| ((*key).to_owned(), 1.into())).collect()
+        };
+        let role = serde_json::json!({ "name": "r", "pid": 1, "uid": 1, "restarts": 0,
+            "landlock": "full", "seccomp": true });
+        let condition = serde_json::json!({ "name": "c", "holds": true });
+        let kernel = serde_json::json!({
+            "probes": [{ "name": "egress", "is_attached": true }],
+            "egress": { "allowed": 1, "refused": 1, "lost": 0, "blocked": [["a", 1]] },
+            "wire": { "hellos": 1 },
+        });
+        let state = State {
+            gateway: serde_json::Value::Object(numbers(&OF_GATEWAY)),
+            auditor: serde_json::Value::Object(numbers(&OF_AUDITOR)),
+            roles: vec![serde_json::from_value(role).unwrap()],
+            conditions: vec![serde_json::from_value(condition).unwrap()],
+            kernel,
+            ..State::default()
+        };
+        text(&state, &rows).unwrap()
+    }
+
+    /// Every word that begins like a metric of ours.
+    fn named_in(text: &str) -> std::collections::BTreeSet<String> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.filter(|word| word.starts_with("moat_")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_dashboards_and_alerts_ask_for_is_there() {
+        let page = whole_page();
+        let values = page
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split(['{', ' ']).next().unwrap_or_default().to_owned());
+        let known: std::collections::BTreeSet<String> = values.collect();
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+        for file in ["prometheus/moat.rules.yaml", "grafana/calls.json", "grafana/evidence.json"] {
+            let asked = named_in(&std::fs::read_to_string(root.join(file)).unwrap());
+            assert!(asked.len() > 5, "{file}: {asked:?}");
+            let missing: Vec<&String> = asked.difference(&known).collect();
+            assert!(missing.is_empty(), "{file} asks for {missing:?}, of {known:?}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use moat_model::Refusal;
+use moat_model::clock::{Clock, System};
 use moat_net::breaker::State;
 
 use crate::generation::Generation;
@@ -93,6 +94,13 @@ pub(crate) fn rows<'a>(
     }
     for ((stage, code), count) in refused {
         rows.push(Row::count("refused", vec![label("stage", stage), label("code", code)], count));
+    }
+    let now_s = i64::try_from(System::new().wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
+    for listener in &generation.listeners {
+        // What has ended has no time left.
+        let left_s = u64::try_from(listener.not_after_s.saturating_sub(now_s)).unwrap_or(0);
+        let labels = vec![label("listener", &listener.name)];
+        rows.push(Row::count("certificate_left_s", labels, left_s));
     }
     for upstream in &generation.upstreams {
         let cluster = &upstream.cluster;

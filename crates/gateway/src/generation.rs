@@ -84,6 +84,8 @@ pub(crate) struct Listener {
     pub(crate) handshakes_max: usize,
     /// Its groups of callers.
     pub(crate) groups: Vec<Group>,
+    /// When a certificate that callers are shown ends, in seconds since 1970.
+    pub(crate) not_after_s: i64,
 }
 
 /// A group of callers.
@@ -385,12 +387,16 @@ fn machine_keys(text: &[u8]) -> Result<BTreeMap<String, MachineKey>, Refused> {
 }
 
 fn listener(raw: &moat_config::Listener, keys: &mut Keys) -> Result<Listener, Refused> {
+    let mut not_after_s = i64::MAX;
     let mut group = |clients: &moat_config::Clients| -> Result<Group, Refused> {
         let no = |e: moat_tls::Error| {
             let detail = format!("listener {}, clients {}: {}", raw.name, clients.role, e.detail);
             Refused::new(e.code, detail)
         };
         let materials = materials(&raw.identities, &clients.trust);
+        for material in &materials {
+            not_after_s = not_after_s.min(material.not_after_s().map_err(no)?);
+        }
         Ok(Group {
             role: clients.role.as_str().into(),
             server_names: clients.server_names.clone(),
@@ -404,6 +410,7 @@ fn listener(raw: &moat_config::Listener, keys: &mut Keys) -> Result<Listener, Re
         connections_max: count(raw.connections_max),
         handshakes_max: count(raw.handshakes_per_source_max),
         groups,
+        not_after_s,
     })
 }
 

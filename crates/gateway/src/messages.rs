@@ -122,6 +122,9 @@ pub struct Status {
     pub stalled: u64,
     /// How much of the calls is refused for load: 0 to 3,000, of the worst worker.
     pub pressure: u64,
+    /// Whether a certificate that callers are shown has ended.
+    #[serde(default)]
+    pub has_expired: bool,
 }
 
 /// One value with its labels, for metrics.

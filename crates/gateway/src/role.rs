@@ -466,6 +466,11 @@ impl Role {
                 let pressure = |w: &Handle| w.counters.pressure.load(Ordering::Relaxed);
                 self.workers.iter().map(pressure).max().unwrap_or(0)
             },
+            has_expired: {
+                let now_s = i64::try_from(System::new().wall_ns() / 1_000_000_000);
+                let now_s = now_s.unwrap_or(i64::MAX);
+                self.in_force.listeners.iter().any(|listener| listener.not_after_s < now_s)
+            },
             linked: self.workers.iter().all(|w| w.counters.linked.load(Ordering::Relaxed) == 1),
         }
     }

@@ -113,6 +113,20 @@ impl Material<'_> {
         Stack::of_certificate(leaf).map_err(|e| Error::new(&OWN_KEY, e))
     }
 
+    /// When the first certificate of the chain ends, in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`OWN_KEY`] if the chain cannot be read.
+    pub fn not_after_s(&self) -> Result<i64, Error> {
+        let mut not_after_s = i64::MAX;
+        for der in self.chain()? {
+            let (_, certificate) = x509_parser::parse_x509_certificate(&der)
+                .map_err(|error| Error::new(&OWN_KEY, error))?;
+            not_after_s = not_after_s.min(certificate.validity().not_after.timestamp());
+        }
+        Ok(not_after_s)
+    }
+
     /// Chain and key, which must belong together; from `keys`, if they were read before.
     pub(crate) fn certified(
         &self,

@@ -59,6 +59,9 @@ impl Known {
         let linked = self.gateway.get("linked").and_then(serde_json::Value::as_bool);
         conditions
             .push(Condition { name: "audit link up".to_owned(), holds: linked == Some(true) });
+        let has_expired = self.gateway.get("has_expired").and_then(serde_json::Value::as_bool);
+        let holds = has_expired != Some(true);
+        conditions.push(Condition { name: "certificates valid".to_owned(), holds });
         conditions
             .push(Condition { name: "audit committing".to_owned(), holds: self.is_writing() });
         conditions.push(Condition { name: "log signed".to_owned(), holds: self.is_signing() });

@@ -1,0 +1,4 @@
+{{- define "moat.labels" -}}
+app.kubernetes.io/name: moat
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
