@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// The programs: `bpf/NAME.bpf.c` becomes `NAME.o`.
-const PROGRAMS: &[&str] = &["egress", "tls_records", "behaviour"];
+const PROGRAMS: &[&str] = &["egress", "tls_records", "behaviour", "latency", "loss"];
 
 /// What is said to whoever cannot compile them.
 const REMEDY: &str = "On Debian or Ubuntu, as root: apt-get install --yes clang libbpf-dev. \
@@ -42,6 +42,13 @@ fn compile(name: &str) -> Result<(), String> {
     };
     let mut clang = Command::new("clang");
     clang.args(["-target", target, "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]);
+    // Registers have other names on each.
+    let arch = match variable("CARGO_CFG_TARGET_ARCH")?.as_str() {
+        "x86_64" => "x86",
+        "aarch64" => "arm64",
+        other => return Err(format!("the BPF programs do not know the architecture {other}")),
+    };
+    clang.arg(format!("-D__TARGET_ARCH_{arch}"));
     // Debug information names folders; that of the checkout is nobody's business.
     clang.arg(format!("-ffile-prefix-map={}=bpf", folder.display()));
     clang.arg("-I").arg(&folder).arg("-c").arg(folder.join(format!("{name}.bpf.c")));

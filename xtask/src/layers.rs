@@ -39,7 +39,7 @@ const LAYERS: &[&[&str]] = &[
         "moat-ca",
     ],
     &["moat-identity", "moat-tlog"],
-    &["moat-model", "moat-sm"],
+    &["moat-model", "moat-sm", "moat-heap"],
 ];
 
 /// Pairs within one layer that are allowed all the same: user, used, reason.
@@ -94,8 +94,10 @@ const RESERVED: &[Reserved] = &[
 
 /// Members with `unsafe` in modules of their own, and why. Their lints are the workspace's, written
 /// out, with `deny` in place of `forbid` for this one, so that each such module must ask for it.
-const UNSAFE_MODULES: &[(&str, &str)] =
-    &[("moat-sm", "vector instructions, without which the ciphers are ten times slower")];
+const UNSAFE_MODULES: &[(&str, &str)] = &[
+    ("moat-sm", "vector instructions, without which the ciphers are ten times slower"),
+    ("moat-heap", "an allocator around another, whose trait is unsafe"),
+];
 
 /// Trees that must not hold a crate: package, what it must not link, reason. Without features.
 const LINKS_NONE_OF: &[(&str, &[&str], &str)] = &[

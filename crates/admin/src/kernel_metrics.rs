@@ -91,14 +91,14 @@ fn push_egress(page: &mut String, egress: &Egress) {
     }
 }
 
-fn head(page: &mut String, name: &str, kind: &str, help: &str) {
+pub(crate) fn head(page: &mut String, name: &str, kind: &str, help: &str) {
     // A counter's family has no `_total`; its values do.
     let name = name.strip_suffix("_total").unwrap_or(name);
     let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
 /// A label's value.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

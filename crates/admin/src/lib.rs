@@ -5,8 +5,10 @@
 
 mod api;
 mod kernel_metrics;
+mod latency_metrics;
 pub mod messages;
 mod metrics;
+mod pprof;
 mod role;
 
 pub use role::{Error, Prepared, prepare, run};

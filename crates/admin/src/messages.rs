@@ -21,6 +21,24 @@ pub enum ToAdmin {
         /// The rows.
         rows: Vec<Row>,
     },
+    /// Who holds the gateway's memory: a [`Heap`] as JSON, in parts.
+    Heap {
+        /// Number of the part, from 0.
+        part: usize,
+        /// How many there are.
+        of: usize,
+        /// The text.
+        text: String,
+    },
+    /// Where calls' time goes, as JSON in parts.
+    Latency {
+        /// Number of the part, from 0.
+        part: usize,
+        /// How many there are.
+        of: usize,
+        /// The text.
+        text: String,
+    },
     /// The answer to a question of [`FromAdmin`].
     Reloaded {
         /// Number of the question.
@@ -57,6 +75,8 @@ pub enum FromAdmin {
         /// Number of the question.
         id: u64,
     },
+    /// Ask the gateway who holds its memory.
+    Heap {},
     /// Read the configuration again.
     Reload {
         /// Number of the question.
@@ -64,6 +84,15 @@ pub enum FromAdmin {
         /// User id of the program that asked, as the kernel says.
         uid: Option<u32>,
     },
+}
+
+/// Who holds a role's memory.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Heap {
+    /// Where its code lies: begin, end, offset in the file.
+    pub code: Option<(u64, u64, u64)>,
+    /// Estimates by stack.
+    pub profile: moat_heap::Profile,
 }
 
 /// How things stand.

@@ -8,8 +8,8 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::kernel_metrics;
 use crate::messages::{Row, State};
+use crate::{kernel_metrics, latency_metrics};
 
 /// Content type of the answer.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -106,13 +106,14 @@ const OF_AUDITOR: [(&str, &str, &str, Kind); 6] = [
 ];
 
 /// Everything as text.
-pub(crate) fn text(state: &State, rows: &[Row]) -> Result<String, fmt::Error> {
+pub(crate) fn text(state: &State, rows: &[Row], latency: &str) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     let snapshot = Snapshot { state: state.clone(), rows: rows.to_vec() };
     registry.register_collector(Box::new(snapshot));
     let mut out = String::new();
     text::encode_registry(&mut out, &registry)?;
     out.push_str(&kernel_metrics::text(state));
+    out.push_str(&latency_metrics::text(latency));
     text::encode_eof(&mut out)?;
     Ok(out)
 }
@@ -268,7 +269,7 @@ mod tests {
         ];
         let gateway = serde_json::json!({ "connections": 3, "calls": 9 });
         let state = State { generation: 4, digest: "d".to_owned(), gateway, ..State::default() };
-        let text = text(&state, &rows).unwrap();
+        let text = text(&state, &rows, "").unwrap();
         for line in [
             "# TYPE moat_calls counter",
             "moat_calls_total{route=\"a\",class=\"2xx\"} 18446744073709551615",

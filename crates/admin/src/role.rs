@@ -133,6 +133,8 @@ async fn serve(prepared: Prepared) -> Result<(), Error> {
                 match message {
                     ToAdmin::State(state) => *shared.state.borrow_mut() = *state,
                     ToAdmin::Rows { part, of, rows } => shared.take_rows(part, of, rows),
+                    ToAdmin::Heap { part, of, text } => shared.take_heap(part, of, &text),
+                    ToAdmin::Latency { part, of, text } => shared.take_latency(part, of, &text),
                     ToAdmin::Reloaded { id, result } => shared.reloaded(id, result),
                     ToAdmin::Stop {} => return Ok(()),
                     ToAdmin::Sockets {} | ToAdmin::Begin {} => {}

@@ -107,6 +107,13 @@ pub struct RawKernel {
     pub require: Option<Vec<Text>>,
     /// A look at the beginning of connections at the network card; default: none.
     pub tls_records: Option<RawTlsRecords>,
+    /// Whether it is told where the time of slow calls goes; default: true.
+    #[serde(default)]
+    pub latency: Option<bool>,
+    /// From how many milliseconds on a worker that does not pause counts as standing still, 1 to
+    /// 60,000; default: 250.
+    #[schemars(with = "Option<u64>")]
+    pub stall_ms: Option<Spanned<u64>>,
 }
 
 /// A look at the beginning of connections at the network card.

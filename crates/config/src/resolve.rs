@@ -418,6 +418,7 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
         is_partial_landlock_enough: raw.sandbox.landlock == RawLandlock::Partial,
         probes_required: probes_required(r),
         tls_records: r.raw.kernel.tls_records.as_ref().map(|raw| tls_records(r, raw)),
+        latency_stall_ms: latency(r),
     }
 }
 
@@ -451,6 +452,12 @@ fn tls_records(r: &mut Resolver<'_>, raw: &RawTlsRecords) -> TlsRecords {
     TlsRecords { interfaces, admit, drops_other: raw.drop_other, syn_max }
 }
 
+/// From how many milliseconds on a worker stands still, if calls' time is looked at.
+fn latency(r: &mut Resolver<'_>) -> Option<u64> {
+    let stall_ms = r.bounded(r.raw.kernel.stall_ms.as_ref(), 250, 1..=60_000);
+    r.raw.kernel.latency.unwrap_or(true).then_some(stall_ms)
+}
+
 /// As the kernel has them: 1 to 15 bytes, no slash, no space.
 fn is_interface(name: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
@@ -469,6 +476,11 @@ fn probes_required(r: &mut Resolver<'_>) -> Vec<String> {
     for name in named.iter().filter(|name| is_off && name.value == "tls_records") {
         let fix = "name its interfaces under `kernel.tls_records`";
         r.bad(&codes::MISSING_KEY, name, "it is required, and looks nowhere", fix);
+    }
+    let is_off = r.raw.kernel.latency == Some(false);
+    for name in named.iter().filter(|name| is_off && name.value == "latency") {
+        let fix = "leave out `latency: false`";
+        r.bad(&codes::BAD_VALUE, name, "it is required, and switched off", fix);
     }
     named.iter().map(|name| name.value.clone()).collect()
 }

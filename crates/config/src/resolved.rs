@@ -45,6 +45,8 @@ pub struct Restart {
     pub probes_required: Vec<String>,
     /// The look at the beginning of connections, if there is to be one.
     pub tls_records: Option<TlsRecords>,
+    /// From how many milliseconds on a worker stands still; nothing if calls' time is not looked at.
+    pub latency_stall_ms: Option<u64>,
 }
 
 /// A look at the beginning of connections at the network card.
@@ -61,7 +63,7 @@ pub struct TlsRecords {
 }
 
 /// Every probe that can be required.
-pub const PROBES: &[&str] = &["egress", "tls_records", "behaviour"];
+pub const PROBES: &[&str] = &["egress", "tls_records", "behaviour", "latency"];
 
 /// Where the gateway may connect to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use http::{Method, Request};
 use moat_audit::recorder::Receipt;
 use moat_model::code::limit::LATE;
+use moat_model::window::Part;
 use moat_model::{Code, Refusal, Stage};
 use moat_tls::{Chosen, Negotiated};
 
@@ -20,6 +21,7 @@ use crate::step_up::Asked;
 use crate::table::Params;
 use crate::trace::Trace;
 use crate::tries::{self, Tries};
+use crate::window::{Marks, Windows};
 use crate::worker::WorkerGeneration;
 
 /// What may have reached the service.
@@ -61,6 +63,8 @@ pub(crate) struct Call {
     pub(crate) upstream_tls: Cell<Option<Chosen>>,
     pub(crate) bytes_in: Cell<u64>,
     pub(crate) digest_in: Cell<Option<[u8; 32]>>,
+    /// When its parts ended.
+    marks: Marks,
     route: Cell<Option<usize>>,
     matched: RefCell<Option<Matched>>,
     intent: RefCell<Option<Intent>>,
@@ -125,6 +129,7 @@ impl Call {
             upstream_tls: Cell::new(None),
             bytes_in: Cell::new(0),
             digest_in: Cell::new(None),
+            marks: Marks::from(Part::Decode),
             route: Cell::new(None),
             matched: RefCell::new(None),
             intent: RefCell::new(None),
@@ -132,6 +137,40 @@ impl Call {
             asked: RefCell::new(None),
             answered: RefCell::new(None),
         })
+    }
+
+    fn windows(&self) -> &Windows {
+        &self.session.worker.windows
+    }
+
+    /// A poll of it begins.
+    pub(crate) fn enter(&self) {
+        self.windows().enter(&self.marks, self.trace.id);
+    }
+
+    /// The poll has ended.
+    pub(crate) fn leave(&self) {
+        self.windows().leave();
+    }
+
+    /// A part of it has ended, and the next begins.
+    pub(crate) fn end(&self, part: Part) {
+        self.windows().end(&self.marks, self.started, part);
+    }
+
+    /// A part of it begins that is not the next.
+    pub(crate) fn begin(&self, part: Part) {
+        self.windows().begin(&self.marks, part);
+    }
+
+    /// It was refused in whatever part it is.
+    pub(crate) fn end_refused(&self) {
+        self.windows().refused(&self.marks, self.started);
+    }
+
+    /// It has been answered.
+    pub(crate) fn finish(&self, status: u16) {
+        self.windows().finish(&self.marks, self.started, self.trace.id, status, self.route());
     }
 
     /// Notes that it is about to be given to a connection to the service.

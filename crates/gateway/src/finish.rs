@@ -60,9 +60,13 @@ impl Future for Finishing {
     type Output = Response<ReplyBody>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let call = Rc::clone(&self.call);
         loop {
             let Some(running) = &mut self.running else { return Poll::Pending };
-            match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
+            call.enter();
+            let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx)));
+            call.leave();
+            match polled {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(response)) => {
                     self.running = None;

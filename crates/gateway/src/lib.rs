@@ -21,6 +21,7 @@ mod identify;
 mod limits;
 mod live;
 mod mask;
+mod memory;
 pub mod messages;
 mod pace;
 mod pipeline;
@@ -38,6 +39,7 @@ mod trace;
 mod tries;
 mod upkeep;
 mod upstream;
+mod window;
 mod worker;
 
 pub use generation::{Generation, Refused as GenerationRefused};

@@ -40,11 +40,16 @@ pub enum ToGateway {
     Begin {
         /// Protections of the kernel that are not in force; it stands in every record.
         unguarded: String,
+        /// Whether somebody reads what workers tell of their calls' time.
+        #[serde(default)]
+        tells_time: bool,
     },
     /// Asks for a [`FromGateway::Status`].
     Status {},
     /// Asks for [`FromGateway::Rows`].
     Rows {},
+    /// Asks for [`FromGateway::Heap`].
+    Heap {},
     /// Stop accepting, finish what is open, end.
     Stop {},
     /// Let what is recorded next wait for the next link, and say when nothing is under way on those
@@ -76,6 +81,22 @@ pub enum FromGateway {
         code: String,
         /// What was wrong.
         detail: String,
+    },
+    /// Who holds memory, as JSON in parts: `code` and `profile`.
+    Heap {
+        /// Number of the part, from 0.
+        part: usize,
+        /// How many there are.
+        of: usize,
+        /// The text.
+        text: String,
+    },
+    /// Where workers tell of their calls' time, in the gateway's memory; nothing if they do not.
+    Windows {
+        /// Addresses, by the workers' numbers.
+        slots: Vec<u64>,
+        /// Where its code lies: begin, end, offset in the file.
+        code: Option<(u64, u64, u64)>,
     },
     /// Every worker listens and has its link.
     Ready {},

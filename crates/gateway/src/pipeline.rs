@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use moat_model::window::Part;
 use moat_model::{Refusal, Stage, limit};
 use moat_net::activity::Activity;
 use moat_net::client_io::{ClientIo, Findings};
@@ -23,6 +24,7 @@ use crate::call::Call;
 use crate::finish::Finishing;
 use crate::live::Live;
 use crate::session::{CALLS_MAX, Caller, Session};
+use crate::window::Marks;
 use crate::worker::Worker;
 use crate::{
     authorize, decode, doors, forward, handshake, identify, live, mask, record, reply, route,
@@ -48,16 +50,24 @@ const LAME: Duration = Duration::from_secs(5);
 pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     // Both places are held until a refusal is recorded: so they also bound what waits for the log.
     let Accepted { stream, remote, listener, counted: _counted, unfinished } = accepted;
+    let (marks, started) = (Marks::from(Part::Tls), Instant::now());
     let handshaken = match handshake::handshake(&worker, listener, remote, stream).await {
         Ok(handshaken) => handshaken,
         Err(refusal) => {
             worker.counters.refuse(&refusal);
+            worker.windows.end(&marks, started, Part::Tls);
+            worker.windows.connected(&marks, started);
             doors::refused(&worker, listener, remote, &refusal).await;
             return;
         }
     };
     drop(unfinished);
-    match identify::identify(&worker, &handshaken).await {
+    worker.windows.end(&marks, started, Part::Tls);
+    let identified = identify::identify(&worker, &handshaken).await;
+    worker.windows.end(&marks, started, Part::Identity);
+    worker.windows.connected(&marks, started);
+    worker.windows.leave();
+    match identified {
         Ok(caller) => serve(worker, handshaken, caller).await,
         Err(unrecorded) => tracing::error!(%unrecorded, "a refused identity was not recorded"),
     }
@@ -192,8 +202,14 @@ async fn exchange(call: Rc<Call>, index: u64, request: Request<Incoming>) -> Res
     };
     let response = match done {
         Ok(response) => response,
-        Err(refusal) => Box::pin(refuse(&call, refusal)).await,
+        Err(refusal) => {
+            call.end_refused();
+            let response = Box::pin(refuse(&call, refusal)).await;
+            call.end(Part::AuditOutcome);
+            response
+        }
     };
+    call.finish(response.status().as_u16());
     if let Some(figures) = call.route().and_then(|at| call.generation.figures.get(at)) {
         figures.add(response.status().as_u16(), call.started.elapsed());
     }
@@ -214,21 +230,32 @@ async fn stages(
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Refusal> {
     let mut decoded = decode::decode(call, request).await?;
+    call.end(Part::Decode);
     let permit = authorize::authorize(call, &mut decoded)?;
+    call.end(Part::Policy);
     let routed = route::route(call, permit, decoded)?;
     let outbound = mask::outbound(call, routed)?;
+    call.end(Part::Mask);
     still_open(call)?;
     let before = match &outbound.rules.images {
         // Boxed: few calls need it, and its state would make every call's larger.
         Some(images) => Some(Box::pin(forward::read_before(call, &outbound, images)).await?),
         None => None,
     };
+    if before.is_some() {
+        call.end(Part::ReadBefore);
+    }
     still_open(call)?;
     call.check_time()?;
+    call.begin(Part::AuditIntent);
     let intended = record::intent(call, outbound, before).await?;
+    call.end(Part::AuditIntent);
     let answer = forward::forward(call, intended).await?;
+    call.end(Part::Upstream);
     let inbound = mask::inbound(call, answer).await?;
+    call.end(Part::MaskBack);
     let answerable = record::outcome(call, inbound).await?;
+    call.end(Part::AuditOutcome);
     Ok(reply::reply(call, answerable))
 }
 

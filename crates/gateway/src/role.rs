@@ -27,12 +27,13 @@ use crate::doors::Doors;
 use crate::figures;
 use crate::generation::{Generation, Refused};
 use crate::messages::{FromGateway, Status, ToGateway};
-use crate::record;
 use crate::sights::Sights;
 use crate::standing::Standing;
 use crate::upkeep::Upkeep;
 use crate::upstream::Kept;
+use crate::window::{self, Words};
 use crate::worker::{self, Counters, OpenConnections, Order};
+use crate::{memory, record};
 
 /// Largest generation, in bytes.
 const GENERATION_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -85,6 +86,18 @@ pub struct Prepared {
     generation: Option<(u64, String, Zeroizing<Vec<u8>>)>,
     sights: Option<OwnedFd>,
     unguarded: String,
+    /// Whether somebody reads what workers tell of their calls' time.
+    tells_time: bool,
+    /// Where the program's code lies: begin, end, offset in its file.
+    code: Option<(u64, u64, u64)>,
+}
+
+impl Prepared {
+    /// With the place of the program's code in memory, for the names of what stands still.
+    #[must_use]
+    pub fn with_code(self, code: Option<(u64, u64, u64)>) -> Prepared {
+        Prepared { code, ..self }
+    }
 }
 
 /// Takes what the supervisor sends before `Begin`. Nothing of it comes from a caller.
@@ -93,8 +106,16 @@ pub struct Prepared {
 /// [`Error::Control`] if the channel ends or speaks nonsense.
 pub fn prepare(control: Channel) -> Result<Prepared, Error> {
     let (sockets, links, unguarded) = (BTreeMap::new(), Vec::new(), String::new());
-    let mut prepared =
-        Prepared { control, sockets, links, generation: None, sights: None, unguarded };
+    let mut prepared = Prepared {
+        control,
+        sockets,
+        links,
+        generation: None,
+        sights: None,
+        unguarded,
+        tells_time: false,
+        code: None,
+    };
     loop {
         let Some((message, descriptors)) = receive(&prepared.control)? else {
             return Err(Error::Control("it ended before the start".to_owned()));
@@ -113,8 +134,9 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
                 prepared.generation = Some((number, digest, blob(&descriptors)?));
             }
             ToGateway::Sights {} => prepared.sights = descriptors.into_iter().next(),
-            ToGateway::Begin { unguarded } => {
+            ToGateway::Begin { unguarded, tells_time } => {
                 prepared.unguarded = unguarded;
+                prepared.tells_time = tells_time;
                 return Ok(prepared);
             }
             ToGateway::Stop {} => return Err(Error::Control("stopped before start".to_owned())),
@@ -122,6 +144,7 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
             | ToGateway::Rows {}
             | ToGateway::Hold {}
             | ToGateway::Upgrade { .. }
+            | ToGateway::Heap {}
             | ToGateway::Unreadable { .. } => {}
         }
     }
@@ -132,7 +155,8 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
 /// # Errors
 /// [`Error`]: the first generation does not work, or threads cannot be set up.
 pub fn run(prepared: Prepared) -> Result<(), Error> {
-    let Prepared { control, sockets, links, generation, sights: fed, unguarded } = prepared;
+    let Prepared { control, sockets, links, generation, sights: fed, .. } = prepared;
+    let Prepared { unguarded, tells_time, code, .. } = prepared;
     let (number, digest, bytes) =
         generation.ok_or_else(|| Error::Control("no generation".to_owned()))?;
     let workers = sockets.len();
@@ -155,11 +179,14 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
     let unguarded: Arc<str> = unguarded.into();
     let (workers, lists, candidate, upkeep) = (Vec::new(), Vec::new(), None, None);
     let mut role =
-        Role { control, workers, number, lists, in_force, candidate, sights, kept, upkeep };
+        Role { control, workers, number, lists, in_force, candidate, sights, kept, upkeep, code };
     let open: OpenConnections = shared.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
     let doors = Doors::new(Instant::now());
     let standing = Arc::new(Standing::new(System::new().wall_ns() / 1_000_000_000));
-    for (sockets, engine) in sockets.into_values().zip(engines) {
+    let words: Vec<Option<Words>> =
+        sockets.iter().map(|_| tells_time.then(window::words)).collect();
+    let slots = words.iter().flatten().map(window::address).collect();
+    for ((sockets, engine), words) in sockets.into_values().zip(engines).zip(words) {
         let common = Common {
             generation: Arc::clone(&shared),
             open: Arc::clone(&open),
@@ -167,6 +194,7 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
             standing: Arc::clone(&standing),
             sights: Arc::clone(&role.sights),
             unguarded: Arc::clone(&unguarded),
+            words,
         };
         role.start(sockets, engine, common)?;
     }
@@ -176,6 +204,7 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
     // Nobody waits for it: a gateway that starts must not depend on the auditor's start.
     role.note(record::start(number, &digest, policy_name.as_deref()));
     role.look_after(&shared)?;
+    send(&role.control, &FromGateway::Windows { slots, code })?;
     send(&role.control, &FromGateway::Active { number })?;
     send(&role.control, &FromGateway::Ready {})?;
     role.serve()
@@ -193,6 +222,7 @@ struct Role {
     /// What is known of endpoints and names, over generations.
     kept: Arc<Kept>,
     upkeep: Option<Upkeep>,
+    code: Option<(u64, u64, u64)>,
 }
 
 /// What all workers have in common.
@@ -203,6 +233,7 @@ struct Common {
     standing: Arc<Standing>,
     sights: Arc<Sights>,
     unguarded: Arc<str>,
+    words: Option<Words>,
 }
 
 /// A generation that works, and whose record is awaited.
@@ -229,7 +260,7 @@ impl Role {
         engine: Engine,
         common: Common,
     ) -> Result<(), Error> {
-        let Common { generation, open, doors, standing, sights, unguarded } = common;
+        let Common { generation, open, doors, standing, sights, unguarded, words } = common;
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         let counters = Arc::new(Counters::default());
         let start = worker::Start {
@@ -243,6 +274,7 @@ impl Role {
             standing,
             sights,
             unguarded,
+            words,
         };
         let name = format!("worker-{}", self.workers.len());
         let thread = std::thread::Builder::new().name(name).spawn(move || worker::run(start))?;
@@ -319,6 +351,11 @@ impl Role {
                     let of = parts.len();
                     for (part, rows) in parts.into_iter().enumerate() {
                         send(&self.control, &FromGateway::Rows { part, of, rows })?;
+                    }
+                }
+                ToGateway::Heap {} => {
+                    for report in memory::parts(self.code) {
+                        send(&self.control, &report)?;
                     }
                 }
                 ToGateway::Stop {} => break,

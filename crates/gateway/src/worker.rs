@@ -34,6 +34,7 @@ use crate::standing::Standing;
 use crate::step_up::Keys;
 use crate::table::Entry;
 use crate::tokens::Verified;
+use crate::window::{Windows, Words};
 
 /// How long open connections may take to end once the role drains.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -172,6 +173,8 @@ pub(crate) struct Worker {
     pub(crate) standing: Arc<Standing>,
     /// Makes and takes the nonces of challenges.
     pub(crate) nonces: RefCell<Keys>,
+    /// Where its calls' time goes, for the kernel role.
+    pub(crate) windows: Windows,
     /// Shared by all workers.
     pub(crate) sights: Arc<Sights>,
     /// Protections of the kernel that are not in force, for every record.
@@ -286,6 +289,8 @@ pub(crate) struct Start {
     pub(crate) standing: Arc<Standing>,
     pub(crate) sights: Arc<Sights>,
     pub(crate) unguarded: Arc<str>,
+    /// Nothing where nobody reads them.
+    pub(crate) words: Option<Words>,
 }
 
 /// Runs a worker on this thread until it has drained.
@@ -317,6 +322,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         cuts: Semaphore::new(CUTS_MAX),
         standing: start.standing,
         nonces: RefCell::new(nonces),
+        windows: Windows::new(start.words),
         sights: start.sights,
         unguarded: start.unguarded,
         open,

@@ -1,7 +1,7 @@
 /*
- * What processes of our roles do that they have no business doing: execute a program, make a process,
- * be ended for a forbidden system call. Told and counted by role; nothing is stopped here, that is
- * seccomp's work.
+ * What processes of our roles do: execute a program, make a process, open a path, use a capability, be
+ * refused a system call or be ended for one. Told and counted by role; nothing is stopped here, that is
+ * the work of seccomp and Landlock.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -11,6 +11,43 @@
 /* Room for events that nobody has read yet, in bytes: about 380. */
 #define EVENTS_BYTES (64 * 1024)
 #define SIGSYS 31
+#define EPERM 1
+#define EACCES 13
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long orig_ax;
+	unsigned long di;
+	unsigned long si;
+} __attribute__((preserve_access_index));
+#define CALL_OF(regs) ((int)(regs)->orig_ax)
+/* open and creat have their path first; openat and openat2 second. */
+#define OPENS_FIRST(call) ((call) == 2 || (call) == 85)
+#define OPENS_SECOND(call) ((call) == 257 || (call) == 437)
+/*
+ * Libraries ask at their start for what they can do without: access, faccessat, faccessat2, the family of
+ * stat, readlink, prctl. A refusal of these is nothing to be told.
+ */
+#define ONLY_ASKS(call)                                                                            \
+	((call) == 21 || (call) == 269 || (call) == 439 || (call) == 4 || (call) == 5 ||           \
+	 (call) == 6 || (call) == 262 || (call) == 332 || (call) == 89 || (call) == 267 ||         \
+	 (call) == 157)
+#define FIRST(regs) ((regs)->di)
+#define SECOND(regs) ((regs)->si)
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	__u64 regs[31];
+	__s32 syscallno;
+} __attribute__((preserve_access_index));
+#define CALL_OF(regs) ((regs)->syscallno)
+#define OPENS_FIRST(call) (0)
+#define OPENS_SECOND(call) ((call) == 56 || (call) == 437)
+#define ONLY_ASKS(call)                                                                            \
+	((call) == 48 || (call) == 439 || (call) == 79 || (call) == 80 || (call) == 291 ||         \
+	 (call) == 78 || (call) == 167)
+#define FIRST(registers) ((registers)->regs[0])
+#define SECOND(registers) ((registers)->regs[1])
+#endif
 
 struct task_struct {
 	int pid;
@@ -45,7 +82,7 @@ struct {
 /* For BTF. */
 const struct behaviour_event *unused_behaviour_event __attribute__((unused));
 
-static __always_inline void tell(__u32 kind, const char *path)
+static __always_inline void tell(__u32 kind, __u32 detail, const char *path, bool is_users)
 {
 	__u64 cgroup = bpf_get_current_cgroup_id();
 	__u32 *role = bpf_map_lookup_elem(&behaviour_roles, &cgroup);
@@ -67,8 +104,11 @@ static __always_inline void tell(__u32 kind, const char *path)
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	event->role = *role;
 	event->kind = kind;
+	event->detail = detail;
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
-	if (path)
+	if (path && is_users)
+		bpf_probe_read_user_str(event->path, sizeof(event->path), path);
+	else if (path)
 		bpf_probe_read_kernel_str(event->path, sizeof(event->path), path);
 	bpf_ringbuf_submit(event, 0);
 }
@@ -79,7 +119,7 @@ int behaviour_exec(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct linux_binprm *program = (struct linux_binprm *)ctx->args[2];
 
-	tell(BEHAVIOUR_EXEC, BPF_CORE_READ(program, filename));
+	tell(BEHAVIOUR_EXEC, 0, BPF_CORE_READ(program, filename), false);
 	return 0;
 }
 
@@ -91,7 +131,7 @@ int behaviour_fork(struct bpf_raw_tracepoint_args *ctx)
 
 	/* A thread is no process. */
 	if (BPF_CORE_READ(child, pid) == BPF_CORE_READ(child, tgid))
-		tell(BEHAVIOUR_FORK, 0);
+		tell(BEHAVIOUR_FORK, 0, 0, false);
 	return 0;
 }
 
@@ -99,8 +139,50 @@ int behaviour_fork(struct bpf_raw_tracepoint_args *ctx)
 SEC("raw_tp/signal_generate")
 int behaviour_signal(struct bpf_raw_tracepoint_args *ctx)
 {
-	if ((int)ctx->args[0] == SIGSYS)
-		tell(BEHAVIOUR_FORBIDDEN, 0);
+	struct pt_regs *regs;
+
+	if ((int)ctx->args[0] != SIGSYS)
+		return 0;
+	regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	tell(BEHAVIOUR_FORBIDDEN, CALL_OF(regs), 0, false);
+	return 0;
+}
+
+/* A role that has not given up its rights yet starts, and does what it must for that. */
+static __always_inline bool is_starting(void)
+{
+	return (__u32)bpf_get_current_uid_gid() == 0;
+}
+
+/* Arguments: registers, result. */
+SEC("tp_btf/sys_exit")
+int behaviour_call(__u64 *ctx)
+{
+	struct pt_regs *regs = (struct pt_regs *)ctx[0];
+	long result = ctx[1];
+	int call = CALL_OF(regs);
+	bool is_refused = result == -EPERM || result == -EACCES;
+	const char *path = 0;
+
+	if (OPENS_FIRST(call))
+		path = (const char *)FIRST(regs);
+	else if (OPENS_SECOND(call))
+		path = (const char *)SECOND(regs);
+	else if (!is_refused || ONLY_ASKS(call))
+		return 0;
+	if ((!is_refused && result < 0) || is_starting())
+		return 0;
+	tell(is_refused ? BEHAVIOUR_REFUSED : BEHAVIOUR_OPEN, call, path, true);
+	return 0;
+}
+
+/* Arguments: credentials, user namespace, that of the credentials, capability, result. */
+SEC("raw_tp/cap_capable")
+int behaviour_capable(struct bpf_raw_tracepoint_args *ctx)
+{
+	if ((int)ctx->args[4] || is_starting())
+		return 0;
+	tell(BEHAVIOUR_CAPABLE, ctx->args[3], 0, false);
 	return 0;
 }
 

@@ -185,7 +185,10 @@ enum behaviour_kind {
 	BEHAVIOUR_EXEC = 0,      /* executed a program */
 	BEHAVIOUR_FORK = 1,      /* made a process */
 	BEHAVIOUR_FORBIDDEN = 2, /* ended for a forbidden system call */
-	BEHAVIOUR_KINDS = 3,
+	BEHAVIOUR_OPEN = 3,      /* opened a path */
+	BEHAVIOUR_REFUSED = 4,   /* was refused a system call: EPERM or EACCES */
+	BEHAVIOUR_CAPABLE = 5,   /* was granted something for a capability */
+	BEHAVIOUR_KINDS = 6,
 };
 
 /* Something that a role has no business doing. */
@@ -194,9 +197,137 @@ struct behaviour_event {
 	__u32 pid;
 	__u32 role;
 	__u32 kind;
-	__u32 nothing;
+	__u32 detail; /* system call, or capability */
 	char comm[COMM_BYTES];
 	char path[PATH_BYTES];
+};
+
+/* Most threads that are watched, and most workers among them. */
+#define LATENCY_THREADS_MAX 256
+#define WORKERS_MAX 64
+
+/*
+ * What a worker of the gateway publishes in its own memory, in words of eight bytes; its mirror is
+ * crates/model/src/window.rs. Programs read it while the worker's thread is the current one.
+ */
+#define WINDOW_MAGIC 0x6d6f61742d77696eULL
+enum window_word {
+	WINDOW_AT_MAGIC = 0,
+	WINDOW_AT_HEAD = 1,    /* how many windows have ended ever */
+	WINDOW_AT_STAGE = 2,   /* stage of the poll that is running, plus 1; 0: none */
+	WINDOW_AT_TRACE = 3,   /* first half of the trace id of that call */
+	WINDOW_AT_STARTED = 4, /* when that stage or poll began */
+	WINDOW_HEAD_WORDS = 8,
+};
+/* Windows that wait in a worker's memory: a power of two. Words of each. */
+#define WINDOWS_MAX 512
+#define WINDOW_WORDS 16
+/* Most windows that are taken at once. */
+#define WINDOWS_AT_ONCE 64
+
+enum latency_kind {
+	LATENCY_WINDOW = 0,     /* a call has ended; of another form: struct latency_window */
+	LATENCY_RUN_QUEUE = 1,  /* ready to run, and another was running */
+	LATENCY_BUSY = 2,       /* running for long without a pause; detail: page faults meanwhile,
+	                           those that read above bit 32 */
+	LATENCY_FAULT = 3,      /* waiting for a page */
+	LATENCY_BLOCKED = 4,    /* waiting in a system call that is not the loop's own; detail: which */
+	LATENCY_DEVICE = 5,     /* a block device took long; detail: its number */
+	LATENCY_RETRANSMIT = 6, /* a TCP segment was sent again; detail: ports, ours and theirs */
+	LATENCY_STALL = 7,      /* running or blocked for longer than a stall: told while it lasts */
+	LATENCY_KINDS = 8,
+};
+
+enum latency_role {
+	LATENCY_WORKER = 0,
+	LATENCY_AUDITOR = 1,
+	LATENCY_NOBODY = 2,
+};
+
+/* Words of the stack of a thread that stands still. */
+#define STACK_WORDS 192
+
+/* Something that may have delayed a call. */
+struct latency_event {
+	__u32 kind;
+	__u32 role;
+	__u32 number; /* of the worker */
+	__u32 tid;
+	__u64 from_ns; /* monotonic clock */
+	__u64 to_ns;
+	__u64 detail;
+	__u64 trace; /* of the call that was being polled */
+	__u32 stage; /* plus 1; 0: none */
+	__u32 nothing;
+};
+
+/* The same for a stall, with what the thread's stack has. */
+struct latency_stall {
+	struct latency_event event;
+	__u64 instruction;
+	__u64 stack[STACK_WORDS];
+};
+
+/* A call, as its worker has written it. */
+struct latency_window {
+	__u32 kind;
+	__u32 number;
+	__u64 words[WINDOW_WORDS];
+};
+
+/* What a thread does. */
+enum latency_doing {
+	DOING_RUN = 0,
+	DOING_READY = 1,
+	DOING_FAULT = 2,
+	DOING_IDLE = 3,
+	DOING_BLOCKED = 4,
+	DOING_STATES = 5,
+};
+
+/* A thread that is watched. */
+struct latency_thread {
+	__u64 since_ns; /* of what it does */
+	__u64 woken_ns;
+	__u64 faults_before; /* page faults when it began to run, ever: without and with reading */
+	__u64 reads_before;
+	__u64 taken;        /* windows */
+	__u64 sums_ns[DOING_STATES];
+	__u32 doing;
+	__u32 role;
+	__u32 number;
+	__u32 call; /* system call that it waits in */
+	__u64 stalled_ns; /* `started_ns` of a stall that was told */
+	__u64 started_ns; /* when the stage or poll began that it is at */
+	__u64 trace;
+	__u32 stage;
+	__u32 nothing;
+	__u64 instruction;
+	__u64 stack[STACK_WORDS];
+};
+
+/* Places in the array `latency_control`. */
+enum latency_control_at {
+	LATENCY_CONTROL_RUN_QUEUE = 0, /* shortest wait that is told, in ns, and so on */
+	LATENCY_CONTROL_BUSY = 1,
+	LATENCY_CONTROL_FAULT = 2,
+	LATENCY_CONTROL_BLOCKED = 3,
+	LATENCY_CONTROL_DEVICE = 4,
+	LATENCY_CONTROL_STALL = 5,
+	LATENCY_CONTROL_FAULTS = 6, /* fewest page faults of a run that is told for them */
+	LATENCY_CONTROL_PLACES = 7,
+};
+
+/* Places in the array `latency_counts`. */
+enum latency_count_at {
+	LATENCY_COUNT_WINDOWS = 0,
+	LATENCY_COUNT_WINDOWS_LOST = 1, /* overwritten before they were taken, or no room */
+	LATENCY_COUNT_EVENTS = 2,
+	LATENCY_COUNT_EVENTS_LOST = 3,
+	LATENCY_COUNT_DEVICE_NS = 4,
+	LATENCY_COUNT_DEVICE_REQUESTS = 5,
+	LATENCY_COUNT_RETRANSMITS = 6,
+	LATENCY_COUNT_PLACES = 7,
 };
 
 #endif

@@ -237,8 +237,8 @@ mirror! {
         role: u32,
         /// What it is.
         kind: u32,
-        /// Zero.
-        nothing: u32,
+        /// System call, or capability.
+        detail: u32,
         /// Name of the thread.
         comm: [16],
         /// What was executed.
@@ -259,7 +259,101 @@ pub const ALL: &[(&str, usize, &[Member])] = &[
     (TlsEvent::C_NAME, TlsEvent::BYTES, TlsEvent::MEMBERS),
     (BehaviourEvent::C_NAME, BehaviourEvent::BYTES, BehaviourEvent::MEMBERS),
     (AdmitKey::C_NAME, AdmitKey::BYTES, AdmitKey::MEMBERS),
+    (LatencyEvent::C_NAME, LatencyEvent::BYTES, LatencyEvent::MEMBERS),
+    (LatencyStall::C_NAME, LatencyStall::BYTES, LatencyStall::MEMBERS),
+    (LatencyWindow::C_NAME, LatencyWindow::BYTES, LatencyWindow::MEMBERS),
+    (LatencyThread::C_NAME, LatencyThread::BYTES, LatencyThread::MEMBERS),
 ];
+
+mirror! {
+    /// Something that may have delayed a call.
+    LatencyEvent = "latency_event" {
+        /// What it is.
+        kind: u32,
+        /// Whose thread.
+        role: u32,
+        /// Number of the worker.
+        number: u32,
+        /// Id of the thread.
+        tid: u32,
+        /// When it began, on the monotonic clock.
+        from_ns: u64,
+        /// When it ended.
+        to_ns: u64,
+        /// More, by its kind.
+        detail: u64,
+        /// First half of the trace id of the call that was being polled.
+        trace: u64,
+        /// Its stage, plus 1; 0 if none was.
+        stage: u32,
+        /// Zero.
+        nothing: u32,
+    }
+}
+
+mirror! {
+    /// A thread that stands still.
+    LatencyStall = "latency_stall" {
+        /// When and which, as [`LatencyEvent`].
+        event: [56],
+        /// Where it is.
+        instruction: u64,
+        /// Its stack, 192 words.
+        stack: [1536],
+    }
+}
+
+mirror! {
+    /// A call or connection, as its worker has written it.
+    LatencyWindow = "latency_window" {
+        /// What it is.
+        kind: u32,
+        /// Number of the worker.
+        number: u32,
+        /// The words.
+        words: [128],
+    }
+}
+
+mirror! {
+    /// A thread that is watched.
+    LatencyThread = "latency_thread" {
+        /// Since when it does what it does.
+        since_ns: u64,
+        /// When it was woken.
+        woken_ns: u64,
+        /// Page faults when it began to run.
+        faults_before: u64,
+        /// Those that read.
+        reads_before: u64,
+        /// Windows taken of it.
+        taken: u64,
+        /// Nanoseconds of each thing it does, 5 words.
+        sums_ns: [40],
+        /// What it does.
+        doing: u32,
+        /// Whose thread.
+        role: u32,
+        /// Number of the worker.
+        number: u32,
+        /// System call that it waits in.
+        call: u32,
+        /// Beginning of the stage at which it stood still, if that was told.
+        stalled_ns: u64,
+        /// When the stage or poll began that it is at.
+        started_ns: u64,
+        /// First half of the trace id of the call that was being polled.
+        trace: u64,
+        /// Its stage, plus 1.
+        stage: u32,
+        /// Zero.
+        nothing: u32,
+        /// Where it is.
+        instruction: u64,
+        /// Its stack, 192 words.
+        stack: [1536],
+    }
+}
 
 #[cfg(test)]
 mod tests {

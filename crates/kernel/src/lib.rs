@@ -10,11 +10,16 @@
 pub mod attempt;
 #[cfg(feature = "bpf")]
 pub mod behaviour;
+pub mod calls;
 pub mod cgroup;
+pub mod code;
 pub mod egress;
 mod filesystem;
+pub mod latency;
 #[cfg(feature = "bpf")]
 pub mod layout;
+#[cfg(feature = "bpf")]
+pub mod loss;
 pub mod matrix;
 #[cfg(feature = "bpf")]
 pub mod measure;

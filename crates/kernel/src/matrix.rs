@@ -64,14 +64,15 @@ impl Outcome {
 }
 
 /// The roles, in the order of the table's columns.
-pub const ROLES: [Role; 4] = [Role::Gateway, Role::Auditor, Role::Admin, Role::Kernel];
+pub const ROLES: [Role; 6] =
+    [Role::Gateway, Role::Auditor, Role::Admin, Role::Kernel, Role::Courier, Role::Witness];
 
 /// One act.
 pub struct Act {
     /// Its name.
     pub name: &'static str,
     /// What comes of it, by role.
-    pub wanted: [Outcome; 4],
+    pub wanted: [Outcome; 6],
     run: fn() -> io::Result<()>,
 }
 
@@ -93,29 +94,29 @@ const P: Outcome = Outcome::Filtered;
 const A: Outcome = Outcome::Landlocked;
 const K: Outcome = Outcome::Killed;
 
-/// The table. Columns: gateway, auditor, admin, kernel.
+/// The table. Columns: gateway, auditor, admin, kernel, courier, witness.
 pub const ACTS: &[Act] = &[
-    Act { name: "read a file", wanted: [P, A, P, P], run: read_file },
-    Act { name: "write a file", wanted: [P, A, P, P], run: write_file },
-    Act { name: "list a folder", wanted: [P, A, P, P], run: list_folder },
-    Act { name: "write in the log's folder", wanted: [P, Y, P, P], run: write_log },
-    Act { name: "read another process's memory", wanted: [P, A, P, P], run: read_memory },
-    Act { name: "signal a process", wanted: [P, P, P, P], run: signal },
-    Act { name: "execute a program", wanted: [K, K, K, K], run: execute },
-    Act { name: "start a thread", wanted: [Y, Y, Y, P], run: start_thread },
-    Act { name: "open a TCP socket", wanted: [Y, P, P, P], run: tcp },
-    Act { name: "open a UDP socket", wanted: [P, P, P, P], run: udp },
-    Act { name: "open a Unix socket", wanted: [P, P, P, P], run: unix },
-    Act { name: "open a raw socket", wanted: [P, P, P, P], run: raw },
-    Act { name: "open a netlink socket", wanted: [P, P, P, P], run: netlink },
-    Act { name: "take a port", wanted: [P, P, P, P], run: take_port },
-    Act { name: "become root", wanted: [K, K, K, K], run: become_root },
-    Act { name: "mount a file system", wanted: [K, K, K, K], run: mount },
-    Act { name: "make a namespace", wanted: [K, K, K, K], run: namespace },
-    Act { name: "change the root folder", wanted: [P, P, P, P], run: change_root },
-    Act { name: "set the clock", wanted: [P, P, P, P], run: set_clock },
+    Act { name: "read a file", wanted: [P, A, P, P, P, A], run: read_file },
+    Act { name: "write a file", wanted: [P, A, P, P, P, A], run: write_file },
+    Act { name: "list a folder", wanted: [P, A, P, P, P, A], run: list_folder },
+    Act { name: "write in the log's folder", wanted: [P, Y, P, P, P, Y], run: write_log },
+    Act { name: "read another process's memory", wanted: [P, A, P, P, P, A], run: read_memory },
+    Act { name: "signal a process", wanted: [P, P, P, P, P, P], run: signal },
+    Act { name: "execute a program", wanted: [K, K, K, K, K, K], run: execute },
+    Act { name: "start a thread", wanted: [Y, Y, Y, P, Y, Y], run: start_thread },
+    Act { name: "open a TCP socket", wanted: [Y, P, P, P, Y, P], run: tcp },
+    Act { name: "open a UDP socket", wanted: [P, P, P, P, P, P], run: udp },
+    Act { name: "open a Unix socket", wanted: [P, P, P, P, P, P], run: unix },
+    Act { name: "open a raw socket", wanted: [P, P, P, P, P, P], run: raw },
+    Act { name: "open a netlink socket", wanted: [P, P, P, P, P, P], run: netlink },
+    Act { name: "take a port", wanted: [P, P, P, P, P, P], run: take_port },
+    Act { name: "become root", wanted: [K, K, K, K, K, K], run: become_root },
+    Act { name: "mount a file system", wanted: [K, K, K, K, K, K], run: mount },
+    Act { name: "make a namespace", wanted: [K, K, K, K, K, K], run: namespace },
+    Act { name: "change the root folder", wanted: [P, P, P, P, P, P], run: change_root },
+    Act { name: "set the clock", wanted: [P, P, P, P, P, P], run: set_clock },
     #[cfg(feature = "bpf")]
-    Act { name: "load a BPF program", wanted: [K, K, K, P], run: load_bpf },
+    Act { name: "load a BPF program", wanted: [K, K, K, P, K, K], run: load_bpf },
 ];
 
 /// The name of a role on command lines.

@@ -18,6 +18,8 @@ pub enum ToKernel {
         wire: Option<Wire>,
         /// Cgroups of every role, with its name.
         roles: Vec<(String, PathBuf)>,
+        /// How calls' time is looked at; nothing if it is not.
+        latency: Option<Latency>,
     },
     /// A new link to the auditor, as a descriptor.
     Link {},
@@ -30,6 +32,15 @@ pub enum ToKernel {
         /// Number of the question; 0 if nothing waits for the answer.
         number: u64,
     },
+    /// A gateway has begun that tells of its calls' time.
+    Windows {
+        /// Where, in its memory, by the numbers of its workers.
+        slots: Vec<u64>,
+        /// Where its code lies: begin, end, offset in the file.
+        code: Option<(u64, u64, u64)>,
+    },
+    /// Asks for a report as [`FromKernel::Latency`].
+    Latency {},
     /// Asks for a [`FromKernel::Status`].
     Status {},
     /// Make records of what is left, and end.
@@ -49,6 +60,15 @@ pub struct Wire {
     pub drops_other: bool,
     /// SYNs of one source in a second; 0 is without bound.
     pub syn_max: u32,
+}
+
+/// How calls' time is looked at.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+pub struct Latency {
+    /// Ports of the listeners.
+    pub ports: Vec<u16>,
+    /// From when on a worker stands still, in milliseconds.
+    pub stall_ms: u64,
 }
 
 /// Where processes may connect to.
@@ -75,6 +95,15 @@ pub enum FromKernel {
         number: u64,
         /// Why the list before stays in force.
         refused: Option<String>,
+    },
+    /// A `latency::report::Report` as JSON, in parts.
+    Latency {
+        /// Number of the part, from 0.
+        part: usize,
+        /// How many there are.
+        of: usize,
+        /// The text.
+        text: String,
     },
     /// How things stand.
     Status(Box<Status>),
@@ -106,6 +135,9 @@ pub struct Status {
     /// What roles did that they have no business doing, if that is watched.
     #[serde(default)]
     pub behaviour: Vec<Evidence>,
+    /// Calls' time in short, if it is looked at.
+    #[serde(default)]
+    pub latency: Option<LatencyStatus>,
     /// Records that wait for the auditor.
     pub waiting: usize,
 }
@@ -121,6 +153,35 @@ pub struct Evidence {
     pub fork: u64,
     /// Processes ended for a forbidden system call.
     pub forbidden: u64,
+    /// Paths opened.
+    #[serde(default)]
+    pub open: u64,
+    /// System calls refused: EPERM or EACCES.
+    #[serde(default)]
+    pub refused: u64,
+    /// What was granted for a capability.
+    #[serde(default)]
+    pub capability: u64,
+    /// What was opened, each path with its count; the first ones.
+    #[serde(default)]
+    pub paths: Vec<(String, u64)>,
+}
+
+/// Calls' time in short; all of it is in `latency::report::Report`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct LatencyStatus {
+    /// Calls told of.
+    pub calls: u64,
+    /// Calls that nothing is known of.
+    pub calls_lost: u64,
+    /// Events that found no room.
+    pub events_lost: u64,
+    /// Slow calls.
+    pub slow: u64,
+    /// How often a worker stood still.
+    pub stalled: u64,
+    /// 99th percentile of the last seconds, in microseconds.
+    pub p99_us: u64,
 }
 
 /// The TLS record view's counters.

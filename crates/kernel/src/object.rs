@@ -12,9 +12,20 @@ pub const TLS_RECORDS: &[u8] =
 /// `bpf/behaviour.bpf.c`.
 pub const BEHAVIOUR: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/behaviour.o"));
 
+/// `bpf/latency.bpf.c`.
+pub const LATENCY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/latency.o"));
+
+/// `bpf/loss.bpf.c`.
+pub const LOSS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/loss.o"));
+
 /// Every object, by the name of its source.
-pub const ALL: &[(&str, &[u8])] =
-    &[("egress", EGRESS), ("tls_records", TLS_RECORDS), ("behaviour", BEHAVIOUR)];
+pub const ALL: &[(&str, &[u8])] = &[
+    ("egress", EGRESS),
+    ("tls_records", TLS_RECORDS),
+    ("behaviour", BEHAVIOUR),
+    ("latency", LATENCY),
+    ("loss", LOSS),
+];
 
 /// A short name for exactly this object.
 #[must_use]

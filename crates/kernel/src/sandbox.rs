@@ -96,6 +96,8 @@ pub fn enter(jail: &Jail) -> Result<Report, Error> {
             detail: format!("{what}: {error}"),
         }
     };
+    // What is looked up once, in a file, is looked up while that can be opened.
+    let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     no_core_dumps().map_err(|e| step("core dumps")(&e))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     rustix::thread::set_no_new_privs(true).map_err(|e| step("no_new_privs")(&e))?;

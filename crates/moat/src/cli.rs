@@ -104,6 +104,24 @@ pub(crate) enum Command {
     /// is a record.
     #[command(subcommand)]
     Egress(EgressCommand),
+    /// Show where the time of slow calls goes: which stage, and why.
+    ///
+    /// Watches a running gateway for so many seconds. A call is slow when it takes longer than the
+    /// 99th percentile of the seconds before it. Causes are what the kernel saw meanwhile: waiting
+    /// for a processor, for a page, for the auditor's disk, for segments that were lost.
+    ///
+    ///   moat latency --seconds 30 --flame slow.svg --heat minute.svg
+    #[command(verbatim_doc_comment)]
+    Latency(LatencyArgs),
+    /// Show who holds the gateway's memory, or whose share grows.
+    ///
+    /// Of what is allocated a sample is taken for each 512 KiB, all the time; so amounts are
+    /// estimates. Names need a build whose symbols were not stripped.
+    ///
+    ///   moat heap --seconds 60
+    ///   moat heap --pprof heap.pb.gz && go tool pprof -top /usr/bin/moat heap.pb.gz
+    #[command(verbatim_doc_comment)]
+    Heap(HeapArgs),
     /// Try whether this machine gives what Moat wants of it; exit 0, or 4 if something is missing.
     ///
     /// Loads and attaches each of the kernel's probes for a moment, in a cgroup of its own. As root,
@@ -176,6 +194,43 @@ pub(crate) struct SocketArgs {
     /// The gateway's admin socket.
     #[arg(long, value_name = "PATH", default_value = "/var/lib/moat/admin.sock")]
     pub(crate) socket: PathBuf,
+    /// `table` for people, `json` for programs.
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HeapArgs {
+    /// The gateway's admin socket.
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/moat/admin.sock")]
+    pub(crate) socket: PathBuf,
+    /// Show what is held more after so many seconds; 0 shows what is held.
+    #[arg(long, value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u64).range(..=86_400))]
+    pub(crate) seconds: u64,
+    /// Write the profile there first, in the format of pprof.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pprof: Option<PathBuf>,
+    /// `table` for people, `json` for programs.
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LatencyArgs {
+    /// The gateway's admin socket.
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/moat/admin.sock")]
+    pub(crate) socket: PathBuf,
+    /// How long to watch; 0 shows everything since the start of the kernel role.
+    #[arg(long, value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(..=3_600))]
+    pub(crate) seconds: u64,
+    /// Write a flame graph there: stages and causes as wide as their time (SVG).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) flame: Option<PathBuf>,
+    /// Write a heat map of the last minute there: calls by second and duration (SVG).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) heat: Option<PathBuf>,
     /// `table` for people, `json` for programs.
     #[arg(short, long, default_value = "table")]
     pub(crate) output: Output,
@@ -641,6 +696,28 @@ pub(crate) enum BenchCommand {
         /// `table` for people, `json` for programs: one object a line.
         #[arg(short, long, default_value = "table")]
         output: Output,
+    },
+    /// Whether the cause of slow calls is named, and what naming it costs; as root.
+    ///
+    /// While calls are made, one thing after the other is made to go wrong: the log's disk stands
+    /// still, other processes take the worker's processor, the service stands still, a rule takes
+    /// long, the gateway's memory is swapped out, packets to the service are lost. What `moat
+    /// latency` then says must have grown by that cause more than by any other. Then the same load
+    /// with and without, in turn. Mounts a file as a disk, swaps into zram and drops packets on the
+    /// loopback device for that; all of it is undone.
+    ///
+    /// Needs nginx, oha, python3, and e2fsprogs and util-linux of the system.
+    Latency {
+        /// Calls a round to measure the cost with; 0 does not measure it.
+        #[arg(long, value_name = "N", default_value_t = 30_000,
+              value_parser = clap::value_parser!(u64).range(..=100_000_000))]
+        requests: u64,
+        /// Rounds of each; the median counts.
+        #[arg(long, value_name = "N", default_value_t = 5,
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
+        #[command(flatten)]
+        common: BenchArgs,
     },
     /// What a new connection costs: a full mutual handshake and one call, beside nginx.
     ///

@@ -38,6 +38,9 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
         Line { name: "cgroup", found: cgroups() },
         Line { name: "pins", found: pins() },
         Line { name: "egress", found: egress() },
+        Line { name: "tls_records", found: probe(Attempt::TlsRecords) },
+        Line { name: "behaviour", found: probe(Attempt::Behaviour) },
+        Line { name: "latency", found: probe(Attempt::Latency) },
         Line { name: "users", found: users() },
     ];
     let is_good = lines.iter().all(|line| line.found.is_ok());
@@ -50,9 +53,9 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
 
 fn print(line: &Line) {
     match &line.found {
-        Ok(what) => println!("[+] {:<9} {what}", line.name),
+        Ok(what) => println!("[+] {:<11} {what}", line.name),
         Err((code, why)) => {
-            println!("[-] {:<9} {} {why}\n              {}", line.name, code.id, code.en.fix);
+            println!("[-] {:<11} {} {why}\n                {}", line.name, code.id, code.en.fix);
         }
     }
 }
@@ -124,6 +127,29 @@ fn pins() -> Result<String, (&'static Code, String)> {
 fn egress() -> Result<String, (&'static Code, String)> {
     let tried = moat_kernel::attempt::egress();
     tried.map(|()| "loads and attaches".to_owned()).map_err(|why| (&PROBE_MISSING, why))
+}
+
+/// A probe that is no guard.
+#[derive(Clone, Copy)]
+enum Attempt {
+    TlsRecords,
+    Behaviour,
+    Latency,
+}
+
+#[cfg(feature = "bpf")]
+fn probe(attempt: Attempt) -> Result<String, (&'static Code, String)> {
+    let (tried, what) = match attempt {
+        Attempt::TlsRecords => (moat_kernel::attempt::tls_records(), "loads"),
+        Attempt::Behaviour => (moat_kernel::attempt::behaviour(), "loads and attaches"),
+        Attempt::Latency => (moat_kernel::attempt::latency(), "loads and attaches"),
+    };
+    tried.map(|()| what.to_owned()).map_err(|why| (&PROBE_MISSING, why))
+}
+
+#[cfg(not(feature = "bpf"))]
+fn probe(_: Attempt) -> Result<String, (&'static Code, String)> {
+    egress()
 }
 
 #[cfg(not(feature = "bpf"))]

@@ -19,6 +19,8 @@ mod egress;
 mod evidence;
 mod exit;
 mod explain;
+mod heap;
+mod latency;
 mod manual;
 mod matrix;
 mod message;
@@ -36,7 +38,8 @@ use cli::{Cli, Command};
 
 /// A tenth of a call's CPU went into the system's allocator; docs/performance.md has the figures.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: moat_heap::Sampling<mimalloc::MiMalloc> =
+    moat_heap::Sampling::new(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -58,6 +61,8 @@ fn main() -> ExitCode {
         Command::Ca(args) => ca::run(&args),
         Command::Message(args) => message::run(&args),
         Command::Egress(command) => egress::run(&command),
+        Command::Latency(args) => latency::run(&args),
+        Command::Heap(args) => heap::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => manual::completions(shell),

@@ -66,7 +66,8 @@ pub(crate) fn act(args: &ActArgs) -> Result<ExitCode> {
     let act = ACTS.iter().find(|act| act.name == args.act).context("no such act")?;
     std::env::set_current_dir(&args.dir)?;
     let user = args.uid.map(|id| User { name: id.to_string(), uid: id, gid: id });
-    let writable = if role == Role::Auditor { vec![".".into()] } else { Vec::new() };
+    let has_folder = matches!(role, Role::Auditor | Role::Witness);
+    let writable = if has_folder { vec![".".into()] } else { Vec::new() };
     enter(&Jail { role, user, writable })?;
     Ok(ExitCode::from(act.attempt().exit_code()))
 }

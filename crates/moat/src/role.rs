@@ -70,8 +70,10 @@ pub(crate) fn run(args: &RoleArgs) -> Result<ExitCode> {
     let control = Channel::from_fd(control);
     match args.name.as_str() {
         "gateway" => {
+            moat_heap::begin();
             let again = control.as_fd().try_clone_to_owned()?;
             let prepared = moat_gateway::prepare(control)?;
+            let prepared = prepared.with_code(moat_kernel::code::of_this_program());
             jail(&settings, Role::Gateway, &Channel::from_fd(again))?;
             moat_gateway::run(prepared)?;
         }

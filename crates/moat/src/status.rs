@@ -21,16 +21,33 @@ const WAIT: Duration = Duration::from_secs(35);
 
 /// Asks the admin socket; gives status and body.
 pub(crate) fn ask(socket: &Path, method: &str, path: &str) -> Result<(u16, String)> {
+    let (status, body) = exchange(socket, method, path)?;
+    Ok((status, String::from_utf8(body).context("the answer is no text")?))
+}
+
+/// Asks it for a file.
+pub(crate) fn ask_bytes(socket: &Path, path: &str) -> Result<Vec<u8>> {
+    let (status, body) = exchange(socket, "GET", path)?;
+    if status != 200 {
+        bail!("{}", String::from_utf8_lossy(&body).trim());
+    }
+    Ok(body)
+}
+
+fn exchange(socket: &Path, method: &str, path: &str) -> Result<(u16, Vec<u8>)> {
     let missing = || format!("{}: {} ({})", NOT_RUNNING.id, NOT_RUNNING.en.title, socket.display());
     let mut stream = UnixStream::connect(socket).with_context(missing)?;
     stream.set_read_timeout(Some(WAIT))?;
     stream.set_write_timeout(Some(WAIT))?;
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: moat\r\nConnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text).with_context(missing)?;
-    let (head, body) = text.split_once("\r\n\r\n").context("the answer has no head")?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).with_context(missing)?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let (head, body) = answer.split_at(end.context("the answer has no head")?);
+    let head = String::from_utf8_lossy(head);
     let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
-    Ok((status.context("the answer has no status")?, body.to_owned()))
+    let body = body.get(4..).unwrap_or_default().to_vec();
+    Ok((status.context("the answer has no status")?, body))
 }
 
 pub(crate) fn status(args: &SocketArgs) -> Result<ExitCode> {

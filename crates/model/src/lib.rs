@@ -10,6 +10,7 @@ pub mod egress;
 pub mod limit;
 pub mod refusal;
 pub mod stage;
+pub mod window;
 
 pub use class::Class;
 pub use clock::Clock;

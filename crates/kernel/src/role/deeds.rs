@@ -1,6 +1,7 @@
 //! What our roles did that they have no business doing, as records and as evidence that they did
 //! not.
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -10,24 +11,33 @@ use moat_model::code::kernel::BEHAVIOUR;
 use super::Error;
 use super::commit::Commits;
 use super::refusals::Ticket;
-use crate::behaviour::{Behaviour, Deed, KINDS};
+use crate::behaviour::{Behaviour, CAPABILITY, Counts, Deed, KINDS, OPEN};
+use crate::calls;
 use crate::messages::Evidence;
 
 /// How often counts are compared with records.
 const LOOK: Duration = Duration::from_secs(1);
+/// Most paths that are remembered of each role, and that are told of each.
+const PATHS_MAX: usize = 256;
+const PATHS_TOLD: usize = 16;
+/// The one role whose work it is to open files: Landlock says which.
+const OPENS: &str = "auditor";
 
 pub(super) struct Deeds {
     behaviour: Behaviour,
     roles: Vec<String>,
     /// How many the records speak of, by role and kind.
-    told: Vec<[u64; 3]>,
+    told: Vec<Counts>,
+    /// What was opened, by role.
+    paths: Vec<BTreeMap<String, u64>>,
     looked: Instant,
 }
 
 impl Deeds {
     pub(super) fn new(behaviour: Behaviour, roles: Vec<String>) -> Deeds {
-        let told = vec![[0; 3]; roles.len()];
-        Deeds { behaviour, roles, told, looked: Instant::now() }
+        let told = vec![Counts::default(); roles.len()];
+        let paths = vec![BTreeMap::new(); roles.len()];
+        Deeds { behaviour, roles, told, paths, looked: Instant::now() }
     }
 
     pub(super) fn poll_fd(&self) -> BorrowedFd<'_> {
@@ -40,8 +50,16 @@ impl Deeds {
             && let Some(event) = self.behaviour.take()
         {
             let deed = event.ok_or("an event of another form than this program knows")?;
-            let Deed { pid, comm, path, .. } = &deed;
-            let about = format!("pid={pid} comm={comm} path={path}");
+            let Deed { pid, comm, path, detail, .. } = &deed;
+            if deed.kind == OPEN {
+                self.opened(deed.role, path);
+            }
+            let what = match deed.kind {
+                CAPABILITY => format!("number={detail}"),
+                _ if *detail == 0 => String::from("call=-"),
+                _ => format!("call={}", calls::name(u64::from(*detail))),
+            };
+            let about = format!("{what} pid={pid} comm={comm} path={path}");
             self.tell(commits, deed.role, deed.kind, 1, &about)?;
         }
         if self.looked.elapsed() < LOOK {
@@ -60,6 +78,13 @@ impl Deeds {
         Ok(())
     }
 
+    fn opened(&mut self, role: usize, path: &str) {
+        let Some(paths) = self.paths.get_mut(role) else { return };
+        if paths.len() < PATHS_MAX || paths.contains_key(path) {
+            *paths.entry(path.to_owned()).or_default() += 1;
+        }
+    }
+
     fn tell(
         &mut self,
         commits: &mut Commits<Ticket>,
@@ -72,6 +97,10 @@ impl Deeds {
             *told += count;
         }
         let name = self.roles.get(role).map_or("?", String::as_str);
+        if kind == OPEN && name == OPENS {
+            // Evidence, and nothing that it has no business doing.
+            return Ok(());
+        }
         let act = KINDS.get(kind).copied().unwrap_or("?");
         let body = Body {
             tenant: "default".to_owned(),
@@ -86,12 +115,12 @@ impl Deeds {
 
     /// By role, how often each kind of act was done since the watch began.
     pub(super) fn status(&self) -> Result<Vec<Evidence>, Error> {
-        let rows = self.roles.iter().zip(self.behaviour.counts()?);
-        let evidence = rows.map(|(role, [exec, fork, forbidden])| Evidence {
-            role: role.clone(),
-            exec,
-            fork,
-            forbidden,
+        let rows = self.roles.iter().zip(&self.paths).zip(self.behaviour.counts()?);
+        let evidence = rows.map(|((role, paths), counts)| {
+            let [exec, fork, forbidden, open, refused, capability] = counts;
+            let role = role.clone();
+            let paths = paths.iter().take(PATHS_TOLD).map(|(path, n)| (path.clone(), *n)).collect();
+            Evidence { role, exec, fork, forbidden, open, refused, capability, paths }
         });
         Ok(evidence.collect())
     }

@@ -6,6 +6,7 @@
 
 mod commit;
 mod deeds;
+mod latency;
 mod refusals;
 mod sightings;
 
@@ -19,10 +20,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::behaviour::Behaviour;
 use crate::egress::Guard;
-use crate::messages::{Egress, FromKernel, Probe, Status, ToKernel, Wire};
+use crate::latency::probe::{self, PORTS_MAX};
+use crate::messages::{self, Egress, FromKernel, Probe, Status, ToKernel, Wire};
 use crate::wire::View;
 use commit::Commits;
 use deeds::Deeds;
+use latency::Latency;
 use refusals::{Refusals, Ticket};
 use sightings::Sightings;
 
@@ -47,6 +50,7 @@ pub struct Prepared {
     view: Option<View>,
     sights: Option<OwnedFd>,
     deeds: Option<Deeds>,
+    latency: Option<Latency>,
 }
 
 /// Takes what the supervisor sends before `Begin`, loads the programs and attaches them. What
@@ -56,25 +60,34 @@ pub struct Prepared {
 /// # Errors
 /// The channel ends or speaks nonsense.
 pub fn prepare(control: Channel) -> Result<Prepared, Error> {
-    let (mut start, mut link, mut sights) = (None, None, None);
+    let (mut start, mut link, mut sights, mut windows) = (None, None, None, None);
     loop {
         let (message, fds) = receive(&control)?.ok_or("the control channel ended early")?;
         match message {
-            ToKernel::Start { cgroup, pins, wire, roles } => {
-                start = Some((cgroup, pins, wire, roles, egress_of(&fds)?));
+            ToKernel::Start { cgroup, pins, wire, roles, latency } => {
+                start = Some((cgroup, pins, wire, roles, latency, egress_of(&fds)?));
             }
             ToKernel::Sights {} => sights = fds.into_iter().next(),
             ToKernel::Link {} => link = fds.into_iter().next(),
+            ToKernel::Windows { slots, code } => windows = Some((slots, code)),
             ToKernel::Begin {} => break,
             _ => {}
         }
     }
-    let (cgroup, pins, wire, roles, egress) = start.ok_or("nothing is to be watched")?;
+    let (cgroup, pins, wire, roles, timing, egress) = start.ok_or("nothing is to be watched")?;
     let (probe, guard) = match attach(&cgroup, &pins, &egress) {
         Ok(guard) => (Ok(()), Some((guard, egress))),
         Err(error) => (Err(error.to_string()), None),
     };
     let mut probes = vec![named("egress", probe)];
+    let mut latency = None;
+    if let Some(timing) = timing {
+        let ports = guard.as_ref().map(|(_, egress)| ports_of(egress)).unwrap_or_default();
+        latency = time(&timing, ports, &cgroup, &roles, &mut probes);
+    }
+    if let Some((latency, (slots, code))) = latency.as_mut().zip(windows) {
+        latency.windows(&slots, code)?;
+    }
     let mut view = None;
     if let Some(wire) = wire {
         let looked = look(&wire).map_err(|error| error.to_string());
@@ -84,9 +97,46 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
     let (names, cgroups): (Vec<String>, Vec<PathBuf>) = roles.into_iter().unzip();
     let watched = Behaviour::watch(&cgroups).map_err(|error| error.to_string());
     probes.push(named("behaviour", watched.as_ref().map(drop).map_err(Clone::clone)));
-    let deeds = watched.ok().map(|behaviour| Deeds::new(behaviour, names));
+    let deeds = watched.ok().map(|(behaviour, capable)| {
+        probes.push(named("behaviour_capability", capable));
+        Deeds::new(behaviour, names)
+    });
     let cgroup = cgroup.display().to_string();
-    Ok(Prepared { control, link, probes, cgroup, guard, view, sights, deeds })
+    Ok(Prepared { control, link, probes, cgroup, guard, view, sights, deeds, latency })
+}
+
+/// Looks at calls' time, and adds what is in force to the probes.
+fn time(
+    timing: &messages::Latency,
+    services: Vec<u16>,
+    cgroup: &Path,
+    roles: &[(String, PathBuf)],
+    probes: &mut Vec<Probe>,
+) -> Option<Latency> {
+    let auditor = roles.iter().find(|(name, _)| name == "auditor");
+    let settings = probe::Settings {
+        gateway: cgroup.to_path_buf(),
+        auditor: auditor.map(|(_, path)| path.clone()),
+        ports: timing.ports.iter().copied().chain(services).collect(),
+        stall_ns: timing.stall_ms.saturating_mul(1_000_000),
+    };
+    match probe::Probe::attach(&settings) {
+        Ok((probe, parts)) => {
+            probes.push(named("latency", Ok(())));
+            probes.extend(parts.into_iter().map(|(name, attached)| named(name, attached)));
+            Some(Latency::new(probe))
+        }
+        Err(error) => {
+            probes.push(named("latency", Err(error.to_string())));
+            None
+        }
+    }
+}
+
+/// Ports of what a list allows.
+fn ports_of(egress: &Egress) -> Vec<u16> {
+    let rules = rules_of(egress).unwrap_or_default();
+    rules.iter().filter_map(|rule| rule.port).take(PORTS_MAX).collect()
 }
 
 /// On every interface that was named, or nowhere.
@@ -127,7 +177,7 @@ fn rules_of(egress: &Egress) -> Result<Vec<Rule>, Error> {
 /// # Errors
 /// The channel speaks nonsense, or the kernel no longer gives its counters.
 pub fn run(prepared: Prepared) -> Result<(), Error> {
-    let Prepared { control, link, probes, cgroup, guard, view, sights, deeds } = prepared;
+    let Prepared { control, link, probes, cgroup, guard, view, sights, deeds, latency } = prepared;
     let mut commits = Commits::new();
     if let Some(link) = link {
         commits.attach(link)?;
@@ -140,7 +190,8 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
     if let Some((sightings, fd)) = sightings.as_mut().zip(sights) {
         sightings.attach(fd);
     }
-    let mut role = Running { control, commits, refusals, sightings, deeds, probes, cgroup };
+    let mut role =
+        Running { control, commits, refusals, sightings, deeds, latency, probes, cgroup };
     role.say(&FromKernel::Ready { probes: role.probes.clone() })?;
     while role.turn(LOOK)? {}
     if let Some(sightings) = &mut role.sightings {
@@ -159,6 +210,7 @@ struct Running {
     refusals: Option<Refusals>,
     sightings: Option<Sightings>,
     deeds: Option<Deeds>,
+    latency: Option<Latency>,
     probes: Vec<Probe>,
     cgroup: String,
 }
@@ -176,6 +228,9 @@ impl Running {
         }
         if let Some(deeds) = &mut self.deeds {
             deeds.take(&mut self.commits)?;
+        }
+        if let Some(latency) = &mut self.latency {
+            latency.take()?;
         }
         let durable = self.commits.turn();
         if let Some(refusals) = &mut self.refusals {
@@ -230,6 +285,12 @@ impl Running {
                 let refused = allowed.err().map(|error| error.to_string());
                 self.say(&FromKernel::Allowed { number, refused })?;
             }
+            ToKernel::Windows { slots, code } => {
+                if let Some(latency) = &mut self.latency {
+                    latency.windows(&slots, code)?;
+                }
+            }
+            ToKernel::Latency {} => self.say_latency()?,
             ToKernel::Status {} => {
                 let status = self.status()?;
                 self.say(&FromKernel::Status(Box::new(status)))?;
@@ -240,8 +301,21 @@ impl Running {
         Ok(true)
     }
 
+    fn say_latency(&mut self) -> Result<(), Error> {
+        let Some(latency) = &mut self.latency else { return Ok(()) };
+        let parts = latency.parts()?;
+        let of = parts.len();
+        parts
+            .into_iter()
+            .enumerate()
+            .try_for_each(|(part, text)| self.say(&FromKernel::Latency { part, of, text }))
+    }
+
     fn allow(&mut self, egress: Egress) -> Result<(), Error> {
         let rules = rules_of(&egress)?;
+        if let Some(latency) = &mut self.latency {
+            latency.add_ports(rules.iter().filter_map(|rule| rule.port))?;
+        }
         match &mut self.refusals {
             Some(refusals) => refusals.allow(&rules, egress),
             // Without a guard nothing is refused; that was said at the start.
@@ -249,13 +323,14 @@ impl Running {
         }
     }
 
-    fn status(&self) -> Result<Status, Error> {
+    fn status(&mut self) -> Result<Status, Error> {
         Ok(Status {
             probes: self.probes.clone(),
             cgroup: self.cgroup.clone(),
             egress: self.refusals.as_ref().map(Refusals::status).transpose()?,
             wire: self.sightings.as_ref().map(Sightings::status).transpose()?,
             behaviour: self.deeds.as_ref().map_or(Ok(Vec::new()), Deeds::status)?,
+            latency: self.latency.as_mut().map(Latency::status).transpose()?,
             waiting: self.commits.waiting(),
         })
     }

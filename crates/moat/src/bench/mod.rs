@@ -9,6 +9,8 @@ mod cpu;
 mod fresh;
 #[cfg(feature = "bpf")]
 pub(crate) mod kernel;
+#[cfg(feature = "bpf")]
+mod latency;
 mod load;
 mod machine;
 pub(crate) mod message;
@@ -41,6 +43,13 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     if let BenchCommand::Kernel { rounds, output } = command {
         let rows = kernel::run(*rounds)?;
         rows.iter().for_each(|row| print(row, *output));
+        let is_good = rows.iter().all(|row| row.holds() != Some(false));
+        return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    #[cfg(feature = "bpf")]
+    if let BenchCommand::Latency { requests, rounds, common } = command {
+        let rows = latency::run(&common.dir, *requests, *rounds)?;
+        rows.iter().for_each(|row| print(row, common.output));
         let is_good = rows.iter().all(|row| row.holds() != Some(false));
         return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
@@ -78,7 +87,9 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
             let settings = message::Settings { rounds: *rounds, round };
             show(message::run(dir, settings, &Interrupt::new()?)?)
         }
-        BenchCommand::Kernel { .. } => bail!("built without the feature `bpf`"),
+        BenchCommand::Kernel { .. } | BenchCommand::Latency { .. } => {
+            bail!("built without the feature `bpf`")
+        }
         BenchCommand::All { .. } => {
             // What is missing is told before anything is measured.
             tools::Tools::find()?;

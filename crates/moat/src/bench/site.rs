@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use moat_admin::messages::State;
 use moat_ca::{Authority, LeafRequest};
 
@@ -83,6 +83,19 @@ impl Site {
             fs::write(site.dir().join("policy").join(name), format!("{text}{more}"))?;
         }
         Ok(site)
+    }
+
+    /// Port of the service.
+    pub(crate) fn upstream(&self) -> u16 {
+        self.upstream
+    }
+
+    /// Changes a place of the gateway's configuration before it starts.
+    pub(crate) fn edit(&self, from: &str, to: &str) -> Result<()> {
+        let path = self.dir().join("moat.yaml");
+        let text = fs::read_to_string(&path)?;
+        ensure!(text.contains(from), "the configuration has no `{from}`");
+        Ok(fs::write(&path, text.replacen(from, to, 1))?)
     }
 
     pub(crate) fn dir(&self) -> &Path {

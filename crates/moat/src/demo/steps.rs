@@ -44,6 +44,7 @@ pub(crate) async fn calls(setup: &mut Setup, say: &mut Say) -> Result<()> {
     grpc(setup, say).await?;
     reload_under_load(setup, say).await?;
     egress_refused(setup, say).await?;
+    slowest_call(setup, say)?;
     auditor_killed(setup, say).await
 }
 
@@ -361,6 +362,30 @@ async fn egress_refused(setup: &Setup, say: &mut Say) -> Result<()> {
         record.leaf.body.note
     );
     say.line(good, en, zh, &seen);
+    Ok(())
+}
+
+/// Where the time of the slowest call went, as gateway and kernel tell it.
+fn slowest_call(setup: &Setup, say: &mut Say) -> Result<()> {
+    let (en, zh) = (
+        "the slowest call of the last minute: its time by stage and cause, as the kernel saw it",
+        "最近一分钟最慢的调用：由内核给出各阶段耗时及原因",
+    );
+    let kernel = setup.state().context("the gateway does not answer")?.kernel;
+    let kernel: moat_kernel::messages::Status = serde_json::from_value(kernel)?;
+    let probe = kernel.probes.iter().find(|probe| probe.name == "latency");
+    if let Some(probe) = probe.filter(|probe| !probe.is_attached) {
+        say.missing(en, zh, &probe.why);
+        return Ok(());
+    }
+    let report = crate::latency::fetch(&setup.path("admin.sock"))?;
+    let call = report.exemplars.first().context("no call was told")?;
+    let mut parts = call.parts.clone();
+    parts.sort_by_key(|(_, _, us)| std::cmp::Reverse(*us));
+    let shown = parts.iter().take(3).map(|(stage, cause, us)| format!("{stage}/{cause} {us} µs"));
+    let shown: Vec<String> = shown.collect();
+    let seen = format!("trace {}: {} µs\n{}", call.trace, call.us, shown.join(", "));
+    say.line(call.us > 0 && !shown.is_empty(), en, zh, &seen);
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use moat_admin::messages::ToAdmin;
 use moat_config::{Egress, Restart, TlsRecords};
 use moat_gateway::messages::ToGateway;
 use moat_kernel::cgroup::{self, Cgroup, unpin};
@@ -36,6 +37,9 @@ pub(super) struct Kernel {
     why: String,
     required: Vec<String>,
     wire: Option<messages::Wire>,
+    latency: Option<messages::Latency>,
+    /// Where the gateway that runs tells of its calls' time.
+    windows: Option<ToKernel>,
     /// The list of the active configuration.
     pub(super) active: Egress,
     /// Services of the one before, and until when they stay allowed.
@@ -94,6 +98,10 @@ impl Kernel {
             why,
             required,
             wire: restart.tls_records.as_ref().map(|wire| wire_of(wire, restart)),
+            latency: restart
+                .latency_stall_ms
+                .map(|stall_ms| messages::Latency { ports: ports_of(restart), stall_ms }),
+            windows: None,
             active: egress,
             former: None,
             probes: Vec::new(),
@@ -139,7 +147,11 @@ impl Kernel {
             };
             known.cloned().unwrap_or(missing)
         };
-        let looks = |name: &&&str| **name != "tls_records" || self.wire.is_some();
+        let looks = |name: &&&str| match **name {
+            "tls_records" => self.wire.is_some(),
+            "latency" => self.latency.is_some(),
+            _ => true,
+        };
         let probes: Vec<Probe> = moat_config::PROBES.iter().filter(looks).map(probe).collect();
         json!({ "probes": probes, "cgroup": "", "egress": null, "waiting": 0 })
     }
@@ -153,6 +165,27 @@ impl Kernel {
         if let Some(child) = &mut self.child {
             child.ask(&ToKernel::Status {});
         }
+    }
+
+    /// Whether workers are to tell of their calls' time.
+    pub(super) fn reads_time(&self) -> bool {
+        self.child.is_some() && self.latency.is_some()
+    }
+
+    /// Asks for a report of calls' time.
+    pub(super) fn ask_latency(&self) {
+        if let Some(child) = self.child.as_ref().filter(|child| child.is_ready) {
+            child.offer(&ToKernel::Latency {});
+        }
+    }
+
+    /// A gateway has begun that tells of its calls' time there.
+    pub(super) fn windows(&mut self, slots: Vec<u64>, code: Option<(u64, u64, u64)>) {
+        let windows = ToKernel::Windows { slots, code };
+        if let Some(child) = &self.child {
+            child.send(&windows, &[]);
+        }
+        self.windows = Some(windows);
     }
 
     /// Ends the role after the gateway, and takes down what outlives it.
@@ -185,14 +218,19 @@ impl Kernel {
 }
 
 fn wire_of(wire: &TlsRecords, restart: &Restart) -> messages::Wire {
-    let ports: BTreeSet<u16> = restart.binds.iter().map(|(_, address)| address.port()).collect();
     messages::Wire {
         interfaces: wire.interfaces.clone(),
-        ports: ports.into_iter().collect(),
+        ports: ports_of(restart),
         admit: wire.admit.clone(),
         drops_other: wire.drops_other,
         syn_max: wire.syn_max,
     }
+}
+
+/// Of the listeners, each once.
+fn ports_of(restart: &Restart) -> Vec<u16> {
+    let ports: BTreeSet<u16> = restart.binds.iter().map(|(_, address)| address.port()).collect();
+    ports.into_iter().collect()
 }
 
 fn site(socket: &Path) -> Result<Site, String> {
@@ -221,12 +259,16 @@ impl Supervisor {
         let pid = child.pid();
         let (cgroup, pins) = (site.guarded.path().to_path_buf(), site.pins.clone());
         let (wire, roles) = (self.kernel.wire.clone(), site.roles());
-        let start = ToKernel::Start { cgroup, pins, wire, roles };
+        let latency = self.kernel.latency.clone();
+        let start = ToKernel::Start { cgroup, pins, wire, roles, latency };
         child.send_blob(&start, &egress)?;
         self.kernel.adopt("kernel", pid)?;
         self.link_kernel()?;
         self.link_sights()?;
         if let Some(child) = &self.kernel.child {
+            if let Some(windows) = &self.kernel.windows {
+                child.send(windows, &[]);
+            }
             child.send(&ToKernel::Begin {}, &[]);
         }
         Ok(())
@@ -267,6 +309,13 @@ impl Supervisor {
         match serde_json::from_value(message) {
             Ok(FromKernel::Ready { probes }) => self.kernel_ready(probes),
             Ok(FromKernel::Allowed { number, refused }) => self.allowed(number, refused),
+            Ok(FromKernel::Latency { part, of, text }) => {
+                // For people to read: what the admin role does not take in time is lost.
+                if self.admin.is_ready {
+                    self.admin.offer(&ToAdmin::Latency { part, of, text });
+                }
+                return;
+            }
             Ok(FromKernel::Status(status)) => {
                 self.kernel.status = serde_json::to_value(status).unwrap_or(Value::Null);
                 if let Some(child) = &mut self.kernel.child {

@@ -230,7 +230,8 @@ impl Supervisor {
         self.gateway.send_blob(&ToGateway::Generation { number, digest, asker }, &self.blob)?;
         self.link_sights()?;
         let unguarded = self.handover.unguarded().unwrap_or_else(|| self.kernel.unguarded());
-        self.gateway.send(&ToGateway::Begin { unguarded }, &[]);
+        let tells_time = self.kernel.reads_time();
+        self.gateway.send(&ToGateway::Begin { unguarded, tells_time }, &[]);
         Ok(())
     }
 
@@ -427,6 +428,16 @@ impl Supervisor {
                 self.gateway.is_asked = false;
                 self.known.gateway = serde_json::to_value(status).unwrap_or(Value::Null);
             }
+            Ok(FromGateway::Heap { part, of, text }) => {
+                if self.admin.is_ready {
+                    self.admin.offer(&ToAdmin::Heap { part, of, text });
+                }
+                return;
+            }
+            Ok(FromGateway::Windows { slots, code }) => {
+                self.kernel.windows(slots, code);
+                return;
+            }
             Ok(FromGateway::Rows { part, of, rows }) => {
                 // Numbers for people: what the admin role does not take in time is lost.
                 if self.admin.is_ready {
@@ -442,6 +453,12 @@ impl Supervisor {
     fn hear_admin(&mut self, message: Value) {
         match serde_json::from_value(message) {
             Ok(FromAdmin::Ready {}) => self.admin.is_ready = true,
+            Ok(FromAdmin::Heap {}) => {
+                if self.gateway.is_ready {
+                    self.gateway.offer(&ToGateway::Heap {});
+                }
+                return;
+            }
             Ok(FromAdmin::Reload { id, uid }) => self.reload(Asker::Admin { id, uid }),
             Ok(FromAdmin::Upgrade { id, uid }) => self.upgrade(Asker::Upgrade { id, uid }),
             Ok(FromAdmin::Diff { id }) => {
@@ -559,6 +576,7 @@ impl Supervisor {
         if self.gateway.is_ready && self.rows_due <= Instant::now() {
             self.rows_due = Instant::now() + ROWS;
             self.gateway.offer(&ToGateway::Rows {});
+            self.kernel.ask_latency();
         }
         self.auditor.ask(&json!({ "status": {} }));
         self.kernel.ask();

@@ -295,7 +295,8 @@ fn the_doctor_tries_every_part() {
     let (code, out, err) = moat(&["doctor", "-o", "json"]);
     assert!(code == 0 || code == 4, "{code} {out}{err}");
     let lines: Value = serde_json::from_str(&out).unwrap();
-    for name in ["root", "kernel", "btf", "cgroup", "pins", "egress"] {
+    let probes = ["egress", "tls_records", "behaviour", "latency"];
+    for name in ["root", "kernel", "btf", "cgroup", "pins"].into_iter().chain(probes) {
         let line = lines.as_array().unwrap().iter().find(|line| line["name"] == name).unwrap();
         assert_eq!(line["holds"], true, "{line}");
     }
@@ -399,12 +400,33 @@ async fn what_a_role_has_no_business_doing_is_counted_and_on_record() {
     };
     let clean = ["gateway", "auditor", "admin", "kernel"].map(|role| (role.to_owned(), 0, 0, 0));
     eventually("evidence of every role", WAIT, || (evidence() == clean).then_some(())).await;
+    // Only the auditor opens anything, and only what is in the log's folder.
+    let rows = gateway.status()["kernel"]["behaviour"].clone();
+    for row in rows.as_array().unwrap() {
+        let is_auditor = row["role"] == "auditor";
+        assert!(is_auditor || count(row, "open") == 0, "{row}");
+        assert_eq!((count(row, "refused"), count(row, "capability")), (0, 0), "{row}");
+        for path in row["paths"].as_array().unwrap() {
+            let path = path[0].as_str().unwrap();
+            assert!(!path.starts_with('/') && !path.contains(".."), "{row}");
+        }
+    }
     let out = python(&gateway, "import subprocess\nsubprocess.run(['/bin/true'])");
     assert!(out.status.success(), "{out:?}");
     let record = gateway.record("the program", |body| body.note.contains("act=exec")).await;
     assert_eq!((record.code.as_str(), record.object.as_str()), ("MOAT-E009", "role/gateway"));
     assert!(record.note.contains("path=/bin/true"), "{}", record.note);
     gateway.record("the process", |body| body.note.contains("act=fork")).await;
+    // One that is no longer root opens a path, and is refused another.
+    let opens = "import os\nos.setuid(65534)\nopen('/etc/hostname')\n\
+                 try: open('/etc/shadow')\nexcept PermissionError: pass";
+    let out = python(&gateway, opens);
+    assert!(out.status.success(), "{out:?}");
+    let fits = |part: &'static str, path: &'static str| {
+        move |body: &Body| body.note.contains(part) && body.note.contains(path)
+    };
+    gateway.record("the opened path", fits("act=open call=openat", "path=/etc/hostname")).await;
+    gateway.record("the refused path", fits("act=refused call=openat", "path=/etc/shadow")).await;
     // A process in the gateway's jail that does what only an intruder would.
     let moat = env!("CARGO_BIN_EXE_moat");
     let act = format!(
@@ -412,7 +434,7 @@ async fn what_a_role_has_no_business_doing_is_counted_and_on_record() {
     );
     let out = python(&gateway, &act);
     assert!(!out.status.success(), "{out:?}");
-    gateway.record("the forbidden call", |body| body.note.contains("act=forbidden")).await;
+    gateway.record("the forbidden call", fits("act=forbidden", "call=execve")).await;
     eventually("the counts", WAIT, || {
         let rows = evidence();
         (rows[0] == ("gateway".to_owned(), 2, 1, 1) && rows[1..] == clean[1..]).then_some(())

@@ -15,6 +15,7 @@ mod floods;
 mod framing;
 mod identity;
 mod kernel;
+mod latency;
 mod limits;
 mod live;
 mod load;

@@ -25,6 +25,9 @@ super::codes! {
     BEHAVIOUR = "MOAT-E009", 0, Moat,
         en: "A role did what it has no business doing", "It executed a program, made a process, or was ended for a forbidden system call: the record says which. Treat the role as taken over until it is known why.",
         zh: "某角色做了不应做之事", "记录注明：执行了程序、创建了进程，或因被禁系统调用而被终止。查明原因之前，应视该角色已被攻陷。";
+    STALLED = "MOAT-E010", 0, Moat,
+        en: "A worker of the gateway stands still", "The line says at which stage of which call, and in which system call if it waits in one; `moat latency` shows the places in the program. At `policy` it is usually a rule that takes long to decide.",
+        zh: "网关的某个工作线程停滞", "日志行注明所在调用及阶段，若在等待则注明系统调用；`moat latency` 显示其在程序中的位置。若停在 `policy`，通常是某条规则判定过慢。";
     ALLOW_FAILED = "MOAT-E005", 0, Moat,
         en: "The egress guard did not take a new list", "The list before stays in force, and so does the configuration before. The reason stands beside it.",
         zh: "出口防护未接受新名单", "原名单与原配置继续有效，原因见旁。";
