@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// The programs: `bpf/NAME.bpf.c` becomes `NAME.o`.
-const PROGRAMS: &[&str] = &["egress", "tls_records", "behaviour", "latency", "loss"];
+const PROGRAMS: &[&str] = &["egress", "tls_records", "behaviour", "latency", "loss", "calls"];
 
 /// What is said to whoever cannot compile them.
 const REMEDY: &str = "On Debian or Ubuntu, as root: apt-get install --yes clang libbpf-dev. \

@@ -49,7 +49,8 @@ impl Busy {
     /// Nothing if it does already, or is about to end.
     fn enter() -> Option<Busy> {
         let was_busy = IS_BUSY.try_with(|busy| busy.replace(true)).unwrap_or(true);
-        (!was_busy).then_some(Busy)
+        // Made only if it was not: one that is dropped ends the other.
+        if was_busy { None } else { Some(Busy) }
     }
 }
 
@@ -150,4 +151,20 @@ fn distance() -> i64 {
     });
     let random = random.unwrap_or(EVERY_BYTES);
     i64::try_from(random % (2 * EVERY_BYTES)).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Busy;
+
+    #[test]
+    fn nobody_samples_within_a_sample() {
+        let outer = Busy::enter();
+        assert!(outer.is_some());
+        // Twice: one that is refused must not end the one that is under way.
+        assert!(Busy::enter().is_none());
+        assert!(Busy::enter().is_none());
+        drop(outer);
+        assert!(Busy::enter().is_some());
+    }
 }

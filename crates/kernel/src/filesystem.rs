@@ -1,8 +1,8 @@
 //! Landlock: which paths a role may touch, and which sockets it may open.
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 use crate::sandbox::{Jail, Role};
@@ -21,6 +21,14 @@ pub fn try_landlock() -> Option<&'static str> {
 /// Restricts this thread and all it starts. Returns how much of it the kernel enforces, or `None`
 /// if it has no Landlock.
 pub(crate) fn restrict(jail: &Jail) -> Result<Option<&'static str>, RulesetError> {
+    restrict_to(jail, writing())
+}
+
+/// The same with these rights below writable folders.
+fn restrict_to(
+    jail: &Jail,
+    rights: BitFlags<AccessFs>,
+) -> Result<Option<&'static str>, RulesetError> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
@@ -35,7 +43,7 @@ pub(crate) fn restrict(jail: &Jail) -> Result<Option<&'static str>, RulesetError
     let mut created = ruleset.create()?;
     for path in &jail.writable {
         if let Ok(fd) = PathFd::new(path) {
-            created = created.add_rule(PathBeneath::new(fd, writing()))?;
+            created = created.add_rule(PathBeneath::new(fd, rights))?;
         }
     }
     let status = created.restrict_self()?;
@@ -47,7 +55,7 @@ pub(crate) fn restrict(jail: &Jail) -> Result<Option<&'static str>, RulesetError
 }
 
 /// Everything a log needs, and neither execution nor device nodes, sockets or links.
-fn writing() -> landlock::BitFlags<AccessFs> {
+fn writing() -> BitFlags<AccessFs> {
     AccessFs::ReadFile
         | AccessFs::ReadDir
         | AccessFs::WriteFile
@@ -56,5 +64,64 @@ fn writing() -> landlock::BitFlags<AccessFs> {
         | AccessFs::MakeDir
         | AccessFs::RemoveFile
         | AccessFs::RemoveDir
-        | AccessFs::Refer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, OpenOptions};
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    /// What a log does, with the right that it needs for it.
+    fn acts() -> [(AccessFs, fn(&Path) -> io::Result<()>); 8] {
+        [
+            (AccessFs::ReadFile, |dir| File::open(dir.join("old")).map(drop)),
+            (AccessFs::ReadDir, |dir| fs::read_dir(dir).map(drop)),
+            (AccessFs::WriteFile, |dir| {
+                OpenOptions::new().append(true).open(dir.join("old")).map(drop)
+            }),
+            (AccessFs::Truncate, |dir| {
+                let mut options = OpenOptions::new();
+                options.write(true).truncate(true).open(dir.join("old")).map(drop)
+            }),
+            (AccessFs::MakeReg, |dir| {
+                OpenOptions::new().append(true).create_new(true).open(dir.join("new")).map(drop)
+            }),
+            (AccessFs::MakeDir, |dir| fs::create_dir(dir.join("tiles"))),
+            (AccessFs::RemoveFile, |dir| fs::remove_file(dir.join("other"))),
+            (AccessFs::RemoveDir, |dir| fs::remove_dir(dir.join("empty"))),
+        ]
+    }
+
+    /// Acts that fail for a thread with these rights.
+    fn fails(rights: BitFlags<AccessFs>) -> BitFlags<AccessFs> {
+        let dir = tempfile::tempdir().unwrap();
+        let path: PathBuf = dir.path().to_path_buf();
+        fs::write(path.join("old"), "x").unwrap();
+        fs::write(path.join("other"), "x").unwrap();
+        fs::create_dir(path.join("empty")).unwrap();
+        let thread = std::thread::spawn(move || {
+            let jail = Jail { role: Role::Auditor, user: None, writable: vec![path.clone()] };
+            restrict_to(&jail, rights).unwrap();
+            let failing = acts().into_iter().filter(|(_, act)| act(&path).is_err());
+            failing.map(|(right, _)| right).fold(BitFlags::EMPTY, |all, one| all | one)
+        });
+        thread.join().unwrap()
+    }
+
+    #[test]
+    fn each_right_below_a_folder_is_needed_for_something_that_a_log_does() {
+        if try_landlock().is_none() {
+            assert!(std::option_env!("CI").is_none(), "there is no Landlock");
+            return;
+        }
+        assert_eq!(fails(writing()), BitFlags::EMPTY, "all of it can be done");
+        let all = acts().into_iter().map(|(right, _)| right);
+        assert_eq!(all.fold(BitFlags::EMPTY, |all, one| all | one), writing(), "an act a right");
+        for right in writing().iter() {
+            assert!(fails(writing() & !right).contains(right), "{right:?} is not needed");
+        }
+    }
 }

@@ -27,6 +27,8 @@ pub mod messages;
 #[cfg(feature = "bpf")]
 pub mod object;
 #[cfg(feature = "bpf")]
+pub mod observe;
+#[cfg(feature = "bpf")]
 pub mod role;
 mod sandbox;
 mod syscalls;
@@ -36,4 +38,5 @@ pub mod wire;
 
 pub use filesystem::try_landlock;
 pub use sandbox::{Jail, Report, Role, enter};
+pub use syscalls::{SELDOM, allowed_calls};
 pub use users::{User, find_user};

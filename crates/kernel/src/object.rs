@@ -18,6 +18,9 @@ pub const LATENCY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 /// `bpf/loss.bpf.c`.
 pub const LOSS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/loss.o"));
 
+/// `bpf/calls.bpf.c`.
+pub const CALLS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/calls.o"));
+
 /// Every object, by the name of its source.
 pub const ALL: &[(&str, &[u8])] = &[
     ("egress", EGRESS),
@@ -25,6 +28,7 @@ pub const ALL: &[(&str, &[u8])] = &[
     ("behaviour", BEHAVIOUR),
     ("latency", LATENCY),
     ("loss", LOSS),
+    ("calls", CALLS),
 ];
 
 /// A short name for exactly this object.

@@ -132,21 +132,24 @@ async fn a_worker_that_stands_still_is_named_while_it_does() {
     let stall = eventually("the stall is told", WAIT, || {
         let report = report(&gateway)?;
         let stalls = report["stalls"].as_array()?.clone();
-        stalls.into_iter().find(|stall| trace.starts_with(stall["trace"].as_str().unwrap()))
+        let is_it = |stall: &Value| {
+            let of = stall["trace"].as_str().unwrap();
+            !of.is_empty() && trace.starts_with(of) && stall["stage"] == "policy"
+        };
+        stalls.into_iter().find(is_it)
     })
     .await;
-    assert_eq!(
-        (stall["stage"].as_str(), stall["doing"].as_str()),
-        (Some("policy"), Some("running"))
-    );
+    assert_eq!(stall["doing"], "running", "{stall}");
     assert!(!stall["stack"].as_array().unwrap().is_empty(), "{stall}");
     let (_, out, _) = moat(&["latency", "--seconds", "0", "--socket", &gateway.socket()]);
     assert!(out.contains("stall worker-") && out.contains("at policy of call"), "{out}");
     assert!(out.contains("regorus") || out.contains("alloc"), "names of the engine's work: {out}");
     assert!(gateway.said().contains("MOAT-E010"), "{}", gateway.said());
+    // Whatever else the machine did meanwhile, the decision's own work is told as such.
     let call = told(&gateway, &trace).await;
-    let (stage, cause, _) = longest(&call);
-    assert_eq!((stage.as_str(), cause.as_str()), ("policy", "cpu"), "{call}");
+    let parts = call["parts"].as_array().unwrap();
+    let policy = parts.iter().find(|part| part[0] == "policy" && part[1] == "cpu").unwrap();
+    assert!(policy[2].as_u64().unwrap() >= 1_000, "{call}");
     let (_, page) = gateway.probe("/metrics");
     let stalls = page.lines().find(|line| line.starts_with("moat_latency_stalls_total ")).unwrap();
     assert_ne!(stalls, "moat_latency_stalls_total 0");

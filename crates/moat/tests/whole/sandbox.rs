@@ -1,8 +1,13 @@
 //! What each role may still do once it runs.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use crate::support::{Gateway, Options, Pki, Service, is_root, moat, proc_status, say};
+use moat_kernel::{Role, SELDOM, allowed_calls};
+
+use crate::support::{
+    Client, Gateway, Options, Pki, Service, eventually, is_root, moat, proc_status, say,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_role_has_given_up_its_rights() {
@@ -106,4 +111,55 @@ async fn prod_does_not_start_with_a_key_that_others_may_read() {
     assert_eq!(code, 78, "{out}{err}");
     assert!(err.contains("MOAT-C018"), "{err}");
     assert_refuses_to_start(&gateway, "MOAT-C018");
+}
+
+/// A cgroup of each of these roles, beside the gateway's own.
+const WATCHED: [&str; 4] = ["gateway", "auditor", "admin", "kernel"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_system_call_is_on_a_roles_list_without_need() {
+    if !is_root() {
+        assert!(std::env::var_os("CI").is_none(), "system calls are watched by root");
+        return say("SKIPPED: system calls are watched by root");
+    }
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["h2", "http/1.1"]).await;
+    let options = Options { protocol: "auto", segment_mib: 1, ..Options::default() };
+    let gateway = Gateway::start(&pki, service.address, options).await;
+    let own = gateway.status()["kernel"]["cgroup"].as_str().unwrap().to_owned();
+    let others = WATCHED[1..].iter().map(|role| format!("{own}-{role}").into());
+    let cgroups: Vec<_> = [own.clone().into()].into_iter().chain(others).collect();
+    let calls = moat_kernel::observe::Calls::watch(&cgroups).unwrap();
+    // What roles do at their start is seen too: each begins again.
+    for role in WATCHED {
+        let before = gateway.role(role).unwrap();
+        assert!(gateway.kill_role(role));
+        let is_back = || {
+            let is_another = gateway.role(role).is_some_and(|now| now != before);
+            (is_another && gateway.is_ready()).then_some(())
+        };
+        eventually("the role is back", Duration::from_secs(30), is_back).await;
+    }
+    for _ in 0..30 {
+        let mut client = Client::http1(&pki, gateway.address, "teller").await;
+        assert_eq!(client.get("/pass/1").await.status, 200);
+    }
+    let _ = moat(&["egress", "try", "203.0.113.7:443", "--socket", &gateway.socket()]);
+    let (code, said) = gateway.reload();
+    assert_eq!(code, 0, "{said}");
+    let _ = moat(&["heap", "--socket", &gateway.socket()]);
+    let _ = gateway.probe("/metrics");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let roles = [Role::Gateway, Role::Auditor, Role::Admin, Role::Kernel];
+    let mut idle = Vec::new();
+    for (number, role) in (0..).zip(roles) {
+        let made = calls.made(number).unwrap();
+        for call in allowed_calls(role).unwrap() {
+            let is_seldom = SELDOM.iter().any(|(seldom, _)| *seldom == call);
+            if !made.contains(&call) && !is_seldom {
+                idle.push(format!("{}: {call}", WATCHED[number as usize]));
+            }
+        }
+    }
+    assert!(idle.is_empty(), "allowed and not made: {}", idle.join(", "));
 }

@@ -22,7 +22,7 @@ use injected::{Disk, INJECTIONS, Injection, Scene};
 use paced::Paced;
 
 /// How long each cause lasts, and the seconds without any before it.
-const LASTS: Duration = Duration::from_secs(6);
+const LASTS: Duration = Duration::from_secs(5);
 /// Reports are at most so old.
 const OLD: Duration = Duration::from_millis(2_200);
 /// Smallest growth that is believed, in milliseconds a call.

@@ -15,6 +15,8 @@ use crate::demo::client::{Client, get};
 /// Callers, and how long each rests after a call.
 const CALLERS: usize = 4;
 const REST: Duration = Duration::from_millis(10);
+/// Longest wait for an answer.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// Callers at work.
 pub(super) struct Paced {
@@ -61,14 +63,15 @@ impl Paced {
 
 async fn call(client: Arc<Client>, shared: Arc<Shared>) {
     while !shared.is_over.load(Ordering::Relaxed) {
-        let Ok(mut kept) = client.keep().await else {
+        let Ok(Ok(mut kept)) = tokio::time::timeout(WAIT, client.keep()).await else {
             shared.bad.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(REST).await;
             continue;
         };
         while !shared.is_over.load(Ordering::Relaxed) {
             let Ok(request) = get(TARGET) else { return };
-            let is_good = kept.call(request).await.is_ok_and(|reply| reply.status == 200);
+            let reply = tokio::time::timeout(WAIT, kept.call(request)).await;
+            let is_good = matches!(reply, Ok(Ok(reply)) if reply.status == 200);
             let count = if is_good { &shared.good } else { &shared.bad };
             count.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(REST).await;
