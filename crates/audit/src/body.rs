@@ -94,6 +94,8 @@ closed! {
         Closed = 9 "CLOSED",
         /// The stream broke off.
         Aborted = 10 "ABORTED",
+        /// A call that somebody else carries out was permitted; what became of it is not seen here.
+        Permitted = 11 "PERMITTED",
     }
 }
 

@@ -217,10 +217,11 @@ pub struct RawListener {
     /// Unique name; stands in records.
     #[schemars(with = "String")]
     pub name: Text,
-    /// Address and port, for example `0.0.0.0:8443`.
+    /// Address and port, for example `0.0.0.0:8443`; with `ext_authz` also `unix:PATH`.
     #[schemars(with = "String")]
     pub bind: Text,
-    /// Always `http`: HTTP/1.1, HTTP/2 and gRPC.
+    /// `http` (default): HTTP/1.1, HTTP/2 and gRPC. `ext_authz`: decisions for Envoy. `authzen`:
+    /// decisions for whoever asks by AuthZEN 1.0.
     #[schemars(with = "Option<String>")]
     pub protocol: Option<Text>,
     /// Most connections at once; default 10,000.
@@ -230,8 +231,60 @@ pub struct RawListener {
     /// default 64.
     #[schemars(with = "Option<u32>")]
     pub handshakes_per_source_max: Option<Spanned<u32>>,
-    /// Certificates.
-    pub tls: RawListenerTls,
+    /// Certificates. A listener on a Unix socket has none.
+    pub tls: Option<RawListenerTls>,
+    /// Of `ext_authz` and `authzen`: who may ask for decisions, and about whom.
+    pub enforcers: Option<RawEnforcers>,
+}
+
+/// Who may ask for decisions that others enforce, and about whom.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawEnforcers {
+    /// SPIFFE ids of those that ask over TLS.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub spiffe: Vec<Text>,
+    /// User ids of those that ask on a Unix socket, as the kernel tells them.
+    #[serde(default)]
+    #[schemars(with = "Vec<u32>")]
+    pub uids: Vec<Spanned<u32>>,
+    /// Whose certificates they may pass on: they are verified here again.
+    pub callers: RawClients,
+    /// PEM file of the authorities between the callers' certificates and those under `trust`, since
+    /// nothing but a caller's own certificate is passed on: `file:issuing.pem`.
+    #[schemars(with = "Option<String>")]
+    pub intermediates: Option<Text>,
+    /// `none` (default): bodies are not passed on. `whole`: Envoy's filter has `with_request_body`
+    /// with `pack_as_bytes`, so a request of which no body came has none.
+    #[serde(default)]
+    pub bodies: RawBodies,
+    /// `required` (default), or `optional`, of `authzen` alone: a caller may be named without its
+    /// certificate, on the word of whoever asks.
+    #[serde(default)]
+    pub certificates: RawCertificates,
+}
+
+/// See [`RawEnforcers::bodies`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RawBodies {
+    /// They are not passed on.
+    #[default]
+    None,
+    /// Whole ones are.
+    Whole,
+}
+
+/// See [`RawEnforcers::certificates`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RawCertificates {
+    /// Every caller's.
+    #[default]
+    Required,
+    /// A name is enough.
+    Optional,
 }
 
 /// Certificates of a listener.

@@ -22,14 +22,14 @@ use crate::raw::{
     RawTlsRecords, Text,
 };
 use crate::resolved::{
-    AdminSettings, AuditSettings, Config, Egress, FactSource, Hot, HsmSettings, Identity, Listener,
-    National, PROBES, Place, PolicySigned, Profile, Restart, TlsRecords, TokenIssuer, Upstream,
-    Users,
+    AdminSettings, AuditSettings, Bind, Config, Egress, FactSource, Hot, HsmSettings, Identity,
+    Listener, National, PROBES, Place, PolicySigned, Profile, Restart, TlsRecords, TokenIssuer,
+    Upstream, Users,
 };
 use crate::secret::{Fetched, OPEN, Read};
 use crate::sources::Sources;
 use crate::witnesses::witnesses;
-use crate::{Problem, resolve_route, resolve_trust, resolve_upstream, secret};
+use crate::{Problem, resolve_enforcers, resolve_route, resolve_trust, resolve_upstream, secret};
 
 /// Most connections a listener may be told to hold.
 pub(crate) const CONNECTIONS_MAX: u32 = 1_000_000;
@@ -56,7 +56,7 @@ const POLICY_FILES_MAX: usize = 10_000;
 /// Collects problems and watched files while resolving.
 pub(crate) struct Resolver<'a> {
     sources: &'a Sources,
-    base: PathBuf,
+    pub(crate) base: PathBuf,
     pub(crate) prod: bool,
     pub(crate) problems: Vec<Problem>,
     warnings: Vec<Problem>,
@@ -236,7 +236,8 @@ pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Proble
     };
     check_header(&mut r);
     let listeners: Vec<Listener> = raw.listeners.iter().map(|l| listener(&mut r, l)).collect();
-    let first = listeners.first().map_or_else(Vec::new, |l| l.identities.clone());
+    let with_tls = listeners.iter().find(|l| !l.identities.is_empty());
+    let first = with_tls.map_or_else(Vec::new, |l| l.identities.clone());
     let upstreams: Vec<Upstream> =
         raw.upstreams.iter().map(|u| resolve_upstream::upstream(&mut r, u, &first)).collect();
     let routes = raw.routes.iter().map(|route| resolve_route::route(&mut r, route)).collect();
@@ -299,11 +300,9 @@ fn check_header(r: &mut Resolver<'_>) {
 }
 
 fn listener(r: &mut Resolver<'_>, raw: &RawListener) -> Listener {
-    if let Some(protocol) = &raw.protocol
-        && protocol.value != "http"
-    {
-        let message = format!("`{}` is not served", protocol.value);
-        r.bad(&codes::BAD_VALUE, protocol, message, "write `http`");
+    let enforcers = resolve_enforcers::enforcers(r, raw);
+    if raw.tls.is_none() && resolve_enforcers::socket(raw).is_none() {
+        r.bad(&codes::MISSING_KEY, &raw.name, "`tls` is missing", "say who the gateway is");
     }
     Listener {
         name: raw.name.value.clone(),
@@ -313,9 +312,16 @@ fn listener(r: &mut Resolver<'_>, raw: &RawListener) -> Listener {
             HANDSHAKES_PER_SOURCE,
             CONNECTIONS_MAX,
         ),
-        identities: identities(r, &raw.name, &raw.tls.identities),
-        national: national(raw.tls.national),
-        clients: resolve_trust::clients(r, &raw.name, &raw.tls.clients),
+        identities: raw
+            .tls
+            .as_ref()
+            .map_or_else(Vec::new, |tls| identities(r, &raw.name, &tls.identities)),
+        national: raw.tls.as_ref().map_or(National::Off, |tls| national(tls.national)),
+        clients: raw
+            .tls
+            .as_ref()
+            .map_or_else(Vec::new, |tls| resolve_trust::clients(r, &raw.name, &tls.clients)),
+        enforcers,
     }
 }
 
@@ -351,7 +357,11 @@ pub(crate) fn national(raw: RawNational) -> National {
 
 fn restart(r: &mut Resolver<'_>) -> Restart {
     let raw = r.raw;
-    let binds = raw.listeners.iter().map(|l| (l.name.value.clone(), r.address(&l.bind))).collect();
+    let bind = |r: &mut Resolver<'_>, l: &RawListener| match resolve_enforcers::socket(l) {
+        Some(path) => Bind::Unix(r.base.join(path)),
+        None => Bind::Tcp(r.address(&l.bind)),
+    };
+    let binds = raw.listeners.iter().map(|l| (l.name.value.clone(), bind(r, l))).collect();
     let workers = match &raw.workers {
         Some(workers) if workers.value == 0 || workers.value > WORKERS_MAX => {
             let fix = format!("write a number from 1 to {WORKERS_MAX}");

@@ -58,6 +58,15 @@ fn one(r: &mut Resolver<'_>, raw: &RawClients, seen: &mut BTreeSet<String>) -> C
     }
 }
 
+/// Of callers whom somebody else passes on: there is no server name to choose by.
+pub(crate) fn passed_on(r: &mut Resolver<'_>, raw: &RawClients) -> Clients {
+    if let Some(name) = raw.server_names.first() {
+        let fix = "leave it out: every caller that is passed on belongs to this group";
+        r.bad(&codes::BAD_VALUE, name, "`server_names` says nothing here", fix);
+    }
+    one(r, raw, &mut BTreeSet::new())
+}
+
 pub(crate) fn service(r: &mut Resolver<'_>, raw: &RawUpstreamTls) -> Trust {
     let must_staple = raw.ocsp == RawStaple::Require;
     trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls, &[], must_staple)

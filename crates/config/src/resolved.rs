@@ -29,8 +29,8 @@ pub struct Config {
 pub struct Restart {
     /// `prod` goes on only with every protection in place.
     pub profile: Profile,
-    /// Names and addresses of the listeners.
-    pub binds: Vec<(String, SocketAddr)>,
+    /// Names and places of the listeners.
+    pub binds: Vec<(String, Bind)>,
     /// Worker threads of the gateway.
     pub workers: u16,
     /// The log.
@@ -47,6 +47,24 @@ pub struct Restart {
     pub tls_records: Option<TlsRecords>,
     /// From how many milliseconds on a worker stands still; nothing if calls' time is not looked at.
     pub latency_stall_ms: Option<u64>,
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl core::fmt::Display for Bind {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Bind::Tcp(address) => write!(f, "{address}"),
+            Bind::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// A look at the beginning of connections at the network card.
@@ -207,6 +225,40 @@ pub struct Listener {
     pub national: National,
     /// Groups of callers.
     pub clients: Vec<Clients>,
+    /// Of a listener for decisions that others enforce: who may ask, and about whom.
+    pub enforcers: Option<Enforcers>,
+}
+
+/// How decisions are asked for that others enforce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Asking {
+    /// Envoy's ext_authz v3.
+    ExtAuthz,
+    /// AuthZEN 1.0.
+    AuthZen,
+}
+
+/// Who may ask for decisions that others enforce, and about whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enforcers {
+    /// How they ask.
+    pub asking: Asking,
+    /// Whether the listener is a Unix socket.
+    pub is_local: bool,
+    /// SPIFFE ids of those that ask over TLS.
+    pub spiffe: Vec<String>,
+    /// User ids of those that ask on a Unix socket.
+    pub uids: Vec<u32>,
+    /// Role of the callers.
+    pub role: String,
+    /// Who vouches for the callers.
+    pub trust: Trust,
+    /// Authorities between those and the callers, PEM.
+    pub intermediates: Vec<u8>,
+    /// Whether whole bodies are passed on.
+    pub has_bodies: bool,
+    /// Whether a caller may be named without its certificate.
+    pub is_name_enough: bool,
 }
 
 /// What a policy bundle must be.

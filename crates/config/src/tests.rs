@@ -483,3 +483,55 @@ fn the_schema_knows_every_key_of_the_example() {
         assert!(schema.contains(&format!("\"{key}\"")), "{key}");
     }
 }
+
+/// A second listener, for decisions that others enforce.
+fn with_enforcers(bind: &str, more: &str) -> String {
+    let listener = format!("  - name: envoy\n    bind: {bind}\n{more}\nupstreams:");
+    GOOD.replace("upstreams:", &listener)
+}
+
+const SOCKET: &str = "    protocol: ext_authz\n    enforcers: { uids: [101], bodies: whole, \
+                      callers: { role: all, trust: \"file:ca.pem\" } }";
+
+#[test]
+fn a_listener_for_decisions_says_who_may_ask_and_about_whom() {
+    let dir = folder(&with_enforcers("unix:envoy.sock", SOCKET));
+    let config = load(&dir.path().join("moat.yaml")).unwrap().config;
+    let bind = crate::Bind::Unix(dir.path().join("envoy.sock"));
+    assert_eq!(config.restart.binds[1], ("envoy".to_owned(), bind));
+    let enforcers = config.hot.listeners[1].enforcers.clone().unwrap();
+    assert_eq!(enforcers.asking, crate::Asking::ExtAuthz);
+    assert!(enforcers.is_local && enforcers.has_bodies && !enforcers.is_name_enough);
+    assert_eq!((enforcers.uids, enforcers.role.as_str()), (vec![101], "all"));
+    assert_eq!(enforcers.trust.pem, b"ca.pem");
+    // What upstreams without an identity show is that of the first listener that has one.
+    assert_eq!(config.hot.upstreams[0].tls.identities.len(), 1);
+}
+
+#[test]
+fn what_a_listener_for_decisions_cannot_be_is_told() {
+    let tls = format!(
+        "    tls: {{ identities: {ONE}, clients: [{{ role: all, trust: \"file:ca.pem\" }}] }}\n"
+    );
+    let (tcp, local) = ("127.0.0.1:8445", "unix:envoy.sock");
+    let over_tls = tls.clone() + &SOCKET.replace("uids: [101]", "spiffe: [spiffe://bank.test/e]");
+    assert!(problems(&with_enforcers(tcp, &over_tls)).is_empty());
+    let long = format!("unix:{}", "x".repeat(200));
+    for (bind, more, code) in [
+        (local, "    protocol: ext_authz".to_owned(), &codes::MISSING_KEY),
+        (local, tls.clone() + SOCKET, &codes::CONFLICT),
+        (local, SOCKET.replace("ext_authz", "authzen"), &codes::BAD_VALUE),
+        (local, SOCKET.replace("ext_authz", "http"), &codes::CONFLICT),
+        (local, SOCKET.replace("ext_authz", "smtp"), &codes::BAD_VALUE),
+        (local, SOCKET.replace("uids: [101]", "uids: []"), &codes::BAD_VALUE),
+        (local, SOCKET.replace("bodies: whole", "certificates: optional"), &codes::BAD_VALUE),
+        (local, SOCKET.replace("role: all", "role: all, server_names: [a.b]"), &codes::BAD_VALUE),
+        (&long, SOCKET.to_owned(), &codes::BAD_VALUE),
+        (tcp, SOCKET.to_owned(), &codes::MISSING_KEY),
+        (tcp, tls + SOCKET, &codes::BAD_VALUE),
+        (tcp, over_tls.replace("bank.test/e", "other.test/e"), &codes::BAD_VALUE),
+    ] {
+        let found = problems(&with_enforcers(bind, &more));
+        assert!(found.iter().any(|problem| problem.code == code), "{more}: {found:?}");
+    }
+}

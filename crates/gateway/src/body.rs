@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use moat_model::Code;
@@ -296,6 +296,8 @@ pub(crate) struct ReplyBody {
 
 enum Content {
     Full(Option<Bytes>),
+    /// A message of gRPC and the trailers behind it.
+    Message(Option<Bytes>, Option<HeaderMap>),
     Stream(Box<Download>),
 }
 
@@ -304,6 +306,22 @@ impl ReplyBody {
         let bytes = (!bytes.is_empty()).then_some(bytes);
         reader.offered(Instant::now());
         ReplyBody { content: Content::Full(bytes), reader, _open: None }
+    }
+
+    /// A message of gRPC in its frame, and the trailers that end its call well.
+    pub(crate) fn message(framed: Bytes, reader: Rc<Reader>) -> ReplyBody {
+        reader.offered(Instant::now());
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        ReplyBody { content: Content::Message(Some(framed), Some(trailers)), reader, _open: None }
+    }
+
+    /// The bytes of an answer that is held and has not begun to go out.
+    pub(crate) fn into_held(self) -> Bytes {
+        match self.content {
+            Content::Full(bytes) | Content::Message(bytes, _) => bytes.unwrap_or_default(),
+            Content::Stream(_) => Bytes::new(),
+        }
     }
 
     pub(crate) fn stream(download: Download, reader: Rc<Reader>) -> ReplyBody {
@@ -341,6 +359,10 @@ impl Body for ReplyBody {
         let polled = match &mut this.content {
             // In pieces: over HTTP/2 a piece that was taken waits where nothing watches it.
             Content::Full(bytes) => Poll::Ready(next_piece(bytes).map(|b| Ok(Frame::data(b)))),
+            Content::Message(bytes, trailers) => Poll::Ready(match next_piece(bytes) {
+                Some(piece) => Some(Ok(Frame::data(piece))),
+                None => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
+            }),
             Content::Stream(download) => download.poll(cx),
         };
         if matches!(polled, Poll::Ready(Some(Ok(_)))) {
@@ -352,6 +374,7 @@ impl Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Full(bytes) => bytes.is_none(),
+            Content::Message(_, trailers) => trailers.is_none(),
             Content::Stream(_) => false,
         }
     }
@@ -359,6 +382,9 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
+            }
+            Content::Message(bytes, _) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
             }
             Content::Stream(download) => download.incoming.size_hint(),

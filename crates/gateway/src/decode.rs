@@ -10,6 +10,7 @@ use http::{Method, Request, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use moat_mask::{Captures, Extractor};
+use moat_model::code::decision::{BODY_UNSEEN, NOT_HERE};
 use moat_model::code::{http as codes, mask};
 use moat_model::limit::TARGET_BYTES_MAX;
 use moat_model::{Code, Refusal, Stage};
@@ -29,6 +30,8 @@ pub(crate) enum InBody {
     Held { bytes: Bytes, captures: Captures },
     /// Nobody looks into it.
     Stream(Incoming),
+    /// Somebody else has it, and did not pass it on.
+    Unseen,
 }
 
 /// A request whose meaning is settled.
@@ -47,7 +50,74 @@ pub(crate) struct Decoded {
 /// A refusal at [`Stage::Decode`]; at [`Stage::Mask`] where the body had to be JSON and is not.
 pub(crate) async fn decode(call: &Call, request: Request<Incoming>) -> Result<Decoded, Refusal> {
     let (mut head, incoming) = request.into_parts();
-    check_head(&head)?;
+    let (rules, params) = matched(call, &mut head)?;
+    let Some(reading) = &rules.request else {
+        let body = match &rules.mask_request {
+            Some(_) => held(call, &rules, &head, incoming, None).await?,
+            None if rules.route.hold => take(call, &rules, incoming, None).await?,
+            None => InBody::Stream(incoming),
+        };
+        return Ok(Decoded { head, rules, params, decide_on: Vec::new(), body });
+    };
+    let body = held(call, &rules, &head, incoming, Some(Extractor::new(&reading.plan))).await?;
+    let decide_on = match &body {
+        InBody::Held { captures, .. } => {
+            fields::decided_on(reading, captures, &rules.route.decide_on)?
+        }
+        InBody::Stream(_) | InBody::Unseen => Vec::new(),
+    };
+    Ok(Decoded { head, rules, params, decide_on, body })
+}
+
+/// Checks a request that somebody else received and will carry out, with its body as far as that was
+/// passed on.
+///
+/// # Errors
+/// As [`decode`]; and where the route needs a body that was not passed on, or is only good for
+/// calls that go through this gateway.
+pub(crate) fn passed_on(
+    call: &Call,
+    mut head: Parts,
+    body: Option<Bytes>,
+) -> Result<Decoded, Refusal> {
+    let (rules, params) = matched(call, &mut head)?;
+    if rules.answer.is_some() || rules.images.is_some() || rules.mask_request.is_some() {
+        return Err(no(&NOT_HERE));
+    }
+    let Some(bytes) = body else {
+        if rules.request.is_some() {
+            return Err(no(&BODY_UNSEEN));
+        }
+        let (decide_on, body) = (Vec::new(), InBody::Unseen);
+        return Ok(Decoded { head, rules, params, decide_on, body });
+    };
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if rules.route.body_bytes_max > 0 && length > rules.route.body_bytes_max {
+        return Err(no(&codes::BODY_TOO_LONG));
+    }
+    call.bytes_in.set(length);
+    call.digest_in.set(Some(body::sha256(&bytes)));
+    let captures = match &rules.request {
+        Some(reading) if !bytes.is_empty() || has_content(&head.method) => {
+            if !headers::is_json(&head.headers) || headers::is_encoded(&head.headers) {
+                return Err(Refusal::new(Stage::Mask, &mask::CONTENT_TYPE));
+            }
+            let mut extractor = Extractor::new(&reading.plan);
+            extractor.push(&bytes).map_err(|e| not_json(&e))?;
+            extractor.finish().map_err(|e| not_json(&e))?
+        }
+        _ => Captures::default(),
+    };
+    let decide_on = match &rules.request {
+        Some(reading) => fields::decided_on(reading, &captures, &rules.route.decide_on)?,
+        None => Vec::new(),
+    };
+    Ok(Decoded { head, rules, params, decide_on, body: InBody::Held { bytes, captures } })
+}
+
+/// Checks the head and finds the route that takes the call.
+fn matched(call: &Call, head: &mut Parts) -> Result<(Arc<RouteRules>, Params), Refusal> {
+    check_head(head)?;
     headers::from_caller(&mut head.headers);
     let shared = &call.generation;
     let (at, params) = table::find(&shared.entries, &call.host, &head.method, head.uri.path())?;
@@ -66,22 +136,7 @@ pub(crate) async fn decode(call: &Call, request: Request<Incoming>) -> Result<De
         // gRPC messages cannot be looked into; the caller's word for one must not skip the masks.
         return Err(Refusal::new(Stage::Mask, &mask::CONTENT_TYPE));
     }
-    let Some(reading) = &rules.request else {
-        let body = match &rules.mask_request {
-            Some(_) => held(call, &rules, &head, incoming, None).await?,
-            None if rules.route.hold => take(call, &rules, incoming, None).await?,
-            None => InBody::Stream(incoming),
-        };
-        return Ok(Decoded { head, rules, params, decide_on: Vec::new(), body });
-    };
-    let body = held(call, &rules, &head, incoming, Some(Extractor::new(&reading.plan))).await?;
-    let decide_on = match &body {
-        InBody::Held { captures, .. } => {
-            fields::decided_on(reading, captures, &rules.route.decide_on)?
-        }
-        InBody::Stream(_) => Vec::new(),
-    };
-    Ok(Decoded { head, rules, params, decide_on, body })
+    Ok((rules, params))
 }
 
 fn no(code: &'static Code) -> Refusal {
@@ -189,7 +244,7 @@ fn guard_finding(call: &Call, refusal: Refusal) -> Refusal {
     }
 }
 
-async fn read_body(
+pub(crate) async fn read_body(
     mut incoming: Incoming,
     most: u64,
     mut extractor: Option<Extractor>,

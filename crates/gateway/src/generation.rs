@@ -19,7 +19,7 @@ use moat_net::admission::Class as CallClass;
 use moat_net::cluster::Registry;
 use moat_policy::signed::{self, Demands, Floor, Manifest};
 use moat_policy::{Bundle, BundleFile, Engine, Held};
-use moat_tls::{Client, Depth, Keys, Material, National, Proven, Server, Trust};
+use moat_tls::{Authorities, Client, Depth, Keys, Material, National, Proven, Server, Trust};
 
 use crate::limits::{self, Limit};
 use crate::pace::Pace;
@@ -86,6 +86,17 @@ pub(crate) struct Listener {
     pub(crate) groups: Vec<Group>,
     /// When a certificate that callers are shown ends, in seconds since 1970.
     pub(crate) not_after_s: i64,
+    /// Who may ask here for decisions that others enforce.
+    pub(crate) enforcement: Option<Enforcement>,
+}
+
+/// A listener for decisions that others enforce.
+pub(crate) struct Enforcement {
+    pub(crate) settings: moat_config::Enforcers,
+    /// Role of the callers that are passed on.
+    pub(crate) role: Arc<str>,
+    /// Who vouches for their certificates.
+    pub(crate) callers: Authorities,
 }
 
 /// A group of callers.
@@ -286,7 +297,8 @@ impl Generation {
     /// The lists of revoked certificates that were used so far.
     pub(crate) fn proven(&self) -> Vec<Proven> {
         let services = self.upstreams.iter().map(|upstream| &upstream.terms.tls);
-        let used = self.groups().flat_map(|group| group.tls.proven());
+        let passed_on = self.enforcements().flat_map(|one| one.callers.proven());
+        let used = self.groups().flat_map(|group| group.tls.proven()).chain(passed_on);
         used.chain(services.flat_map(Client::proven)).collect()
     }
 
@@ -303,12 +315,26 @@ impl Generation {
             if let Some(group) = self.groups().find(|group| group.tls.is_behind(one)) {
                 return no(&format!("clients {}", group.role));
             }
+            if let Some(one) = self.enforcements().find(|enforced| enforced.callers.is_behind(one))
+            {
+                return no(&format!("callers {}", one.role));
+            }
             let behind = |upstream: &&Upstream| upstream.terms.tls.is_behind(one);
             if let Some(upstream) = self.upstreams.iter().find(behind) {
                 return no(&format!("upstream {}", upstream.name));
             }
         }
         Ok(())
+    }
+
+    /// Whether a listener is a Unix socket.
+    pub(crate) fn is_local(&self, listener: usize) -> bool {
+        let enforcement = self.listeners.get(listener).and_then(|l| l.enforcement.as_ref());
+        enforcement.is_some_and(|enforcement| enforcement.settings.is_local)
+    }
+
+    fn enforcements(&self) -> impl Iterator<Item = &Enforcement> {
+        self.listeners.iter().filter_map(|listener| listener.enforcement.as_ref())
     }
 
     fn groups(&self) -> impl Iterator<Item = &Group> {
@@ -404,8 +430,17 @@ fn listener(raw: &moat_config::Listener, keys: &mut Keys) -> Result<Listener, Re
         })
     };
     let groups = raw.clients.iter().map(&mut group).collect::<Result<_, _>>()?;
+    let enforcement = raw.enforcers.as_ref().map(|settings| {
+        let callers = Authorities::new(trust(&settings.trust), &settings.intermediates);
+        let callers = callers.map_err(|e| {
+            Refused::new(e.code, format!("listener {}, callers: {}", raw.name, e.detail))
+        })?;
+        let role = settings.role.as_str().into();
+        Ok::<_, Refused>(Enforcement { settings: settings.clone(), role, callers })
+    });
     let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     Ok(Listener {
+        enforcement: enforcement.transpose()?,
         name: raw.name.clone(),
         connections_max: count(raw.connections_max),
         handshakes_max: count(raw.handshakes_per_source_max),
@@ -414,11 +449,8 @@ fn listener(raw: &moat_config::Listener, keys: &mut Keys) -> Result<Listener, Re
     })
 }
 
-pub(crate) fn materials<'a>(
-    identities: &'a [moat_config::Identity],
-    trust: &'a moat_config::Trust,
-) -> Vec<Material<'a>> {
-    let trust = Trust {
+fn trust(trust: &moat_config::Trust) -> Trust<'_> {
+    Trust {
         pem: &trust.pem,
         lists: &trust.crls,
         responses: &trust.ocsp,
@@ -428,7 +460,14 @@ pub(crate) fn materials<'a>(
             moat_config::Revocation::Leaf => Depth::Leaf,
             moat_config::Revocation::All => Depth::All,
         },
-    };
+    }
+}
+
+pub(crate) fn materials<'a>(
+    identities: &'a [moat_config::Identity],
+    given: &'a moat_config::Trust,
+) -> Vec<Material<'a>> {
+    let trust = trust(given);
     let material = |identity: &'a moat_config::Identity| {
         let moat_config::Identity { chain_pem, key_pem, password, ocsp } = identity;
         let staple = ocsp.as_deref();

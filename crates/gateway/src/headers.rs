@@ -13,7 +13,7 @@ use crate::call::Call;
 use crate::generation::RouteRules;
 
 /// Whether a field belongs to one connection (RFC 9110 §7.6.1, RFC 9113 §8.2.2).
-fn is_hop_by_hop(name: &str) -> bool {
+pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"

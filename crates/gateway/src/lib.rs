@@ -10,6 +10,7 @@ mod body;
 mod call;
 mod decode;
 mod doors;
+mod enforce;
 mod fields;
 mod figures;
 mod finish;

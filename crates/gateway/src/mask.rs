@@ -11,6 +11,7 @@ use http::{Method, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use moat_mask::{Captures, Extractor, MaskError, Plan, Rewriter, Scalar};
+use moat_model::code::decision::BODY_UNSEEN;
 use moat_model::code::{http as codes, mask, upstream};
 use moat_model::{Class, Refusal, Stage};
 use moat_net::pool::Lease;
@@ -57,6 +58,8 @@ pub(crate) fn outbound(call: &Call, routed: Routed) -> Result<Outbound, Refusal>
             let body = OutBody::Full((!bytes.is_empty()).then_some(bytes));
             (body, Some(captures), None)
         }
+        // A call that others received does not come here: it is not ours to forward.
+        InBody::Unseen => return Err(Refusal::new(Stage::Mask, &BODY_UNSEEN)),
         InBody::Stream(incoming) if incoming.is_end_stream() => (OutBody::Full(None), None, None),
         InBody::Stream(incoming) => {
             let (body, upload) = OutBody::stream(incoming, rules.route.body_bytes_max, &rules.pace);

@@ -27,7 +27,8 @@ use crate::session::{CALLS_MAX, Caller, Session};
 use crate::window::Marks;
 use crate::worker::Worker;
 use crate::{
-    authorize, decode, doors, forward, handshake, identify, live, mask, record, reply, route,
+    authorize, decode, doors, enforce, forward, handshake, identify, live, mask, record, reply,
+    route,
 };
 
 /// Most streams that a caller has reset before they were accepted.
@@ -114,7 +115,7 @@ async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Ca
 
 /// Runs a connection until it ends: by itself, or soon after the role drains or the caller is no
 /// longer believed.
-async fn until_end<C>(
+pub(crate) async fn until_end<C>(
     session: &Session,
     connection: C,
     shut_down: fn(Pin<&mut C>),
@@ -156,7 +157,7 @@ fn http1_builder() -> http1::Builder {
     builder
 }
 
-fn http2_builder() -> http2::Builder<LocalExecutor> {
+pub(crate) fn http2_builder() -> http2::Builder<LocalExecutor> {
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
@@ -173,7 +174,7 @@ fn http2_builder() -> http2::Builder<LocalExecutor> {
 }
 
 /// One request of a session. A caller that goes away does not undo what was begun.
-async fn request_of(
+pub(crate) async fn request_of(
     session: Rc<Session>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
@@ -198,6 +199,8 @@ async fn exchange(call: Rc<Call>, index: u64, request: Request<Incoming>) -> Res
     let found = call.session.findings.as_ref().and_then(|findings| findings.refusal_of(index));
     let done = match found {
         Some(found) => Err(Refusal::new(Stage::Decode, found.code).because(found.why)),
+        // Boxed: calls for services must not carry its state.
+        None if enforce::is_asked(&call) => Box::pin(enforce::answer(&call, request)).await,
         None => stages(&call, request).await,
     };
     let response = match done {
@@ -218,7 +221,7 @@ async fn exchange(call: Rc<Call>, index: u64, request: Request<Incoming>) -> Res
 
 /// A caller may have been cut while its body came, or the state before was read: what has not begun
 /// to change anything does not begin.
-fn still_open(call: &Call) -> Result<(), Refusal> {
+pub(crate) fn still_open(call: &Call) -> Result<(), Refusal> {
     match call.session.closed() {
         Some(code) => Err(Refusal::new(Stage::Identify, code)),
         None => Ok(()),

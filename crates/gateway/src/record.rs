@@ -14,10 +14,12 @@ use moat_model::code::http::PROTOCOL;
 use moat_model::code::upstream::STREAM_CUT;
 use moat_model::{Code, Refusal, Stage};
 use moat_net::endpoint::Event;
+use moat_policy::Permit;
 use moat_tls::Negotiated;
 
 use crate::body::{Ending, sha256};
 use crate::call::{Call, Intent, Sent};
+use crate::decode::{Decoded, InBody};
 use crate::doors::Tally;
 use crate::fields::{self, Subject};
 use crate::forward::micros;
@@ -127,6 +129,37 @@ pub(crate) async fn outcome(call: &Call, inbound: Inbound) -> Result<Answerable,
         call.close_intent();
     }
     Ok(Answerable { inbound, receipt })
+}
+
+/// Makes the record of a permit durable whose call somebody else carries out.
+///
+/// # Errors
+/// A refusal at [`Stage::Record`]: the permit is withheld.
+pub(crate) async fn permitted(
+    call: &Call,
+    decoded: &Decoded,
+    permit: &Permit,
+) -> Result<Receipt, Refusal> {
+    let mut body = body_of(call, Kind::Read);
+    body.outcome = Some(Outcome::Permitted);
+    body.reasons = permit.reasons().to_vec();
+    let rules = &decoded.rules;
+    if let (Some(reading), InBody::Held { captures, .. }) = (&rules.request, &decoded.body) {
+        with_subject(call, |subject| {
+            body.fields = fields::recorded(rules, reading, captures, subject);
+        })?;
+    }
+    commit(call, body).await
+}
+
+/// Makes the record of a question after the gateway's health durable.
+///
+/// # Errors
+/// A refusal at [`Stage::Record`]: it is not healthy.
+pub(crate) async fn healthy(call: &Call) -> Result<Receipt, Refusal> {
+    let mut body = body_of(call, Kind::Read);
+    body.outcome = Some(Outcome::Read);
+    commit(call, body).await
 }
 
 /// Makes the record of a refusal durable. After an intent it is that intent's outcome: FAILED if
@@ -379,7 +412,7 @@ fn body_of(call: &Call, kind: Kind) -> Body {
     if let Some(peer) = session.peer() {
         peer.spiffe().as_str().clone_into(&mut body.actor);
         peer.subject().clone_into(&mut body.actor_subject);
-        body.peer_cert_hash = Some(*peer.certificate_sha256());
+        body.peer_cert_hash = (!peer.is_named_only()).then(|| *peer.certificate_sha256());
     }
     if let Some(rules) = call.rules() {
         body.route.clone_from(&rules.route.name);
@@ -396,7 +429,10 @@ fn body_of(call: &Call, kind: Kind) -> Body {
         let upstream = generation.upstreams.get(rules.route.upstream);
         upstream.is_none_or(|upstream| upstream.cluster.members().list().len() <= 1)
     });
-    body.note = call.tries.note(is_only);
+    body.note = match &session.via {
+        Some(via) => format!("asked by {via}"),
+        None => call.tries.note(is_only),
+    };
     body.bytes_in = call.bytes_in.get();
     body.body_digest_in = call.digest_in.get();
     body.duration_us = micros(call.started.elapsed());

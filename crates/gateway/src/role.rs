@@ -2,7 +2,6 @@
 //! them to the workers.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -81,7 +80,7 @@ impl From<std::io::Error> for Error {
 /// Everything handed over before the role gives up its rights.
 pub struct Prepared {
     control: Channel,
-    sockets: BTreeMap<usize, Vec<TcpListener>>,
+    sockets: BTreeMap<usize, Vec<OwnedFd>>,
     links: Vec<(usize, UnixStream)>,
     generation: Option<(u64, String, Zeroizing<Vec<u8>>)>,
     sights: Option<OwnedFd>,
@@ -122,8 +121,7 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
         };
         match message {
             ToGateway::Sockets { worker } => {
-                let sockets = descriptors.into_iter().map(TcpListener::from).collect();
-                prepared.sockets.insert(worker, sockets);
+                prepared.sockets.insert(worker, descriptors.into_iter().collect());
             }
             ToGateway::Link { worker } => {
                 for descriptor in descriptors {
@@ -256,7 +254,7 @@ struct Handle {
 impl Role {
     fn start(
         &mut self,
-        sockets: Vec<TcpListener>,
+        sockets: Vec<OwnedFd>,
         engine: Engine,
         common: Common,
     ) -> Result<(), Error> {

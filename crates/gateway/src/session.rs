@@ -11,20 +11,23 @@ use moat_model::code::identity::EXPIRED;
 use moat_model::{Clock, Code, Refusal};
 use moat_net::activity::Activity;
 use moat_net::client_io::Findings;
-use moat_tls::Negotiated;
+use moat_tls::{Negotiated, Path, Stack};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::handshake::{Believed, Handshaken};
 use crate::headers::Statement;
 use crate::live::Cut;
 use crate::sights::View;
-use crate::step_up::UsedNonces;
+use crate::step_up::{Bad, Bound, NoRandomness, Numbered, Used, UsedNonces};
 use crate::worker::Worker;
 
 /// What identification came to.
 pub(crate) enum Caller {
     /// Known.
     Verified(VerifiedPeer),
+    /// Nobody that a certificate names: a program on a Unix socket, or a caller passed on by
+    /// somebody else whose certificate is no good.
+    Nobody,
     /// Refused, and recorded: every call on the connection gets this refusal.
     Refused(Refusal, Receipt),
 }
@@ -33,9 +36,19 @@ impl Caller {
     fn peer(&self) -> Option<&VerifiedPeer> {
         match self {
             Caller::Verified(peer) => Some(peer),
-            Caller::Refused(..) => None,
+            Caller::Refused(..) | Caller::Nobody => None,
         }
     }
+}
+
+/// A caller whose call somebody else has received.
+pub(crate) struct PassedOnCaller {
+    pub(crate) caller: Caller,
+    pub(crate) role: Arc<str>,
+    /// What vouches for its certificate.
+    pub(crate) path: Arc<Path>,
+    /// The stack of its certificate.
+    pub(crate) stack: Stack,
 }
 
 /// A connection whose handshake is done. Shared by its calls.
@@ -62,7 +75,11 @@ pub(crate) struct Session {
     pub(crate) findings: Option<Rc<Findings>>,
     /// Exporter of the connection (RFC 8446 §7.5): what binds an answered challenge to it.
     pub(crate) exporter: [u8; 32],
-    pub(crate) used_nonces: RefCell<UsedNonces>,
+    used_nonces: RefCell<UsedNonces>,
+    /// Who received the call and asks for a decision; nothing where the caller itself is here.
+    pub(crate) via: Option<Rc<str>>,
+    /// User of a program on a Unix socket, as the kernel tells it.
+    pub(crate) uid: Option<u32>,
     begun: Cell<u64>,
     places: Arc<Semaphore>,
 }
@@ -95,9 +112,104 @@ impl Session {
             findings,
             exporter: handshaken.exporter,
             used_nonces: RefCell::default(),
+            via: None,
+            uid: None,
             begun: Cell::new(0),
             places: Arc::new(Semaphore::new(usize::from(CALLS_MAX))),
         })
+    }
+
+    /// A connection on a Unix socket, of a program of this user.
+    pub(crate) fn local(
+        worker: Rc<Worker>,
+        listener: usize,
+        uid: u32,
+        activity: &Rc<Activity>,
+    ) -> Rc<Session> {
+        let remote = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut session = Session::bare(worker, listener, remote, Caller::Nobody, activity);
+        session.via = Some(format!("uid {uid}").into());
+        session.uid = Some(uid);
+        Rc::new(session)
+    }
+
+    /// The caller of a call that `by` has received and asks about.
+    pub(crate) fn passed_on(by: &Session, told: PassedOnCaller, remote: SocketAddr) -> Rc<Session> {
+        let PassedOnCaller { caller, role, path, stack } = told;
+        let worker = Rc::clone(&by.worker);
+        let mut session = Session::bare(worker, by.listener, remote, caller, &by.activity);
+        session.role = role;
+        session.believed.path = path;
+        session.negotiated.stack = stack;
+        session.via = match by.peer() {
+            Some(peer) => Some(peer.spiffe().as_str().into()),
+            None => by.via.clone(),
+        };
+        Rc::new(session)
+    }
+
+    /// Without anything that a handshake would have told.
+    fn bare(
+        worker: Rc<Worker>,
+        listener: usize,
+        remote: SocketAddr,
+        caller: Caller,
+        activity: &Rc<Activity>,
+    ) -> Session {
+        let statement = Statement::of(remote.ip(), caller.peer());
+        let path = Arc::new(Path::of_nobody());
+        Session {
+            worker,
+            listener,
+            remote,
+            caller,
+            role: "".into(),
+            believed: Believed { path, server_name: None },
+            cut: Cut::default(),
+            negotiated: Negotiated { suite: "", group: "", stack: Stack::International },
+            ja4: String::new(),
+            view: View::off(),
+            statement,
+            activity: Rc::clone(activity),
+            findings: None,
+            exporter: [0; 32],
+            used_nonces: RefCell::default(),
+            via: None,
+            uid: None,
+            begun: Cell::new(0),
+            places: Arc::new(Semaphore::new(usize::from(CALLS_MAX))),
+        }
+    }
+
+    /// Whether its calls are received by somebody else.
+    fn is_passed_on(&self) -> bool {
+        self.via.is_some()
+    }
+
+    /// Makes a nonce for a challenge.
+    pub(crate) fn make_nonce(
+        &self,
+        bound: Bound<'_>,
+        now_ms: u64,
+    ) -> Result<(String, Numbered), NoRandomness> {
+        if self.is_passed_on() {
+            return self.worker.standing.passed_on().make(bound, now_ms);
+        }
+        self.worker.nonces.borrow_mut().make(bound, now_ms)
+    }
+
+    /// Takes the nonce of an answer to a challenge, once.
+    pub(crate) fn take_nonce(
+        &self,
+        nonce: &str,
+        bound: Bound<'_>,
+        now_ms: u64,
+    ) -> Result<Used, Bad> {
+        if self.is_passed_on() {
+            return self.worker.standing.passed_on().take(nonce, bound, now_ms);
+        }
+        let mut used = self.used_nonces.borrow_mut();
+        self.worker.nonces.borrow().take(nonce, bound, &mut used, now_ms)
     }
 
     /// The number of the next request on this connection, from 0.

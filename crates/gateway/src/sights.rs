@@ -94,6 +94,11 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// Where there is no such connection.
+    pub(crate) fn off() -> View {
+        View::absent("off")
+    }
+
     fn absent(state: &'static str) -> View {
         let note = if state == "off" { String::new() } else { state.to_owned() };
         View { wire: Wire { state, ..Wire::default() }, note }

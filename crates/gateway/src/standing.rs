@@ -10,6 +10,8 @@ use moat_model::code::policy::{BUDGETS_FULL, OVER_BUDGET};
 use moat_model::{Code, Refusal, Stage};
 use moat_policy::Limit;
 
+use crate::step_up::PassedOn;
+
 /// Wrong answers to challenges within [`STRIKES_MS`], after which none is taken any more.
 const STRIKES_MAX: usize = 3;
 /// For how long a wrong answer counts, in milliseconds.
@@ -27,6 +29,8 @@ pub(crate) struct Standing {
     strikes: Mutex<HashMap<String, Vec<u64>>>,
     budgets: Mutex<HashMap<(String, String), Budget>>,
     tokens: Mutex<HashMap<(String, String), u64>>,
+    /// Nonces of calls that others receive.
+    passed_on: Mutex<PassedOn>,
     /// When it began, in seconds since 1970: tokens from before may have been used before.
     began_s: u64,
 }
@@ -43,8 +47,13 @@ struct Budget {
 
 impl Standing {
     pub(crate) fn new(began_s: u64) -> Standing {
-        let (strikes, budgets, tokens) = Default::default();
-        Standing { strikes, budgets, tokens, began_s }
+        let (strikes, budgets, tokens, passed_on) = Default::default();
+        Standing { strikes, budgets, tokens, passed_on, began_s }
+    }
+
+    /// Nonces of calls that others receive.
+    pub(crate) fn passed_on(&self) -> MutexGuard<'_, PassedOn> {
+        lock(&self.passed_on)
     }
 
     /// Counts a wrong answer to a challenge.

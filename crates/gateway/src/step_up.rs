@@ -22,7 +22,9 @@ use crate::call::{Answered, Call};
 use crate::decode::{Decoded, InBody};
 
 pub(crate) use ask::{Asked, invalid_token};
-pub(crate) use nonce::{Keys, UsedNonces};
+pub(crate) use nonce::{
+    Bad, Bound, Decision as Numbered, Keys, NoRandomness, PassedOn, Used, UsedNonces,
+};
 
 /// Most decisions of one call: each further one must ask for something that was not met yet.
 const ROUNDS_MAX: usize = 3;
@@ -275,13 +277,11 @@ impl<'a> Meeting<'a> {
             return Err(failed("Content-Digest is not that of the body"));
         }
         let bound = self.bound(&body);
-        let worker = &self.call.session.worker;
-        let mut used = self.call.session.used_nonces.borrow_mut();
-        let taken = worker.nonces.borrow().take(&found.nonce, bound, &mut used, self.now_ms);
+        let taken = self.call.session.take_nonce(&found.nonce, bound, self.now_ms);
         let used = taken.map_err(|bad| match bad {
-            nonce::Bad::Forged => failed("the nonce was not made for this"),
-            nonce::Bad::Expired => no(&codes::CHALLENGE_EXPIRED),
-            nonce::Bad::Replayed => no(&codes::CHALLENGE_REPLAYED),
+            Bad::Forged => failed("the nonce was not made for this"),
+            Bad::Expired => no(&codes::CHALLENGE_EXPIRED),
+            Bad::Replayed => no(&codes::CHALLENGE_REPLAYED),
         })?;
         if found.expires_s.is_some_and(|at| at < self.now_s()) {
             return Err(no(&codes::CHALLENGE_EXPIRED).because("the signature says so"));
@@ -302,8 +302,8 @@ impl<'a> Meeting<'a> {
         Ok(Some(Machine { held, key_id, age_ms, decision }))
     }
 
-    fn bound<'b>(&'b self, body: &'b [u8; 32]) -> nonce::Bound<'b> {
-        nonce::Bound {
+    fn bound<'b>(&'b self, body: &'b [u8; 32]) -> Bound<'b> {
+        Bound {
             certificate: self.peer.certificate_sha256(),
             exporter: &self.call.session.exporter,
             method: self.call.method.as_str(),
@@ -343,10 +343,8 @@ impl<'a> Meeting<'a> {
 
     /// Makes the challenge, for the answer and the record.
     fn challenge(&self, challenge: &Challenge, refusal: Refusal) -> Refusal {
-        let made = self.body.map(|body| {
-            let mut nonces = self.call.session.worker.nonces.borrow_mut();
-            nonces.make(self.bound(&body), self.now_ms)
-        });
+        let session = &self.call.session;
+        let made = self.body.map(|body| session.make_nonce(self.bound(&body), self.now_ms));
         match Asked::new(challenge, &held_in(challenge), made) {
             Ok(asked) => {
                 self.call.set_asked(Rc::new(asked));
@@ -371,6 +369,7 @@ fn body_digest(call: &Call, decoded: &Decoded) -> Option<[u8; 32]> {
     match &decoded.body {
         InBody::Held { bytes, .. } => Some(call.digest_in.get().unwrap_or_else(|| sha256(bytes))),
         InBody::Stream(incoming) => hyper::body::Body::is_end_stream(incoming).then(|| sha256(b"")),
+        InBody::Unseen => None,
     }
 }
 

@@ -7,7 +7,7 @@ use http::header::AUTHORIZATION;
 use moat_config::TokenUse;
 use moat_identity::token::{self, Token};
 use moat_model::clock::Clock;
-use moat_model::code::identity::TOKEN_MALFORMED;
+use moat_model::code::identity::{TOKEN_MALFORMED, TOKEN_UNBOUND};
 use moat_model::{Refusal, Stage};
 
 use crate::body::sha256;
@@ -51,7 +51,12 @@ pub(crate) fn of(call: &Call, decoded: &Decoded) -> Result<Option<Token>, Refusa
 
 fn verified(call: &Call, compact: &str) -> Result<Token, Refusal> {
     let no_peer = || Refusal::new(Stage::Authorize, &moat_model::code::identity::NO_SPIFFE);
-    let certificate = call.session.peer().ok_or_else(no_peer)?.certificate_sha256();
+    let peer = call.session.peer().ok_or_else(no_peer)?;
+    if peer.is_named_only() {
+        // A token is bound to a certificate, and there is none here.
+        return Err(Refusal::new(Stage::Authorize, &TOKEN_UNBOUND));
+    }
+    let certificate = peer.certificate_sha256();
     let now_s = now_s(call);
     let known = &call.generation.tokens.0;
     let key = sha256(&[certificate.as_slice(), compact.as_bytes()].concat());

@@ -2,7 +2,7 @@
 //! auditor. Workers share nothing that is written to on the request path.
 
 use std::cell::{Cell, RefCell};
-use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -24,6 +24,7 @@ use tokio::task::LocalSet;
 use crate::accept;
 use crate::body::OutBody;
 use crate::doors::{self, Doors};
+use crate::enforce::{Known, local};
 use crate::figures::{Figures, Named};
 use crate::generation::Generation;
 use crate::live::{self, Live};
@@ -41,7 +42,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// How long the last summaries and records of the gateway's own may take after that.
 const LAST: Duration = Duration::from_secs(3);
 /// How long a worker rests when `accept` fails, for want of descriptors say.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// Most records of cut connections that are made at once.
 const CUTS_MAX: usize = 256;
@@ -129,6 +130,8 @@ pub(crate) struct WorkerGeneration {
     pub(crate) entries: Vec<Entry>,
     pub(crate) engine: RefCell<Engine>,
     pub(crate) tokens: Verified,
+    /// Callers that others passed on.
+    pub(crate) passed_on: Known,
     /// Digest of the policy bundle.
     pub(crate) policy: Arc<str>,
     /// Each service and its authority, in the order of the configuration.
@@ -151,7 +154,8 @@ impl WorkerGeneration {
         let policy = Arc::clone(engine.digest());
         let entries = shared.entries();
         let (engine, tokens) = (RefCell::new(engine), Verified::default());
-        WorkerGeneration { shared, entries, engine, tokens, policy, services, figures }
+        let passed_on = Known::default();
+        WorkerGeneration { shared, entries, engine, tokens, passed_on, policy, services, figures }
     }
 }
 
@@ -279,7 +283,7 @@ impl Worker {
 
 /// Everything a worker starts with.
 pub(crate) struct Start {
-    pub(crate) sockets: Vec<TcpListener>,
+    pub(crate) sockets: Vec<OwnedFd>,
     pub(crate) generation: Arc<Generation>,
     pub(crate) engine: Box<Engine>,
     pub(crate) orders: mpsc::Receiver<Order>,
@@ -334,8 +338,13 @@ async fn serve(start: Start) -> std::io::Result<()> {
     });
     let _ended = Ended(Rc::clone(&worker));
     for (listener, socket) in sockets.into_iter().enumerate() {
-        let socket = tokio::net::TcpListener::from_std(socket)?;
-        drop(tokio::task::spawn_local(listen(Rc::clone(&worker), listener, socket)));
+        if worker.generation().shared.is_local(listener) {
+            let socket = tokio::net::UnixListener::from_std(socket.into())?;
+            drop(tokio::task::spawn_local(local::listen(Rc::clone(&worker), listener, socket)));
+        } else {
+            let socket = tokio::net::TcpListener::from_std(socket.into())?;
+            drop(tokio::task::spawn_local(listen(Rc::clone(&worker), listener, socket)));
+        }
     }
     drop(tokio::task::spawn_local(watch_link(Rc::clone(&worker))));
     drop(tokio::task::spawn_local(doors::sum_up(Rc::clone(&worker))));

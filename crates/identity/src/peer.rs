@@ -13,7 +13,7 @@ use crate::{PublicKey, SpiffeId, rfc4514};
 
 /// A caller whose certificate chain was verified and whose identity is unambiguous.
 ///
-/// Only [`identify`] makes one:
+/// Only [`identify`] makes one, and [`named`] on the word of one:
 ///
 /// ```compile_fail
 /// let forged = moat_identity::VerifiedPeer { spiffe: "spiffe://bank.test/a".parse().unwrap() };
@@ -27,6 +27,7 @@ pub struct VerifiedPeer {
     not_after_s: i64,
     certificate_sha256: [u8; 32],
     key: Option<PublicKey>,
+    is_named_only: bool,
 }
 
 impl VerifiedPeer {
@@ -58,6 +59,12 @@ impl VerifiedPeer {
     #[must_use]
     pub fn not_after_s(&self) -> i64 {
         self.not_after_s
+    }
+
+    /// Whether it was only named by somebody who was believed: nothing of a certificate is known.
+    #[must_use]
+    pub fn is_named_only(&self) -> bool {
+        self.is_named_only
     }
 
     /// SHA-256 of the certificate's DER bytes.
@@ -100,6 +107,30 @@ pub fn identify(leaf_der: &[u8], trust_domain: &str) -> Result<VerifiedPeer, Ref
         not_after_s: certificate.validity().not_after.timestamp(),
         certificate_sha256,
         key: PublicKey::of_certificate(certificate.public_key()),
+        is_named_only: false,
+    })
+}
+
+/// Whom `by`, who has proved itself, names as the caller without showing its certificate. What is
+/// not known of it is empty, and its validity has ended.
+///
+/// # Errors
+/// A [`Refusal`] at [`Stage::Identify`]: `spiffe` is no SPIFFE id, or of another trust domain than
+/// that of `by`.
+pub fn named(spiffe: &str, by: &VerifiedPeer) -> Result<VerifiedPeer, Refusal> {
+    let spiffe: SpiffeId = spiffe.parse().map_err(|e| no(&BAD_SPIFFE).because(e))?;
+    if spiffe.trust_domain() != by.spiffe.trust_domain() {
+        return Err(no(&TRUST_DOMAIN).because(spiffe));
+    }
+    Ok(VerifiedPeer {
+        spiffe,
+        subject: String::new(),
+        issuer: String::new(),
+        serial: String::new(),
+        not_after_s: 0,
+        certificate_sha256: [0; 32],
+        key: None,
+        is_named_only: true,
     })
 }
 

@@ -8,6 +8,7 @@ use core::fmt;
 pub mod audit;
 pub mod ca;
 pub mod config;
+pub mod decision;
 pub mod http;
 pub mod identity;
 pub mod kernel;
@@ -118,6 +119,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         audit::ALL,
         ca::ALL,
         config::ALL,
+        decision::ALL,
         http::ALL,
         identity::ALL,
         kernel::ALL,

@@ -4,6 +4,7 @@
 //! one connection. One version (TLS 1.3, RFC 8446), no resumption, no early data. The crate opens
 //! no socket and no file: it turns PEM bytes into rustls configurations.
 
+mod authorities;
 mod client;
 pub mod der;
 mod encrypted;
@@ -20,6 +21,7 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
+pub use authorities::Authorities;
 pub use client::{Attempt, Client};
 pub use error::{Error, code_of, refusal_of, upstream_code_of};
 pub use material::{Keys, Material, Trust};

@@ -75,6 +75,19 @@ impl Broken {
 }
 
 impl Path {
+    /// Of somebody that no certificate vouches for: no judge believes it, and nothing of it expires.
+    #[must_use]
+    pub fn of_nobody() -> Path {
+        Path {
+            chain: Vec::new(),
+            spare: Vec::new(),
+            links: Vec::new(),
+            anchor: Digest::default(),
+            not_before_s: 0,
+            not_after_s: i64::MAX,
+        }
+    }
+
     /// The certificates that were needed, leaf first, without the root.
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {

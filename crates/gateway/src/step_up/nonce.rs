@@ -12,6 +12,8 @@ pub(crate) const LIFE_MS: u64 = 60_000;
 const KEY_MS: u64 = 3_600_000;
 /// Most used nonces that one connection remembers; all of them are younger than [`LIFE_MS`].
 const USED_MAX: usize = 32;
+/// The same for all calls together that others receive: those have no connection here.
+const PASSED_ON_USED_MAX: usize = 4_096;
 
 const VERSION: u8 = 1;
 /// version, milliseconds, key number, decision.
@@ -54,7 +56,7 @@ pub(crate) struct Used {
     pub(crate) age_ms: u64,
 }
 
-/// The MAC keys of one worker: a connection never leaves its worker. Never written down, so a nonce
+/// The MAC keys of one worker, since a connection never leaves its worker, or of [`PassedOn`]. Never written down, so a nonce
 /// does not outlive the process.
 pub(crate) struct Keys {
     current: (u64, Key),
@@ -157,15 +159,48 @@ fn covered(plain: &[u8], bound: Bound<'_>) -> Vec<u8> {
     bytes
 }
 
-/// The nonces that one connection has used and that would still be good.
+/// The nonces that one connection has used and that would still be good; and how many may be.
+pub(crate) struct UsedNonces(Vec<(Decision, u64)>, usize);
+
+impl Default for UsedNonces {
+    fn default() -> UsedNonces {
+        UsedNonces(Vec::new(), USED_MAX)
+    }
+}
+
+/// Nonces of calls that others receive. A repeated call may be asked about at any worker, so all
+/// share these.
 #[derive(Default)]
-pub(crate) struct UsedNonces(Vec<(Decision, u64)>);
+pub(crate) struct PassedOn(Option<(Keys, UsedNonces)>);
+
+impl PassedOn {
+    /// As [`Keys::make`].
+    pub(crate) fn make(
+        &mut self,
+        bound: Bound<'_>,
+        now_ms: u64,
+    ) -> Result<(String, Decision), NoRandomness> {
+        if let Some((keys, _)) = &mut self.0 {
+            return keys.make(bound, now_ms);
+        }
+        let mut keys = Keys::new(now_ms)?;
+        let made = keys.make(bound, now_ms);
+        self.0 = Some((keys, UsedNonces(Vec::new(), PASSED_ON_USED_MAX)));
+        made
+    }
+
+    /// As [`Keys::take`].
+    pub(crate) fn take(&mut self, nonce: &str, bound: Bound<'_>, now_ms: u64) -> Result<Used, Bad> {
+        let (keys, used) = self.0.as_mut().ok_or(Bad::Forged)?;
+        keys.take(nonce, bound, used, now_ms)
+    }
+}
 
 impl UsedNonces {
     fn add(&mut self, decision: Decision, made_ms: u64, now_ms: u64) -> Result<(), Bad> {
         self.0.retain(|(_, made_ms)| now_ms.saturating_sub(*made_ms) <= LIFE_MS);
         // With no room left to remember it, a nonce could be used twice: it counts as used.
-        if self.0.len() >= USED_MAX || self.0.iter().any(|(known, _)| *known == decision) {
+        if self.0.len() >= self.1 || self.0.iter().any(|(known, _)| *known == decision) {
             return Err(Bad::Replayed);
         }
         self.0.push((decision, made_ms));

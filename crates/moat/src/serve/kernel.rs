@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use moat_admin::messages::ToAdmin;
-use moat_config::{Egress, Restart, TlsRecords};
+use moat_config::{Bind, Egress, Restart, TlsRecords};
 use moat_gateway::messages::ToGateway;
 use moat_kernel::cgroup::{self, Cgroup, unpin};
 use moat_kernel::messages::{self, FromKernel, Probe, ToKernel};
@@ -229,7 +229,11 @@ fn wire_of(wire: &TlsRecords, restart: &Restart) -> messages::Wire {
 
 /// Of the listeners, each once.
 fn ports_of(restart: &Restart) -> Vec<u16> {
-    let ports: BTreeSet<u16> = restart.binds.iter().map(|(_, address)| address.port()).collect();
+    let port = |bind: &Bind| match bind {
+        Bind::Tcp(address) => Some(address.port()),
+        Bind::Unix(_) => None,
+    };
+    let ports: BTreeSet<u16> = restart.binds.iter().filter_map(|(_, bind)| port(bind)).collect();
     ports.into_iter().collect()
 }
 

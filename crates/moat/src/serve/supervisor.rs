@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::Read;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use moat_admin::messages::{FromAdmin, ToAdmin};
 use moat_config::{
-    Config, HsmSettings, Loaded, Outline, Profile, Restart, WitnessAddress, WitnessSettings,
+    Bind, Config, HsmSettings, Loaded, Outline, Profile, Restart, WitnessAddress, WitnessSettings,
 };
 use moat_gateway::messages::{FromGateway, ToGateway};
 use moat_model::code::system::{BIND, NO_USER};
@@ -62,7 +62,7 @@ pub(crate) struct Supervisor {
     /// Postcard of the active generation's hot part, for a gateway that starts again.
     pub(super) blob: Zeroizing<Vec<u8>>,
     /// One row a worker, one column a listener.
-    pub(super) sockets: Vec<Vec<TcpListener>>,
+    pub(super) sockets: Vec<Vec<OwnedFd>>,
     pub(super) probes: TcpListener,
     pub(super) admin_socket: UnixListener,
     pub(super) auditor: Child,
@@ -753,8 +753,17 @@ fn open_sockets(restart: &Restart) -> Result<Sockets> {
 }
 
 /// One socket for each worker and listener, sharing the listener's address.
-fn open_listeners(restart: &Restart) -> Result<Vec<Vec<TcpListener>>> {
-    for (name, address) in &restart.binds {
+fn open_listeners(restart: &Restart) -> Result<Vec<Vec<OwnedFd>>> {
+    let mut local = Vec::new();
+    for (name, bind) in &restart.binds {
+        let address = match bind {
+            Bind::Tcp(address) => address,
+            Bind::Unix(path) => {
+                let socket = open_local(path).with_context(|| format!("{} {name}", BIND.id))?;
+                local.push((path, socket));
+                continue;
+            }
+        };
         let taken = listen::is_taken(*address)
             .map_err(|e| anyhow!("{} listener {name} at {address}: {e}", BIND.id))?;
         if taken {
@@ -762,18 +771,39 @@ fn open_listeners(restart: &Restart) -> Result<Vec<Vec<TcpListener>>> {
         }
     }
     let row = |_| {
-        let open = |(name, address): &(String, std::net::SocketAddr)| {
-            listen::listen(*address)
-                .map_err(|e| anyhow!("{} listener {name} at {address}: {e}", BIND.id))
+        let open = |(name, bind): &(String, Bind)| match bind {
+            Bind::Tcp(address) => listen::listen(*address)
+                .map(OwnedFd::from)
+                .map_err(|e| anyhow!("{} listener {name} at {address}: {e}", BIND.id)),
+            // One socket for all workers: the kernel does not spread those of a path over several.
+            Bind::Unix(path) => {
+                let opened = local.iter().find(|(opened, _)| *opened == path);
+                let socket = opened.context("a socket that was not opened")?.1.try_clone()?;
+                Ok(socket.into())
+            }
         };
         restart.binds.iter().map(open).collect()
     };
     (0..restart.workers).map(row).collect()
 }
 
+/// The socket of programs on this machine. Anybody may connect: the gateway asks the kernel who it is.
+fn open_local(path: &Path) -> Result<UnixListener> {
+    let socket = bind_socket(path)?;
+    socket.set_nonblocking(true)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(socket)
+}
+
 /// The admin socket, for its owner and group only. A socket file that nobody listens on is a
 /// leftover and is replaced.
 fn open_admin_socket(path: &Path) -> Result<UnixListener> {
+    let socket = bind_socket(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(socket)
+}
+
+fn bind_socket(path: &Path) -> Result<UnixListener> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
@@ -781,9 +811,7 @@ fn open_admin_socket(path: &Path) -> Result<UnixListener> {
         bail!("{} {}: another moat listens there", BIND.id, path.display());
     }
     let _ = std::fs::remove_file(path);
-    let socket = UnixListener::bind(path).with_context(|| path.display().to_string())?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    Ok(socket)
+    UnixListener::bind(path).with_context(|| path.display().to_string())
 }
 
 /// A pipe for each signal, so that signals are read like everything else.

@@ -83,7 +83,7 @@ enum FromSuccessor {
 /// What listens.
 pub(super) struct Sockets {
     /// One row a worker, one column a listener.
-    pub(super) rows: Vec<Vec<TcpListener>>,
+    pub(super) rows: Vec<Vec<OwnedFd>>,
     pub(super) probes: TcpListener,
     pub(super) admin: UnixListener,
 }
@@ -228,7 +228,7 @@ pub(crate) fn inherit() -> Result<Inherited> {
         let Some((bytes, fds)) = channel.recv()? else { bail!("the supervisor before is gone") };
         match serde_json::from_slice(&bytes)? {
             ToSuccessor::Sockets { worker } => {
-                rows.insert(worker, fds.into_iter().map(TcpListener::from).collect());
+                rows.insert(worker, fds.into_iter().collect::<Vec<OwnedFd>>());
             }
             ToSuccessor::Admin {} => admin = <[OwnedFd; 2]>::try_from(fds).ok(),
             ToSuccessor::Begin { protocol, .. } if protocol != PROTOCOL => {

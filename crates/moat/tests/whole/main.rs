@@ -8,6 +8,7 @@
 mod bench;
 mod bundles;
 mod ca;
+mod decisions;
 mod durability;
 mod evidence;
 mod faults;

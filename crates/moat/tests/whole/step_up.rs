@@ -140,7 +140,7 @@ fn parameter(field: &str, name: &str) -> String {
     after.split_once('"').unwrap().0.to_owned()
 }
 
-fn nonce_of(answer: &Answer) -> String {
+pub(crate) fn nonce_of(answer: &Answer) -> String {
     let asked = answer.header("www-authenticate");
     assert!(asked.starts_with("MoatNonce "), "{asked}");
     assert!(answer.header("accept-signature").contains(&parameter(asked, "nonce")));
@@ -154,7 +154,7 @@ fn json(path: &str, body: &str) -> Request<SendBody> {
 }
 
 /// A request that answers a challenge, signed over what its arguments say.
-fn signed(
+pub(crate) fn signed(
     sent: Request<SendBody>,
     body: &str,
     key_id: &str,

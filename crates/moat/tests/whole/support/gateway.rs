@@ -34,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) evidence: String,
     /// The policy module; default: tellers and auditors may do all but what is denied.
     pub(crate) policy: &'static str,
+    /// Listeners behind the usual one, in YAML with the list's indentation.
+    pub(crate) listeners: String,
     /// Routes before the usual ones, in YAML with the list's indentation.
     pub(crate) routes: &'static str,
     /// Further keys of the top level, in YAML.
@@ -62,6 +64,7 @@ impl Default for Options {
             handshakes_max: 64,
             evidence: String::new(),
             policy: POLICY,
+            listeners: String::new(),
             routes: "",
             more: "",
             files: Vec::new(),
@@ -439,7 +442,7 @@ fn config(
     let Options { protocol, service: name, segment_mib, deadline_ms, connections_max, .. } =
         options;
     let (handshakes_max, evidence) = (options.handshakes_max, &options.evidence);
-    let (routes, more) = (options.routes, options.more);
+    let (routes, more, listeners) = (options.routes, options.more, &options.listeners);
     let endpoints = options.endpoints.iter().map(|more| format!(", \"{more}\""));
     let endpoints = endpoints.collect::<String>();
     let lines = |text: &str| {
@@ -459,7 +462,7 @@ listeners:
     tls:
       identities: [{{ certificate: "file:pki/gateway.pem", key: "file:pki/gateway.key" }}]
       clients: [{{ role: partners, trust: "file:pki/root.pem" }}]
-upstreams:
+{listeners}upstreams:
   - name: accounts
     endpoints: ["{service}"{endpoints}]
     protocol: {protocol}{upstream}

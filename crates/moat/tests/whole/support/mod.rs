@@ -1,11 +1,13 @@
 //! The harness: certificates, the gateway's process, the service behind it, callers before it.
 
 mod client;
+mod envoy;
 mod gateway;
 mod pki;
 mod service;
 
 pub(crate) use client::{Answer, Client, Raw, SendBody, request, statuses, tls};
+pub(crate) use envoy::{Envoy, program as envoy_program};
 pub(crate) use gateway::{Gateway, Options, free_address, is_root, moat, proc_status};
 pub(crate) use pki::{Lists, Pki, now_s};
 pub(crate) use service::{Mode, Pipe, Service};

@@ -48,6 +48,10 @@ impl Pki {
         Pki { authority, stack: Stack::National }
     }
 
+    pub(crate) fn issuing_pem(&self) -> String {
+        self.authority.issuing_pem().to_owned()
+    }
+
     pub(crate) fn trust_pem(&self) -> &str {
         self.authority.trust_pem()
     }
