@@ -13,6 +13,7 @@ mod problem;
 pub mod raw;
 mod resolve;
 mod resolve_enforcers;
+mod resolve_keys;
 mod resolve_route;
 mod resolve_trust;
 mod resolve_upstream;
@@ -27,9 +28,9 @@ pub use problem::{Problem, Problems};
 pub use resolved::{
     AdminSettings, After, Asking, AuditSettings, Balance, Bind, BodyField, Breaker, CallClass,
     Clients, Config, Egress, Endpoint, Enforcers, FactSource, FieldKind, Health, HealthAsk, Hot,
-    HsmSettings, Identity, Listener, MaskRule, Method, National, OnBefore, Op, Outlier, PROBES,
-    Per, Place, PolicySigned, Profile, Protocol, Rate, Restart, Retry, Revocation, RingKey, Route,
-    RouteAudit, RouteMatch, Tls, TlsRecords, TokenIssuer, TokenUse, Trust, Upstream, Users,
+    HsmSettings, Identity, KeyUrl, Listener, MaskRule, Method, National, OnBefore, Op, Outlier,
+    PROBES, Per, Place, PolicySigned, Profile, Protocol, Rate, Restart, Retry, Revocation, RingKey,
+    Route, RouteAudit, RouteMatch, Tls, TlsRecords, TokenIssuer, TokenUse, Trust, Upstream, Users,
     WitnessAddress, WitnessSettings,
 };
 

@@ -146,9 +146,19 @@ pub struct RawIssuer {
     /// What `aud` of its tokens must hold.
     #[schemars(with = "String")]
     pub audience: Text,
-    /// JWK set (RFC 7517) with its public keys: `file:idp/jwks.json`.
+    /// JWK set (RFC 7517) with its public keys: `file:idp/jwks.json`, or `https://HOST[:PORT]/PATH`,
+    /// from where it is fetched.
     #[schemars(with = "String")]
     pub keys: Text,
+    /// With `https`: PEM file of the authorities of that server: `file:idp/ca.pem`.
+    #[schemars(with = "Option<String>")]
+    pub trust: Option<Text>,
+    /// With `https`: how often it is fetched; default 300,000.
+    #[schemars(with = "Option<u64>")]
+    pub refresh_ms: Option<Spanned<u64>>,
+    /// With `https`: for how long the last set is used that could be fetched; default 86,400,000.
+    #[schemars(with = "Option<u64>")]
+    pub keep_ms: Option<Spanned<u64>>,
     /// Claims of text in the policy's input, as `token.claims`.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]

@@ -29,7 +29,10 @@ use crate::resolved::{
 use crate::secret::{Fetched, OPEN, Read};
 use crate::sources::Sources;
 use crate::witnesses::witnesses;
-use crate::{Problem, resolve_enforcers, resolve_route, resolve_trust, resolve_upstream, secret};
+use crate::{
+    Problem, resolve_enforcers, resolve_keys, resolve_route, resolve_trust, resolve_upstream,
+    secret,
+};
 
 /// Most connections a listener may be told to hold.
 pub(crate) const CONNECTIONS_MAX: u32 = 1_000_000;
@@ -257,7 +260,7 @@ pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Proble
         audit_deadline_ms: r.bounded(raw.audit.deadline_ms.as_ref(), 500, 10..=30_000),
     };
     let restart = restart(&mut r);
-    let egress = egress(&mut r, &hot.upstreams, &hot.dns);
+    let egress = egress(&mut r, &hot.upstreams, &hot.tokens, &hot.dns);
     if r.problems.is_empty() {
         let digest = data_encoding::HEXLOWER.encode(r.digest.finish().as_ref());
         Ok(Loaded {
@@ -495,10 +498,17 @@ fn probes_required(r: &mut Resolver<'_>) -> Vec<String> {
     named.iter().map(|name| name.value.clone()).collect()
 }
 
-fn egress(r: &mut Resolver<'_>, upstreams: &[Upstream], dns: &[SocketAddr]) -> Egress {
+fn egress(
+    r: &mut Resolver<'_>,
+    upstreams: &[Upstream],
+    tokens: &[TokenIssuer],
+    dns: &[SocketAddr],
+) -> Egress {
     let raw = &r.raw.egress;
     // Addresses of names are not known here: they must be among `egress.allow`.
-    let places = upstreams.iter().flat_map(|u| &u.endpoints).filter_map(|e| match &e.place {
+    let keys = tokens.iter().filter_map(|issuer| issuer.url.as_ref()).map(|url| &url.place);
+    let services = upstreams.iter().flat_map(|u| &u.endpoints).map(|endpoint| &endpoint.place);
+    let places = services.chain(keys).filter_map(|place| match place {
         Place::Address(address) => Some(*address),
         Place::Name(..) => None,
     });
@@ -732,10 +742,12 @@ fn tokens(r: &mut Resolver<'_>) -> Vec<TokenIssuer> {
             let message = format!("over {ISSUERS_MAX} issuers, or {CLAIMS_MAX} claims of one");
             r.bad(&codes::TOO_LARGE, &issuer.issuer, message, "");
         }
+        let url = resolve_keys::url(r, issuer);
         issuers.push(TokenIssuer {
             name,
             audience: issuer.audience.value.clone(),
-            keys: r.fetch(&issuer.keys),
+            keys: if url.is_some() { Vec::new() } else { r.fetch(&issuer.keys) },
+            url,
             claims: issuer.claims.iter().map(|claim| claim.value.clone()).collect(),
         });
     }

@@ -121,7 +121,7 @@ fn endpoint(r: &mut Resolver<'_>, text: &Text) -> Option<Endpoint> {
     Some(Endpoint { place, weight: weight.unwrap_or(1) })
 }
 
-fn place(authority: &str) -> Option<Place> {
+pub(crate) fn place(authority: &str) -> Option<Place> {
     let numeric = authority.replacen("localhost:", "127.0.0.1:", 1);
     if let Ok(address) = numeric.parse() {
         return Some(Place::Address(address));

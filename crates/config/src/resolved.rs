@@ -284,10 +284,38 @@ pub struct TokenIssuer {
     pub name: String,
     /// What `aud` must hold.
     pub audience: String,
-    /// Its public keys, a JWK set.
+    /// Its public keys, a JWK set; nothing if they are fetched.
     pub keys: Vec<u8>,
+    /// Where they are fetched from.
+    pub url: Option<KeyUrl>,
     /// Claims in the policy's input.
     pub claims: Vec<String>,
+}
+
+/// Where an issuer's keys are fetched from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyUrl {
+    /// The server; its certificate has this name or address.
+    pub place: Place,
+    /// Path, with the query if there is one.
+    pub path: String,
+    /// The server's authorities, PEM.
+    pub trust_pem: Vec<u8>,
+    /// How often they are fetched, in milliseconds.
+    pub refresh_ms: u64,
+    /// For how long the last ones are used, in milliseconds.
+    pub keep_ms: u64,
+}
+
+impl core::fmt::Display for KeyUrl {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let KeyUrl { place, path, refresh_ms, keep_ms, .. } = self;
+        match place {
+            Place::Address(address) => write!(f, "https://{address}{path}")?,
+            Place::Name(name, port) => write!(f, "https://{name}:{port}{path}")?,
+        }
+        write!(f, " every {refresh_ms} ms for {keep_ms} ms")
+    }
 }
 
 /// What a route does with a bearer token.

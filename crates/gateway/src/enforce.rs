@@ -34,6 +34,7 @@ use crate::generation::Enforcement;
 use crate::pipeline::still_open;
 use crate::record;
 use crate::session::{Caller, PassedOnCaller, Session};
+use crate::tokens;
 
 pub(crate) use caller::Known;
 
@@ -141,6 +142,7 @@ async fn permit(
     body: Option<Bytes>,
 ) -> Result<Receipt, Refusal> {
     let mut decoded: Decoded = decode::passed_on(call, head, body)?;
+    tokens::fetch_key(call, &decoded).await;
     let permit = authorize(call, &mut decoded)?;
     if permit.obligations().mask.is_some() {
         return Err(no(&NOT_HERE));

@@ -21,6 +21,7 @@ use moat_policy::signed::{self, Demands, Floor, Manifest};
 use moat_policy::{Bundle, BundleFile, Engine, Held};
 use moat_tls::{Authorities, Client, Depth, Keys, Material, National, Proven, Server, Trust};
 
+use crate::key_sets::KeySet;
 use crate::limits::{self, Limit};
 use crate::pace::Pace;
 use crate::step_up::MachineKey;
@@ -64,8 +65,8 @@ pub struct Generation {
     pub(crate) rules: Vec<RouteSpec>,
     pub(crate) facts: Vec<(Arc<str>, FactSource)>,
     pub(crate) labels: BTreeMap<String, String>,
-    /// Issuers of tokens.
-    pub(crate) issuers: Vec<Issuer>,
+    /// Issuers of tokens, and the keys of those whose keys are fetched.
+    pub(crate) issuers: Vec<(Issuer, Option<Arc<KeySet>>)>,
     /// Second keys of machines, by key id.
     pub(crate) machine_keys: BTreeMap<String, MachineKey>,
     pub(crate) audit_deadline: Duration,
@@ -281,7 +282,7 @@ impl Generation {
                 .into_iter()
                 .map(|r| route(r, hot.upstreams.len(), kept).map(|r| RouteSpec(Arc::new(r))))
                 .collect::<Result<_, _>>()?,
-            issuers: hot.tokens.iter().map(issuer).collect::<Result<_, _>>()?,
+            issuers: hot.tokens.iter().map(|raw| issuer(raw, kept)).collect::<Result<_, _>>()?,
             machine_keys: machine_keys(&hot.step_up_keys)?,
             facts: hot.facts.into_iter().map(|(name, source)| (name.into(), source)).collect(),
             labels: hot.labels,
@@ -380,11 +381,18 @@ fn judge(
     signed::verify(files, demands, now_s, env!("CARGO_PKG_VERSION"))
 }
 
-fn issuer(raw: &moat_config::TokenIssuer) -> Result<Issuer, Refused> {
-    let keys = moat_identity::read_keys(&raw.keys)
-        .map_err(|e| Refused::new(&BAD_VALUE, format!("tokens: keys of {}: {e}", raw.name)))?;
+fn issuer(
+    raw: &moat_config::TokenIssuer,
+    kept: &Kept,
+) -> Result<(Issuer, Option<Arc<KeySet>>), Refused> {
+    let fetched = raw.url.as_ref().map(|url| kept.key_sets.set(url)).transpose()?;
+    let bad = |e| Refused::new(&BAD_VALUE, format!("tokens: keys of {}: {e}", raw.name));
+    let keys = match &fetched {
+        Some(_) => Vec::new(),
+        None => moat_identity::read_keys(&raw.keys).map_err(bad)?,
+    };
     let (name, audience) = (raw.name.clone(), raw.audience.clone());
-    Ok(Issuer { name, audience, keys, claims: raw.claims.clone() })
+    Ok((Issuer { name, audience, keys, claims: raw.claims.clone() }, fetched))
 }
 
 /// The second keys of callers. Each says whose it is and where it is held.

@@ -19,6 +19,7 @@ mod generation;
 mod handshake;
 mod headers;
 mod identify;
+mod key_sets;
 mod limits;
 mod live;
 mod mask;

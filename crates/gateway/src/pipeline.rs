@@ -28,7 +28,7 @@ use crate::window::Marks;
 use crate::worker::Worker;
 use crate::{
     authorize, decode, doors, enforce, forward, handshake, identify, live, mask, record, reply,
-    route,
+    route, tokens,
 };
 
 /// Most streams that a caller has reset before they were accepted.
@@ -233,6 +233,7 @@ async fn stages(
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Refusal> {
     let mut decoded = decode::decode(call, request).await?;
+    tokens::fetch_key(call, &decoded).await;
     call.end(Part::Decode);
     let permit = authorize::authorize(call, &mut decoded)?;
     call.end(Part::Policy);

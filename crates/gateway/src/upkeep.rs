@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
 
 use crate::generation::Generation;
+use crate::key_sets;
 use crate::record;
 use crate::upstream::{Health, Kept, Upstream};
 use crate::worker::Order;
@@ -123,6 +124,12 @@ async fn run(mut orders: mpsc::Receiver<Take>, kept: Arc<Kept>, records: mpsc::S
         let _ = asked.try_send(());
         for (name, port, due) in names {
             let watch = watch_name(Rc::clone(&shared), Arc::clone(&generation), name, port, due);
+            tasks.push(tokio::task::spawn_local(watch));
+        }
+        for set in generation.issuers.iter().filter_map(|(_, set)| set.as_ref()) {
+            let own = Rc::clone(&shared);
+            let id = move || u16::try_from(own.chance.below(1 << 16)).unwrap_or(0);
+            let watch = key_sets::watch(Arc::clone(set), Arc::clone(&generation), id);
             tasks.push(tokio::task::spawn_local(watch));
         }
         for (at, upstream) in generation.upstreams.iter().enumerate() {

@@ -19,6 +19,7 @@ use moat_net::rate::{Limiter, Rate};
 use moat_tls::{ALPN_H2, ALPN_HTTP1, Client, Keys, Stack};
 
 use crate::generation::{Refused, materials, national};
+use crate::key_sets::KeySets;
 
 /// A compiled service.
 pub(crate) struct Upstream {
@@ -51,6 +52,8 @@ pub(crate) struct Kept {
     pub(crate) registry: Arc<Registry>,
     names: Mutex<BTreeMap<String, Vec<SocketAddr>>>,
     limiters: Mutex<BTreeMap<(String, String), Weak<Limiter>>>,
+    /// Keys of issuers that are fetched.
+    pub(crate) key_sets: KeySets,
 }
 
 impl Kept {

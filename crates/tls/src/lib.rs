@@ -20,6 +20,7 @@ mod server;
 mod stack;
 #[cfg(test)]
 mod tests;
+mod web;
 
 pub use authorities::Authorities;
 pub use client::{Attempt, Client};
@@ -30,6 +31,7 @@ pub use preference::National;
 pub use revocation::{Depth, Proven, Standing};
 pub use server::{Choice, Server};
 pub use stack::{Chosen, Negotiated, Stack};
+pub use web::web_client;
 
 /// ALPN name of HTTP/2 (RFC 9113 §3.2).
 pub const ALPN_H2: &[u8] = b"h2";

@@ -15,6 +15,7 @@ mod faults;
 mod floods;
 mod framing;
 mod identity;
+mod jwks;
 mod kernel;
 mod latency;
 mod limits;

@@ -122,6 +122,16 @@ impl Pki {
         config
     }
 
+    /// TLS of a server that asks nobody for a certificate.
+    pub(crate) fn web_server(&self, identity: &Identity) -> Arc<ServerConfig> {
+        let config = ServerConfig::builder_with_provider(self.stack.provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain(identity), key(identity));
+        Arc::new(config.unwrap())
+    }
+
     /// TLS of a service that staples what it is given.
     pub(crate) fn stapling(&self, identity: &Identity, response: Vec<u8>) -> Arc<ServerConfig> {
         let mut certified = CertifiedKey::clone(&self.certified(identity));
