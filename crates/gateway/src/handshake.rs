@@ -80,6 +80,9 @@ async fn accept(listener: &Listener, stream: TcpStream) -> Result<Accepted<'_>, 
     });
     let group = listener.group(server_name.as_deref()).ok_or_else(|| no(&tls::SERVER_NAME))?;
     let choice = group.tls.choose(&started.client_hello()).ok_or_else(|| no(&tls::PROTOCOL))?;
+    if choice.has_expired(UnixTime::now()) {
+        return Err(no(&tls::OWN_EXPIRED));
+    }
     let finished = started.into_stream(Arc::clone(&choice.config)).await;
     let tls = finished.map_err(|error| choice.refusal_of(&error))?;
     Ok(Accepted { tls, group, server_name, ja4 })

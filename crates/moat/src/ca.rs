@@ -29,6 +29,7 @@ pub(crate) fn run(command: &CaCommand) -> Result<ExitCode> {
         CaCommand::Init { dir, name, sm2 } => init(dir, name, *sm2)?,
         CaCommand::Issue(args) => issue(args)?,
         CaCommand::Request { subject, out, sm2 } => request(subject, out, kind(*sm2))?,
+        CaCommand::Serve(args) => return crate::ca_serve::run(args),
         CaCommand::Revoke { certificate, reason, dir, sm2, root } => {
             revoke(dir, certificate, *reason, kind(*sm2), level(*root))?;
         }

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cli_ca::CaCommand;
 use crate::cli_message::MessageCommand;
+use crate::cli_svid::SvidArgs;
 
 /// Moat (护城河): a zero-trust API gateway for financial institutions.
 ///
@@ -91,6 +92,14 @@ pub(crate) enum Command {
     ///   moat ca crl --sm2
     #[command(subcommand, verbatim_doc_comment)]
     Ca(CaCommand),
+    /// Fetch identities from the SPIFFE Workload API, and write them where Moat reads them.
+    ///
+    /// Runs beside `moat serve`, as the user that the agent knows. Let the configuration name
+    /// DIR/current/svid.pem, svid.key and bundle.pem: each that comes is taken by itself.
+    ///
+    ///   moat svid --socket unix:/run/spire/agent.sock --dir /var/lib/moat/svid
+    #[command(verbatim_doc_comment)]
+    Svid(SvidArgs),
     /// Look into messages of ISO 8583, make them, compare them.
     ///
     ///   moat message specs
@@ -787,7 +796,26 @@ pub(crate) enum BenchCommand {
         #[command(flatten)]
         common: BenchArgs,
     },
-    /// Everything above, with the usual numbers; two minutes or three.
+    /// What a decision adds to a call through Envoy, beside a server that allows everything.
+    ///
+    /// One Envoy asks both by ext_authz on a Unix socket, in turn; calls go one after the other on a kept
+    /// connection. Moat verifies the caller's certificate, decides by the demo's policy and makes a
+    /// record durable in the folder before it answers: name one on the disk that is meant.
+    ///
+    /// Needs the Envoy that `cargo xtask peers` installs. Not among `all`.
+    ExtAuthz {
+        /// Calls of each side a round.
+        #[arg(long, value_name = "N", default_value_t = 2_000,
+              value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
+        requests: u64,
+        /// Rounds; the median counts.
+        #[arg(long, value_name = "N", default_value_t = 5,
+              value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+    /// Everything above but ext-authz, with the usual numbers; two minutes or three.
     All {
         #[command(flatten)]
         common: BenchArgs,

@@ -39,6 +39,15 @@ pub(crate) enum CaCommand {
         #[arg(long)]
         sm2: bool,
     },
+    /// Serve a SPIFFE Workload API on a Unix socket, for development.
+    ///
+    /// Programs ask it for their identity; who they are is told by the kernel. Each identity has a
+    /// fresh key, lives for --ttl-s seconds, is given anew at half of that, and stands in the
+    /// register. `moat svid` is a client.
+    ///
+    ///   moat ca serve --socket /run/moat/agent.sock --entry uid:1000=spiffe://bank.test/teller
+    #[command(verbatim_doc_comment)]
+    Serve(ServeArgs),
     /// Revoke a certificate: it stands in every list and answer that is made from then on.
     ///
     /// Whoever shall heed it needs the new list: run `moat ca crl` after it. A revocation is for
@@ -141,6 +150,26 @@ pub(crate) struct IssueArgs {
     /// id.
     #[arg(long, conflicts_with_all = ["request", "names"])]
     pub(crate) ocsp_responder: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Folder of the authority.
+    #[arg(long, default_value = "pki")]
+    pub(crate) dir: PathBuf,
+    /// The socket, which is made. Anybody may connect.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: PathBuf,
+    /// What programs of a user are given; may be given several times.
+    #[arg(long = "entry", required = true, value_name = "uid:UID=ID",
+        value_parser = crate::ca_serve::entry)]
+    pub(crate) entries: Vec<crate::ca_serve::Entry>,
+    /// DNS name or IP address beside each id, for clients that check the server's name.
+    #[arg(long = "name")]
+    pub(crate) names: Vec<String>,
+    /// Seconds that an identity lives.
+    #[arg(long, default_value_t = 3_600, value_parser = clap::value_parser!(u32).range(2..=86_400))]
+    pub(crate) ttl_s: u32,
 }
 
 /// Who a certificate is for.

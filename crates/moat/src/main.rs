@@ -9,10 +9,12 @@
 mod audit;
 mod bench;
 mod ca;
+mod ca_serve;
 mod check;
 mod cli;
 mod cli_ca;
 mod cli_message;
+mod cli_svid;
 mod demo;
 mod doctor;
 mod egress;
@@ -28,6 +30,7 @@ mod policy;
 mod role;
 mod serve;
 mod status;
+mod svid;
 mod top;
 mod witness;
 
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Policy(args) => policy::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Ca(args) => ca::run(&args),
+        Command::Svid(args) => svid::run(&args),
         Command::Message(args) => message::run(&args),
         Command::Egress(command) => egress::run(&command),
         Command::Latency(args) => latency::run(&args),

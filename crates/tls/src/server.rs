@@ -35,6 +35,8 @@ struct Side {
     config: Arc<ServerConfig>,
     key: Arc<CertifiedKey>,
     judge: Arc<Judge>,
+    /// When the chain that it shows expires, in seconds since 1970.
+    until_s: i64,
 }
 
 /// What a ClientHello led to.
@@ -44,6 +46,7 @@ pub struct Choice {
     /// with the alert that belongs to it.
     pub config: Arc<ServerConfig>,
     refused_as: Option<&'static Code>,
+    until_s: i64,
 }
 
 /// Whether a suite, a group and a signature scheme of the key are all among those offered.
@@ -98,7 +101,8 @@ impl Server {
             _ => (national, international),
         };
         if let Some(side) = first.or(second) {
-            return Some(Choice { config: Arc::clone(&side.config), refused_as: None });
+            let (config, until_s) = (Arc::clone(&side.config), side.until_s);
+            return Some(Choice { config, refused_as: None, until_s });
         }
         let side = self.international.as_ref().or(self.national.as_ref())?;
         let is_half = hello.cipher_suites().iter().any(|s| Stack::of_suite(*s) == Stack::National);
@@ -107,7 +111,7 @@ impl Server {
             (Some(_), None) => Some(&NATIONAL_ONLY),
             _ => None,
         };
-        Some(Choice { config: Arc::clone(&side.config), refused_as })
+        Some(Choice { config: Arc::clone(&side.config), refused_as, until_s: side.until_s })
     }
 }
 
@@ -163,6 +167,12 @@ impl Server {
 }
 
 impl Choice {
+    /// Whether our own certificate has expired: then there is nothing to go on with.
+    #[must_use]
+    pub fn has_expired(&self, now: UnixTime) -> bool {
+        seconds(now) > self.until_s
+    }
+
     /// The refusal that a failed handshake amounts to.
     #[must_use]
     pub fn refusal_of(&self, error: &io::Error) -> Refusal {
@@ -188,7 +198,8 @@ fn side(material: &Material<'_>, stack: Stack, keys: &mut Keys) -> Result<Side, 
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
-    Ok(Side { config: Arc::new(config), key, judge })
+    let until_s = material.not_after_s()?;
+    Ok(Side { config: Arc::new(config), key, judge, until_s })
 }
 
 /// Shows one certificate, with an OCSP response as long as that is current.

@@ -6,6 +6,7 @@
 mod append;
 mod calls;
 mod cpu;
+mod ext_authz;
 mod fresh;
 #[cfg(feature = "bpf")]
 pub(crate) mod kernel;
@@ -59,6 +60,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     | BenchCommand::Start { common, .. }
     | BenchCommand::Sm { common, .. }
     | BenchCommand::Message { common, .. }
+    | BenchCommand::ExtAuthz { common, .. }
     | BenchCommand::All { common }) = command
     else {
         bail!("built without the feature `bpf`");
@@ -86,6 +88,9 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
             let round = Duration::from_millis(u64::from(*round_ms));
             let settings = message::Settings { rounds: *rounds, round };
             show(message::run(dir, settings, &Interrupt::new()?)?)
+        }
+        BenchCommand::ExtAuthz { requests, rounds, .. } => {
+            show(ext_authz::run(dir, *requests, *rounds, &Interrupt::new()?)?)
         }
         BenchCommand::Kernel { .. } | BenchCommand::Latency { .. } => {
             bail!("built without the feature `bpf`")

@@ -52,6 +52,17 @@ fn oha() -> Result<Tool> {
     Ok(Tool { path, version })
 }
 
+/// Which asks Moat, and somebody else, for decisions.
+pub(crate) fn envoy() -> Result<Tool> {
+    let program = std::env::current_exe()?;
+    let above = program.ancestors().skip(1).map(|folder| folder.join(PEERS));
+    let path = find("envoy", above.chain(path()))
+        .context("Envoy is missing, which asks for decisions. In Moat's tree: cargo xtask peers")?;
+    let version = version(&path, "--version", "version: ")?;
+    let version = version.split('/').nth(1).unwrap_or_default().to_owned();
+    Ok(Tool { path, version })
+}
+
 fn path() -> Vec<PathBuf> {
     std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
 }

@@ -76,6 +76,14 @@ fn row<'a>(rows: &'a [Value], figure: &str) -> &'a Value {
 }
 
 #[test]
+fn decisions_for_envoy_are_measured_beside_a_server_that_allows_everything() {
+    let arguments = ["bench", "ext-authz", "--requests", "50", "--rounds", "1"];
+    let Some(rows) = rows("ext-authz", &arguments) else { return };
+    assert_eq!(row(&rows, "More than allow-all, p50")["goal"], "at most 30");
+    assert_eq!(row(&rows, "Call through Envoy, recorded, p50")["peer"], "allow-all");
+}
+
+#[test]
 fn calls_are_measured_beside_nginx_and_each_has_its_record() {
     let arguments = ["bench", "gateway", "--requests", "2000", "--rounds", "1"];
     let Some(rows) = rows("bench-gateway", &arguments) else { return };

@@ -31,6 +31,7 @@ mod sandbox;
 mod slowness;
 mod step_up;
 mod support;
+mod svid;
 mod tampering;
 mod tokens;
 mod upgrade;

@@ -70,6 +70,9 @@ super::codes! {
     OWN_STAPLE = "MOAT-T025", 0, Operator,
         en: "The OCSP response to be stapled cannot be used", "Give the DER response of the certificate's own issuer or its responder, and the issuer in the certificate file; `moat ca ocsp` makes one.",
         zh: "待装订的 OCSP 应答不可用", "请给出证书签发者或其应答者签发的 DER 应答，证书文件中须含签发者；`moat ca ocsp` 可生成。";
+    OWN_EXPIRED = "MOAT-T026", 0, Operator,
+        en: "The gateway's own certificate has expired", "Renew it; with `moat svid` see why the agent gives no new one. Callers are let in again by itself then.",
+        zh: "网关自身的证书已过期", "请更新证书；若使用 `moat svid`，请查明代理为何未提供新证书。更新后将自动恢复接受调用方。";
     REVOCATION_BACK = "MOAT-T024", 0, Operator,
         en: "A list of revoked certificates is older than the one in force", "Fetch the current list: its number must not go back.",
         zh: "吊销列表比现行列表更旧", "请获取最新列表：编号不得回退。";

@@ -48,6 +48,11 @@ impl Pki {
         Pki { authority, stack: Stack::National }
     }
 
+    /// The authority's folder, as `moat ca init` makes it.
+    pub(crate) fn save(&self, dir: &Path) {
+        moat_ca::save(&self.authority, dir).unwrap();
+    }
+
     pub(crate) fn issuing_pem(&self) -> String {
         self.authority.issuing_pem().to_owned()
     }
