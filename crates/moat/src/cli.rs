@@ -815,7 +815,26 @@ pub(crate) enum BenchCommand {
         #[command(flatten)]
         common: BenchArgs,
     },
-    /// Everything above but ext-authz, with the usual numbers; two minutes or three.
+    /// What a new connection with one call costs, beside Envoy.
+    ///
+    /// Both demand a certificate, look into lists of revoked certificates of every authority below the
+    /// root, and want a SPIFFE id; both agree on keys in X25519 and pass the call on to the same nginx.
+    /// Moat decides, masks and records besides.
+    ///
+    /// Needs nginx, and the Envoy that `cargo xtask peers` installs. Not among `all`.
+    EnvoyHandshake {
+        /// Connections of each side a round.
+        #[arg(long, value_name = "N", default_value_t = 2_000,
+              value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
+        requests: u64,
+        /// Rounds; the median counts.
+        #[arg(long, value_name = "N", default_value_t = 3,
+              value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+    /// Everything above but what needs Envoy, with the usual numbers; two minutes or three.
     All {
         #[command(flatten)]
         common: BenchArgs,

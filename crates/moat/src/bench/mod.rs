@@ -6,6 +6,7 @@
 mod append;
 mod calls;
 mod cpu;
+mod envoy_handshake;
 mod ext_authz;
 mod fresh;
 #[cfg(feature = "bpf")]
@@ -61,6 +62,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     | BenchCommand::Sm { common, .. }
     | BenchCommand::Message { common, .. }
     | BenchCommand::ExtAuthz { common, .. }
+    | BenchCommand::EnvoyHandshake { common, .. }
     | BenchCommand::All { common }) = command
     else {
         bail!("built without the feature `bpf`");
@@ -88,6 +90,9 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
             let round = Duration::from_millis(u64::from(*round_ms));
             let settings = message::Settings { rounds: *rounds, round };
             show(message::run(dir, settings, &Interrupt::new()?)?)
+        }
+        BenchCommand::EnvoyHandshake { requests, rounds, .. } => {
+            show(envoy_handshake::run(dir, *requests, *rounds, &Interrupt::new()?)?)
         }
         BenchCommand::ExtAuthz { requests, rounds, .. } => {
             show(ext_authz::run(dir, *requests, *rounds, &Interrupt::new()?)?)

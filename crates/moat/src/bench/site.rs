@@ -61,7 +61,7 @@ pub(crate) struct Site {
     folder: Folder,
     pub(crate) proxy: u16,
     pub(crate) gateway: u16,
-    upstream: u16,
+    pub(crate) upstream: u16,
     probes: u16,
 }
 

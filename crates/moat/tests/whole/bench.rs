@@ -84,6 +84,17 @@ fn decisions_for_envoy_are_measured_beside_a_server_that_allows_everything() {
 }
 
 #[test]
+fn new_connections_are_measured_beside_envoy() {
+    let arguments = ["bench", "envoy-handshake", "--requests", "50", "--rounds", "1"];
+    let Some(rows) = rows("envoy-handshake", &arguments) else { return };
+    let row = row(&rows, "CPU a connection, lists and SPIFFE");
+    assert_eq!(
+        (&row["peer"], &row["goal"]),
+        (&"Envoy 1.40.0".into(), &"ratio at most 0.75".into())
+    );
+}
+
+#[test]
 fn calls_are_measured_beside_nginx_and_each_has_its_record() {
     let arguments = ["bench", "gateway", "--requests", "2000", "--rounds", "1"];
     let Some(rows) = rows("bench-gateway", &arguments) else { return };
