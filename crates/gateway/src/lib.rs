@@ -18,6 +18,7 @@ mod generation;
 mod handshake;
 mod headers;
 mod identify;
+mod iso8583;
 mod limits;
 mod live;
 mod mask;

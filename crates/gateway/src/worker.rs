@@ -26,6 +26,7 @@ use crate::body::OutBody;
 use crate::doors::{self, Doors};
 use crate::figures::{Figures, Named};
 use crate::generation::Generation;
+use crate::iso8583::Links;
 use crate::live::{self, Live};
 use crate::pipeline;
 use crate::record;
@@ -135,6 +136,8 @@ pub(crate) struct WorkerGeneration {
     pub(crate) services: Vec<(Rc<Service<OutBody>>, Arc<str>)>,
     /// What is counted of each route, in the order of the configuration.
     pub(crate) figures: Vec<Arc<Figures>>,
+    /// Links of messages, in the order of the services.
+    pub(crate) links: Links,
 }
 
 impl WorkerGeneration {
@@ -151,7 +154,8 @@ impl WorkerGeneration {
         let policy = Arc::clone(engine.digest());
         let entries = shared.entries();
         let (engine, tokens) = (RefCell::new(engine), Verified::default());
-        WorkerGeneration { shared, entries, engine, tokens, policy, services, figures }
+        let links = Links::new(&shared);
+        WorkerGeneration { shared, entries, engine, tokens, policy, services, figures, links }
     }
 }
 
@@ -333,6 +337,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         has_ended: Cell::new(false),
     });
     let _ended = Ended(Rc::clone(&worker));
+    worker.generation().links.start(&worker);
     for (listener, socket) in sockets.into_iter().enumerate() {
         let socket = tokio::net::TcpListener::from_std(socket)?;
         drop(tokio::task::spawn_local(listen(Rc::clone(&worker), listener, socket)));
@@ -344,6 +349,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         match order {
             Order::Generation(shared, engine) => {
                 let fresh = Rc::new(WorkerGeneration::new(shared, *engine, &worker.counters));
+                fresh.links.start(&worker);
                 *worker.generation.borrow_mut() = fresh;
                 worker.live.has_changed();
             }

@@ -14,6 +14,7 @@ mod faults;
 mod floods;
 mod framing;
 mod identity;
+mod iso8583;
 mod kernel;
 mod latency;
 mod limits;

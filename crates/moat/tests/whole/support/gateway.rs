@@ -48,6 +48,9 @@ pub(crate) struct Options {
     pub(crate) top: String,
     /// Starts a copy of the program in the gateway's folder, which a test may replace.
     pub(crate) is_copied: bool,
+    /// More listeners and upstreams, in YAML with the lists' indentation and a line feed before.
+    pub(crate) listeners: String,
+    pub(crate) upstreams: String,
 }
 
 impl Default for Options {
@@ -70,6 +73,8 @@ impl Default for Options {
             route: String::new(),
             top: String::new(),
             is_copied: false,
+            listeners: String::new(),
+            upstreams: String::new(),
         }
     }
 }
@@ -446,6 +451,7 @@ fn config(
         text.lines().fold(String::new(), |all, line| format!("{all}\n    {}", line.trim()))
     };
     let (upstream, route, top) = (lines(&options.upstream), lines(&options.route), &options.top);
+    let (listeners, upstreams) = (&options.listeners, &options.upstreams);
     let (audit_dir, socket) = (audit_dir.display(), socket.display());
     format!(
         r#"apiVersion: moat/v1
@@ -458,12 +464,12 @@ listeners:
     handshakes_per_source_max: {handshakes_max}
     tls:
       identities: [{{ certificate: "file:pki/gateway.pem", key: "file:pki/gateway.key" }}]
-      clients: [{{ role: partners, trust: "file:pki/root.pem" }}]
+      clients: [{{ role: partners, trust: "file:pki/root.pem" }}]{listeners}
 upstreams:
   - name: accounts
     endpoints: ["{service}"{endpoints}]
     protocol: {protocol}{upstream}
-    tls: {{ trust: "file:pki/root.pem", spiffe: "spiffe://bank.test/{name}" }}
+    tls: {{ trust: "file:pki/root.pem", spiffe: "spiffe://bank.test/{name}" }}{upstreams}
 routes:
 {routes}  - name: pass
     match: {{ path: "/pass/{{rest...}}", methods: [GET, HEAD] }}
