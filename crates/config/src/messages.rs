@@ -184,6 +184,12 @@ pub(crate) fn messages(
         texts.iter().map(|code| code.value.clone()).collect()
     };
     let (approved, unknown) = (list(&raw.approved), list(&raw.unknown));
+    let has_health =
+        r.raw.upstreams.iter().any(|u| u.name.value == name.value && u.health.is_some());
+    if !is_listener && has_health {
+        let fix = "remove `health`: links ask by `echo_ms`";
+        r.bad(&codes::CONFLICT, name, "health checks are for services over HTTP", fix);
+    }
     if !is_listener && !raw.codes.is_empty() {
         let fix = "move `codes` to the listener";
         r.bad(&codes::CONFLICT, &raw.spec, "a service is told no response codes", fix);
@@ -423,6 +429,10 @@ pub(crate) fn check_upstream(r: &mut Resolver<'_>, raw: &RawRoute, matches: &Mes
             r.bad(&codes::CONFLICT, &raw.upstream, message, fix);
         }
         (None, Some(_)) if matches.types.is_empty() => {
+            if let Some(before) = &raw.audit.before {
+                let message = "a service of messages has no state to be read by GET";
+                r.bad(&codes::CONFLICT, &before.read, message, "remove `before`");
+            }
             let posts = raw.matches.methods.iter().all(|method| method.value == "POST");
             if raw.matches.methods.is_empty() || !posts {
                 let fix = "write `methods: [POST]`";

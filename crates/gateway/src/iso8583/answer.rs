@@ -139,3 +139,92 @@ fn of_decode(refusal: &Refusal) -> (&'static str, &'static str) {
         ("30", "904")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use moat_model::code::{audit, identity, limit, policy, upstream};
+
+    use super::super::rules::{Dialect, Said, dialect};
+    use super::*;
+
+    fn of(spec: &str) -> std::sync::Arc<Dialect> {
+        let shipped = moat_message::spec::SHIPPED.iter().find(|(name, _)| *name == spec);
+        dialect(&moat_config::Messages {
+            spec: shipped.expect("it is shipped").1.to_owned(),
+            length: moat_message::frame::LengthForm::Binary2,
+            length_includes_itself: false,
+            match_on: vec![7, 11],
+            in_flight_max: 1,
+            codes: vec![("over_limit".to_owned(), "61".to_owned())],
+            approved: Vec::new(),
+            unknown: Vec::new(),
+            message_ms: 1,
+            unread_ms: 1,
+            idle_ms: 1,
+            echo_ms: 0,
+            sign_on: false,
+        })
+        .expect("a dialect")
+    }
+
+    #[test]
+    fn what_may_have_been_sent_is_never_called_declined() {
+        let (old, newer) = (of("iso8583-1987-ascii"), of("iso8583-1993-bcd"));
+        for stage in Stage::ALL {
+            for code in [&upstream::TIMEOUT, &codes::DUPLICATE, &audit::AUDITOR_AWAY] {
+                let refusal = Refusal::new(stage, code);
+                assert_eq!(code_of(&old, Sent::Perhaps, &refusal), "68", "{stage}");
+                assert_eq!(code_of(&newer, Sent::Perhaps, &refusal), "911", "{stage}");
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_have_codes_by_their_kind_or_by_their_name() {
+        let (old, newer) = (of("iso8583-1987-ascii"), of("iso8583-1993-bcd"));
+        for (stage, code, of_1987, of_1993) in [
+            (Stage::Authorize, &policy::DENIED, "57", "119"),
+            (Stage::Identify, &identity::EXPIRED, "63", "122"),
+            (Stage::Record, &audit::AUDITOR_AWAY, "96", "909"),
+            (Stage::Decode, &codes::NO_ROUTE, "12", "902"),
+            (Stage::Decode, &codes::UNDER_WAY, "09", "923"),
+            (Stage::Decode, &codes::DUPLICATE, "94", "913"),
+            (Stage::Forward, &codes::DUPLICATE, "94", "913"),
+            (Stage::Decode, &codes::CHARACTERS, "30", "904"),
+            (Stage::Decode, &limit::RATE, "91", "907"),
+            (Stage::Forward, &upstream::CONNECT, "91", "907"),
+        ] {
+            let refusal = Refusal::new(stage, code);
+            assert_eq!(code_of(&old, Sent::Nothing, &refusal), of_1987, "{}", code.id);
+            assert_eq!(code_of(&newer, Sent::Nothing, &refusal), of_1993, "{}", code.id);
+        }
+        let denied = Refusal::new(Stage::Authorize, &policy::DENIED);
+        let denied = denied.with_reasons(vec!["other".to_owned(), "over_limit".to_owned()]);
+        assert_eq!(code_of(&old, Sent::Nothing, &denied), "61");
+    }
+
+    #[test]
+    fn response_codes_say_what_became_of_it() {
+        let (old, newer) = (of("iso8583-1987-ascii"), of("iso8583-1993-bcd"));
+        for (code, said) in [
+            ("00", Said::Done),
+            ("10", Said::Done),
+            ("05", Said::NotDone),
+            ("51", Said::NotDone),
+            ("68", Said::Unknown),
+            ("91", Said::Unknown),
+            ("", Said::Unknown),
+            ("  ", Said::Unknown),
+        ] {
+            assert_eq!(old.said(code), said, "{code}");
+        }
+        for (code, said) in [
+            ("000", Said::Done),
+            ("002", Said::Done),
+            ("100", Said::NotDone),
+            ("911", Said::Unknown),
+        ] {
+            assert_eq!(newer.said(code), said, "{code}");
+        }
+    }
+}

@@ -43,7 +43,9 @@ pub(crate) fn prepare(call: &Call, outbound: &Outbound) -> Result<Option<Prepare
         return Err(no(&"there is no body"));
     };
     let dialect = &link.dialect;
-    let message = json::read(&dialect.spec, bytes).map_err(|wrong| no(&wrong))?;
+    let message = json::read(&dialect.spec, bytes);
+    let message =
+        message.map_err(|wrong| Refusal::new(Stage::Decode, wrong.code()).because(wrong))?;
     let mut index = Index::new();
     let read = iso8583::decode(&dialect.spec, Check::Strict, &message, &mut index);
     let mut view = read.map_err(|e| Refusal::new(Stage::Decode, e.code()).because(e))?;

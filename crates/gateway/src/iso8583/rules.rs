@@ -82,6 +82,9 @@ impl Dialect {
     }
 
     pub(super) fn said(&self, code: &str) -> Said {
+        if code.trim().is_empty() {
+            return Said::Unknown;
+        }
         let is_3 = self.is_of_1993();
         let among = |own: &[String], usual: &[&str]| match own {
             [] => usual.contains(&code),

@@ -13,7 +13,7 @@ use moat_model::{Code, Stage};
 use moat_net::activity::Activity;
 use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::server::TlsStream;
 
 use super::answer::Reply;
@@ -29,6 +29,9 @@ use crate::worker::{Work, Worker};
 /// Most messages of one connection that cannot be understood, before it is closed.
 const UNREADABLE_MAX: u32 = 64;
 
+/// Most bytes of messages of one connection under way, whatever their number.
+const IN_FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// What the messages of a connection share.
 pub(super) struct Conn {
     pub(super) session: Rc<Session>,
@@ -39,8 +42,8 @@ pub(super) struct Conn {
     pub(super) gone: Cell<bool>,
 }
 
-/// An answer and its place among those under way.
-type Outgoing = (Reply, OwnedSemaphorePermit);
+/// An answer, and its places among those under way: by number and by bytes.
+type Outgoing = (Reply, [OwnedSemaphorePermit; 2]);
 
 /// Serves messages on an identified connection until it ends or the role drains.
 pub(crate) async fn serve(
@@ -94,6 +97,22 @@ pub(crate) async fn serve(
     }
 }
 
+/// Counts messages that had no answer.
+#[derive(Default)]
+struct Unreadable {
+    count: Cell<u32>,
+    too_many: Notify,
+}
+
+impl Unreadable {
+    fn add(&self) {
+        self.count.set(self.count.get() + 1);
+        if self.count.get() == UNREADABLE_MAX {
+            self.too_many.notify_one();
+        }
+    }
+}
+
 /// Reads messages and begins their exchanges. Gives what the connection's record must say, if
 /// anything.
 async fn read_all<R: tokio::io::AsyncRead + Unpin>(
@@ -102,19 +121,25 @@ async fn read_all<R: tokio::io::AsyncRead + Unpin>(
     answers: mpsc::Sender<Outgoing>,
 ) -> Option<(&'static Code, String)> {
     let places = Arc::new(Semaphore::new(conn.dialect.in_flight_max));
-    let unreadable = Rc::new(Cell::new(0));
+    let bytes = Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX));
+    let unreadable = Rc::new(Unreadable::default());
     loop {
         let place = Arc::clone(&places).acquire_owned().await.ok()?;
-        let message = match reading.next(conn.dialect.idle).await {
+        let message = tokio::select! {
+            message = reading.next(conn.dialect.idle) => message,
+            () = unreadable.too_many.notified() => {
+                let code = &moat_model::code::http::PROTOCOL;
+                return Some((code, format!("unreadable={UNREADABLE_MAX}")));
+            }
+        };
+        let message = match message {
             Ok(message) => message,
             Err(NoMessage::Framing(wrong)) => return Some((wrong.code(), "framing".to_owned())),
             Err(NoMessage::Slow) => return Some((&codes::SLOW, "slow".to_owned())),
             Err(NoMessage::End | NoMessage::Broken | NoMessage::Idle) => return None,
         };
-        if unreadable.get() >= UNREADABLE_MAX {
-            let code = &moat_model::code::http::PROTOCOL;
-            return Some((code, format!("unreadable={}", unreadable.get())));
-        }
+        let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        let room = Arc::clone(&bytes).acquire_many_owned(length).await.ok()?;
         let (answers, unreadable) = (answers.clone(), Rc::clone(&unreadable));
         let work = conn.session.worker.work();
         let exchange = exchange::message(Rc::clone(conn), message);
@@ -122,8 +147,8 @@ async fn read_all<R: tokio::io::AsyncRead + Unpin>(
         drop(tokio::task::spawn_local(async move {
             match exchange.await {
                 // The place is given back once the answer was written.
-                Some(reply) => drop(answers.send((reply, place)).await),
-                None => unreadable.set(unreadable.get() + 1),
+                Some(reply) => drop(answers.send((reply, [place, room])).await),
+                None => unreadable.add(),
             }
         }));
     }
@@ -134,14 +159,14 @@ async fn write_all(
     mut write: WriteHalf<TlsStream<TcpStream>>,
     mut queued: mpsc::Receiver<Outgoing>,
 ) {
-    while let Some((reply, place)) = queued.recv().await {
+    while let Some((reply, places)) = queued.recv().await {
         if !put(&mut write, reply.frame(), conn.dialect.unread).await {
             conn.gone.set(true);
             let note = format!("from {} unread", conn.session.remote);
             record::ended_session(&conn.session, &codes::SLOW, note).await;
             return;
         }
-        drop(place);
+        drop(places);
     }
     let closing = tokio::time::timeout(conn.dialect.unread, write.shutdown());
     // A side that does not take our farewell is gone all the same.
