@@ -39,10 +39,7 @@ fn cut(framing: Framing, wire: &[u8], step: usize) -> (Vec<Vec<u8>>, bool) {
 
 fuzz_target!(|data: &[u8]| {
     let [head, wire @ ..] = data else { return };
-    let framing = Framing {
-        form: FORMS[usize::from(head & 3)],
-        includes_itself: head & 4 != 0,
-    };
+    let framing = Framing { form: FORMS[usize::from(head & 3)], includes_itself: head & 4 != 0 };
     let spec = &specs()[usize::from(head >> 3) % specs().len()];
     let (messages, is_broken) = cut(framing, wire, wire.len());
     for step in [1, 7] {

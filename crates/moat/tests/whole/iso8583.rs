@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use moat_audit::record::{Body, Kind, Outcome, Value};
@@ -30,18 +30,17 @@ const PAN: &str = "6222029876543210128";
 const TRACK: &str = "6222029876543210128=29122011234567890";
 const PIN: &str = "1A2B3C4D5E6F7081";
 
-fn spec() -> Spec {
+static SPEC: LazyLock<Spec> = LazyLock::new(|| {
     let (_, yaml) = moat_message::spec::SHIPPED
         .into_iter()
         .find(|(name, _)| *name == "iso8583-1987-ascii")
         .expect("it is shipped");
     Spec::parse(yaml).expect("a spec")
-}
+});
 
 /// A message from its type and fields.
 fn message(mti: &str, fields: &[(u8, &str)]) -> Vec<u8> {
-    let spec = spec();
-    let mut draft = Draft::new(&spec, mti.parse().unwrap());
+    let mut draft = Draft::new(&SPEC, mti.parse().unwrap());
     for (number, text) in fields {
         draft.set_text(*number, text).unwrap_or_else(|e| panic!("field {number}: {e}"));
     }
@@ -84,10 +83,9 @@ fn reversal(mti: &str, trace: u32, terminal: &str) -> Vec<u8> {
 }
 
 fn fields_of(message: &[u8]) -> Json {
-    let spec = spec();
     let mut index = Index::new();
     let mut view =
-        iso8583::decode(&spec, Check::Strict, message, &mut index).expect("a good message");
+        iso8583::decode(&SPEC, Check::Strict, message, &mut index).expect("a good message");
     serde_json::from_str(&json::write(&mut view).unwrap()).unwrap()
 }
 
@@ -199,9 +197,8 @@ async fn accept(listener: TcpListener, config: Arc<ServerConfig>, seen: Arc<Seen
 }
 
 fn answer_to(request: &[u8], code: &str) -> Vec<u8> {
-    let spec = spec();
     let mut index = Index::new();
-    let view = iso8583::decode(&spec, Check::Strict, request, &mut index).unwrap();
+    let view = iso8583::decode(&SPEC, Check::Strict, request, &mut index).unwrap();
     let mti = view.mti().answer().expect("a request");
     let mut draft = Draft::of(view);
     draft.set_mti(mti);
@@ -979,7 +976,7 @@ async fn plain_http(pki: &Pki) -> SocketAddr {
                     let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
                     let Ok(form) = serde_json::from_str::<Json>(body) else { continue };
                     assert!(head.starts_with("POST /messages/iso8583-1987-ascii "), "{head}");
-                    let bytes = json::read(&spec(), form.to_string().as_bytes()).unwrap();
+                    let bytes = json::read(&SPEC, form.to_string().as_bytes()).unwrap();
                     let answer = fields_of(&answer_to(&bytes, "00")).to_string();
                     let answer = format!(
                         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
