@@ -60,7 +60,7 @@ async fn main() -> Result<()> {
     let mut ports = Vec::new();
     for place in &arguments.listen {
         let (address, spec) = place.split_once('=').context("write ADDRESS:PORT=SPEC")?;
-        let address: SocketAddr = address.parse().with_context(|| format!("{address}"))?;
+        let address: SocketAddr = address.parse().with_context(|| address.to_owned())?;
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address}"))?;
