@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(none, None);
         assert_eq!(desk.book.card(PAN).unwrap().unwrap().balance_minor, 995_000);
         let original = "0200000002112316500000000000000000000000000000";
-        let original = &original[..42];
+        let original = original.get(..42).unwrap();
         let back = ask(&desk, "0400", &[(7, "1123165100"), (11, "000003"), (90, original)]);
         assert_eq!(back.unwrap()["fields"]["response_code"], "00");
         assert_eq!(desk.book.card(PAN).unwrap().unwrap().balance_minor, 997_500);
