@@ -13,10 +13,10 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 15
 	@echo 'More: cargo xtask --help'
 
-demo: tools ## build Moat and the accounts service, and show them (ARGS=--exit: do not stay)
+demo: tools ## build Moat, the accounts service and the card switch, and show them (ARGS=--exit: do not stay)
 	@test -x $(TARGET)/demo/moat || \
 	  echo 'make demo: the first build takes about three minutes on two cores' >&2
-	$(CARGO) build --locked --profile demo -p moat -p moat-accounts
+	$(CARGO) build --locked --profile demo -p moat -p moat-accounts -p moat-switch
 	$(TARGET)/demo/moat demo $(ARGS)
 
 test: tools nextest ## run every test (ARGS go to cargo nextest run)

@@ -46,12 +46,13 @@ const LAYERS: &[&[&str]] = &[
 /// Pairs within one layer that are allowed all the same: user, used, reason.
 const BESIDE: &[(&str, &str, &str)] = &[
     ("moat-config", "moat-mask", "the strategies that a configuration names are parsed there"),
+    ("moat-config", "moat-message", "the specs that a configuration names are checked there"),
     ("moat-message", "moat-mask", "what may be shown of a card is decided there"),
     ("moat-message", "moat-audit", "one value has one canonical form, in every format"),
 ];
 
 /// Services behind the gateway. They may use any crate but programs and roles.
-const SERVICES: &[&str] = &["moat-accounts"];
+const SERVICES: &[&str] = &["moat-accounts", "moat-switch"];
 /// Layers closed to services: programs and roles.
 const LAYERS_CLOSED_TO_SERVICES: usize = 2;
 
@@ -68,7 +69,7 @@ struct Reserved {
 const RESERVED: &[Reserved] = &[
     Reserved {
         dependency: "rustls",
-        users: &["moat-tls", "moat-net", "moat-gateway", "moat", "moat-accounts"],
+        users: &["moat-tls", "moat-net", "moat-gateway", "moat", "moat-accounts", "moat-switch"],
         why: "whoever configures TLS can weaken it",
     },
     Reserved {

@@ -8,6 +8,7 @@
 
 mod fragment;
 mod load;
+mod messages;
 mod outline;
 mod problem;
 pub mod raw;
@@ -23,6 +24,7 @@ mod sources;
 mod witnesses;
 
 pub use load::{Loaded, load, parse};
+pub use messages::{MessageMatch, Messages};
 pub use outline::{Change, Effect, Outline};
 pub use problem::{Problem, Problems};
 pub use resolved::{

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+pub use crate::messages::{RawFraming, RawLength, RawMessages};
+
 /// Text that remembers its line and column.
 pub type Text = Spanned<String>;
 
@@ -230,8 +232,8 @@ pub struct RawListener {
     /// Address and port, for example `0.0.0.0:8443`; with `ext_authz` also `unix:PATH`.
     #[schemars(with = "String")]
     pub bind: Text,
-    /// `http` (default): HTTP/1.1, HTTP/2 and gRPC. `ext_authz`: decisions for Envoy. `authzen`:
-    /// decisions for whoever asks by AuthZEN 1.0.
+    /// `http` (default): HTTP/1.1, HTTP/2 and gRPC. `iso8583`: messages, see the key of that name.
+    /// `ext_authz`: decisions for Envoy. `authzen`: decisions for whoever asks by AuthZEN 1.0.
     #[schemars(with = "Option<String>")]
     pub protocol: Option<Text>,
     /// Most connections at once; default 10,000.
@@ -241,6 +243,8 @@ pub struct RawListener {
     /// default 64.
     #[schemars(with = "Option<u32>")]
     pub handshakes_per_source_max: Option<Spanned<u32>>,
+    /// How messages look and behave, with `protocol: iso8583`.
+    pub iso8583: Option<RawMessages>,
     /// Certificates. A listener on a Unix socket has none.
     pub tls: Option<RawListenerTls>,
     /// Of `ext_authz` and `authzen`: who may ask for decisions, and about whom.
@@ -433,6 +437,8 @@ pub struct RawUpstream {
     /// `auto` (default, by ALPN), `http1` or `http2`.
     #[serde(default)]
     pub protocol: RawProtocol,
+    /// For a service that speaks ISO 8583 in place of HTTP; its endpoints are `tls://host:port`.
+    pub iso8583: Option<RawMessages>,
     /// How the two prove themselves to each other.
     pub tls: RawUpstreamTls,
     /// Whether each call says the caller's certificates, without the root, as `Chain` in
@@ -782,12 +788,23 @@ pub struct RawMatch {
     #[schemars(with = "Option<String>")]
     pub host: Option<Text>,
     /// Path with `{name}` for one segment, and `{name...}` at the end for the rest.
-    #[schemars(with = "String")]
-    pub path: Text,
+    #[schemars(with = "Option<String>")]
+    pub path: Option<Text>,
     /// Methods; default: GET.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub methods: Vec<Text>,
+    /// In place of a path: types of ISO 8583 messages, such as `"0200"`. Repeats go with them.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub messages: Vec<Text>,
+    /// With `messages`: the listener that they come in by.
+    #[schemars(with = "Option<String>")]
+    pub listener: Option<Text>,
+    /// With `messages`: how the processing code (field 3) begins, such as `"00"`; default: any.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub processing: Vec<Text>,
 }
 
 /// Type of a body field in the policy's input.

@@ -15,6 +15,7 @@ use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
 use crate::load::{Loaded, as_usize, problem};
+use crate::messages::{self, Dialect};
 use crate::outline::Outline;
 use crate::problem::nearest;
 use crate::raw::{
@@ -66,6 +67,9 @@ pub(crate) struct Resolver<'a> {
     watched: Vec<PathBuf>,
     digest: Context,
     outline: Outline,
+    /// Dialects of listeners and of services, once they are known.
+    pub(crate) dialects: Vec<Dialect>,
+    pub(crate) links: Vec<Dialect>,
     pub(crate) raw: &'a Raw,
 }
 
@@ -235,6 +239,8 @@ pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Proble
         watched: folder.into_iter().chain(files).collect(),
         digest,
         outline: Outline::of(sources),
+        dialects: Vec::new(),
+        links: Vec::new(),
         raw,
     };
     check_header(&mut r);
@@ -307,7 +313,24 @@ fn listener(r: &mut Resolver<'_>, raw: &RawListener) -> Listener {
     if raw.tls.is_none() && resolve_enforcers::socket(raw).is_none() {
         r.bad(&codes::MISSING_KEY, &raw.name, "`tls` is missing", "say who the gateway is");
     }
+    let messages = match (&raw.protocol, &raw.iso8583) {
+        (Some(protocol), Some(own)) if protocol.value == "iso8583" => {
+            messages::messages(r, &raw.name, own, true)
+        }
+        (Some(protocol), None) if protocol.value == "iso8583" => {
+            let fix = "add `iso8583: { spec: NAME }`";
+            r.bad(&codes::MISSING_KEY, protocol, "the dialect is missing", fix);
+            None
+        }
+        (_, Some(own)) => {
+            let fix = "write `protocol: iso8583`, or remove `iso8583`";
+            r.bad(&codes::CONFLICT, &own.spec, "the listener does not speak ISO 8583", fix);
+            None
+        }
+        _ => None,
+    };
     Listener {
+        messages,
         name: raw.name.value.clone(),
         connections_max: r.bounded32(raw.connections_max.as_ref(), 10_000, CONNECTIONS_MAX),
         handshakes_per_source_max: r.bounded32(

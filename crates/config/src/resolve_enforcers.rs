@@ -23,7 +23,7 @@ pub(crate) fn enforcers(r: &mut Resolver<'_>, raw: &RawListener) -> Option<Enfor
         "ext_authz" => Asking::ExtAuthz,
         "authzen" => Asking::AuthZen,
         _ => {
-            only_http(r, raw, protocol);
+            without(r, raw, protocol);
             return None;
         }
     };
@@ -56,10 +56,15 @@ pub(crate) fn enforcers(r: &mut Resolver<'_>, raw: &RawListener) -> Option<Enfor
     })
 }
 
-fn only_http(r: &mut Resolver<'_>, raw: &RawListener, protocol: &str) {
-    if let Some(named) = raw.protocol.as_ref().filter(|_| protocol != "http") {
+fn without(r: &mut Resolver<'_>, raw: &RawListener, protocol: &str) {
+    if let Some(named) = raw.protocol.as_ref().filter(|_| !matches!(protocol, "http" | "iso8583")) {
         let message = format!("`{protocol}` is not served");
-        r.bad(&codes::BAD_VALUE, named, message, "write `http`, `ext_authz` or `authzen`");
+        r.bad(
+            &codes::BAD_VALUE,
+            named,
+            message,
+            "write `http`, `iso8583`, `ext_authz` or `authzen`",
+        );
     }
     if raw.enforcers.is_some() {
         let fix = "write `protocol: ext_authz` or `protocol: authzen`, or leave `enforcers` out";

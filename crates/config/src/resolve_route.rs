@@ -7,6 +7,7 @@ use moat_model::Class;
 use moat_model::code::config as codes;
 use serde_saphyr::Spanned;
 
+use crate::messages::{self, MessageMatch};
 use crate::problem::nearest;
 use crate::raw::{
     RawBefore, RawClass, RawFieldKind, RawMatch, RawPer, RawRate, RawRetry, RawRoute, RawToken,
@@ -28,8 +29,13 @@ const PROD_DEADLINE_MS_MAX: u64 = 5_000;
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 pub(crate) fn route(r: &mut Resolver<'_>, raw: &RawRoute) -> Route {
-    let matches = matching(r, &raw.matches);
-    let params = params_of(&matches.path);
+    let matches = matching(r, raw);
+    let params = if matches.messages.types.is_empty() {
+        params_of(&matches.path)
+    } else {
+        messages::params(r, &matches.messages.listener)
+    };
+    messages::check_upstream(r, raw, &matches.messages);
     let audit = audit(r, raw, &matches, &params);
     let deadline_ms = r.bounded(raw.deadline_ms.as_ref(), 5_000, 1..=WAIT_MS_MAX);
     if r.prod
@@ -129,7 +135,31 @@ impl Route {
     }
 }
 
-fn matching(r: &mut Resolver<'_>, raw: &RawMatch) -> RouteMatch {
+/// Messages have no path, no host and no methods.
+fn of_messages(r: &mut Resolver<'_>, route: &RawRoute) -> Option<RouteMatch> {
+    let messages = messages::matching(r, route);
+    let raw = &route.matches;
+    if raw.messages.is_empty() {
+        return None;
+    }
+    for text in raw.path.iter().chain(&raw.host).chain(&raw.methods) {
+        let fix = "remove it, or remove `messages`";
+        r.bad(&codes::CONFLICT, text, "a message has no path, host or method", fix);
+    }
+    Some(RouteMatch { host: None, path: String::new(), methods: Vec::new(), messages })
+}
+
+fn matching(r: &mut Resolver<'_>, route: &RawRoute) -> RouteMatch {
+    if let Some(messages) = of_messages(r, route) {
+        return messages;
+    }
+    let raw: &RawMatch = &route.matches;
+    let Some(path) = &raw.path else {
+        let fix = "add `path`, or `messages` and `listener`";
+        r.bad(&codes::MISSING_KEY, &route.name, "the key `path` is missing under `match`", fix);
+        let (path, methods) = (String::new(), Vec::new());
+        return RouteMatch { host: None, path, methods, messages: MessageMatch::default() };
+    };
     let mut methods = Vec::new();
     for method in &raw.methods {
         if METHODS.contains(&method.value.as_str()) {
@@ -142,14 +172,15 @@ fn matching(r: &mut Resolver<'_>, raw: &RawMatch) -> RouteMatch {
     if methods.is_empty() {
         methods.push("GET".to_owned());
     }
-    if let Err(message) = check_template(&raw.path.value) {
+    if let Err(message) = check_template(&path.value) {
         let fix = "write a path such as /v1/accounts/{id} or /files/{rest...}";
-        r.bad(&codes::BAD_VALUE, &raw.path, message, fix);
+        r.bad(&codes::BAD_VALUE, path, message, fix);
     }
     RouteMatch {
         host: raw.host.as_ref().map(|h| h.value.to_ascii_lowercase()),
-        path: raw.path.value.clone(),
+        path: path.value.clone(),
         methods,
+        messages: MessageMatch::default(),
     }
 }
 
@@ -230,10 +261,15 @@ fn audit(
             check_params(r, object, params);
             object.value.clone()
         }
+        None if !matches.messages.types.is_empty() => {
+            format!("message/{}", matches.messages.listener)
+        }
         None => matches.path.trim_start_matches('/').replace("...", ""),
     };
     let op = match &raw.audit.op {
         Some(op) => named_op(r, op),
+        // A message may change something whatever its type is called.
+        None if !matches.messages.types.is_empty() => Op::Upd,
         None => default_op(&matches.methods),
     };
     let fields = raw.audit.fields.iter().map(|(pointer, class)| {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use moat_model::code::config as codes;
 
+use crate::messages;
 use crate::raw::{
     RawBalance, RawBreaker, RawHealth, RawHealthKind, RawOutlier, RawProtocol, RawUpstream, Text,
 };
@@ -66,6 +67,7 @@ pub(crate) fn upstream(r: &mut Resolver<'_>, raw: &RawUpstream, first: &[Identit
         },
         tls,
         spiffe: raw.tls.spiffe.value.clone(),
+        messages: raw.iso8583.as_ref().and_then(|own| messages::messages(r, &raw.name, own, false)),
         caller_chain: raw.caller_chain,
         labels: raw.labels.clone(),
         connections_max: r.bounded32(raw.connections_max.as_ref(), 1_024, CONNECTIONS_MAX),
@@ -85,9 +87,10 @@ fn endpoints(r: &mut Resolver<'_>, raw: &RawUpstream) -> Vec<Endpoint> {
         let fix = format!("list 1 to {ENDPOINTS_MAX} endpoints");
         r.bad(&codes::BAD_VALUE, &raw.name, "a service needs endpoints", fix);
     }
+    let scheme = if raw.iso8583.is_some() { "tls" } else { "https" };
     let mut found: Vec<Endpoint> = Vec::new();
     for text in &raw.endpoints {
-        let Some(endpoint) = endpoint(r, text) else { continue };
+        let Some(endpoint) = endpoint(r, text, scheme) else { continue };
         if found.iter().any(|other| other.place == endpoint.place) {
             let fix = "remove one, or give it a weight";
             r.bad(&codes::DUPLICATE_KEY, text, "this endpoint stands twice", fix);
@@ -97,8 +100,8 @@ fn endpoints(r: &mut Resolver<'_>, raw: &RawUpstream) -> Vec<Endpoint> {
     found
 }
 
-/// `https://HOST:PORT`, and perhaps ` weight=N`.
-fn endpoint(r: &mut Resolver<'_>, text: &Text) -> Option<Endpoint> {
+/// `https://HOST:PORT`, and perhaps ` weight=N`; `tls` is the scheme of messages.
+fn endpoint(r: &mut Resolver<'_>, text: &Text, scheme: &str) -> Option<Endpoint> {
     let (url, weight) = match text.value.split_once(" weight=") {
         Some((url, weight)) => (url, weight.trim().parse().ok()),
         None => (text.value.as_str(), Some(1)),
@@ -108,9 +111,10 @@ fn endpoint(r: &mut Resolver<'_>, text: &Text) -> Option<Endpoint> {
         let fix = format!("write a number from 1 to {WEIGHT_MAX}");
         r.bad(&codes::BAD_VALUE, text, "the weight is out of range", fix);
     }
-    let Some(authority) = url.strip_prefix("https://") else {
-        let fix = "services are reached by mutual TLS only: write https://address:port";
-        r.bad(&codes::BAD_VALUE, text, "the endpoint is not https", fix);
+    let authority = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+    let Some(authority) = authority else {
+        let fix = format!("services are reached by mutual TLS only: write {scheme}://address:port");
+        r.bad(&codes::BAD_VALUE, text, format!("the endpoint is not {scheme}"), fix);
         return None;
     };
     let Some(place) = place(authority) else {
@@ -119,6 +123,11 @@ fn endpoint(r: &mut Resolver<'_>, text: &Text) -> Option<Endpoint> {
         return None;
     };
     Some(Endpoint { place, weight: weight.unwrap_or(1) })
+}
+
+/// What stands behind the scheme.
+fn host_of(url: &str) -> Option<&str> {
+    url.strip_prefix("https://").or_else(|| url.strip_prefix("tls://"))
 }
 
 pub(crate) fn place(authority: &str) -> Option<Place> {
@@ -152,7 +161,7 @@ fn authority(r: &mut Resolver<'_>, raw: &RawUpstream) -> String {
     let Some(text) = &raw.authority else {
         let first = raw.endpoints.first().map_or("", |text| text.value.as_str());
         let url = first.split(' ').next().unwrap_or_default();
-        return url.strip_prefix("https://").unwrap_or_default().to_owned();
+        return host_of(url).unwrap_or_default().to_owned();
     };
     if place(&text.value).is_none() {
         let fix = "write a host and a port, for example accounts.bank.test:443";
@@ -257,7 +266,7 @@ pub(crate) fn dns(r: &mut Resolver<'_>) -> Vec<SocketAddr> {
     }
     let servers: Vec<SocketAddr> = raw.dns.servers.iter().map(|text| r.address(text)).collect();
     let named = raw.upstreams.iter().flat_map(|u| &u.endpoints).find(|text| {
-        let url = text.value.split(' ').next().and_then(|url| url.strip_prefix("https://"));
+        let url = text.value.split(' ').next().and_then(host_of);
         matches!(url.and_then(place), Some(Place::Name(..)))
     });
     let Some(named) = named else { return servers };

@@ -12,6 +12,8 @@ use moat_tlog::policy::Policy;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::messages::{MessageMatch, Messages};
+
 /// A resolved configuration.
 pub struct Config {
     /// What can change only by a restart.
@@ -259,6 +261,8 @@ pub struct Enforcers {
     pub has_bodies: bool,
     /// Whether a caller may be named without its certificate.
     pub is_name_enough: bool,
+    /// How it speaks ISO 8583, if it does.
+    pub messages: Option<Messages>,
 }
 
 /// What a policy bundle must be.
@@ -511,6 +515,8 @@ pub struct Upstream {
     pub tls: Tls,
     /// The SPIFFE id the service must prove.
     pub spiffe: String,
+    /// How it speaks ISO 8583, if it does.
+    pub messages: Option<Messages>,
     /// Whether calls say the caller's certificates.
     pub caller_chain: bool,
     /// Facts about the service.
@@ -541,6 +547,8 @@ pub struct RouteMatch {
     pub path: String,
     /// Methods.
     pub methods: Vec<Method>,
+    /// Messages in place of a path and methods.
+    pub messages: MessageMatch,
 }
 
 /// Type of a body field in the policy's input.

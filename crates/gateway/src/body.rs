@@ -11,8 +11,8 @@ use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use moat_model::Code;
 use moat_model::code::{http as codes, upstream};
+use moat_model::{Code, Refusal, Stage};
 use moat_net::activity::{Open, Reader};
 use tokio::time::Sleep;
 
@@ -390,4 +390,21 @@ impl Body for ReplyBody {
             Content::Stream(download) => download.incoming.size_hint(),
         }
     }
+}
+
+/// Reads a body to its end, at most so many bytes.
+///
+/// # Errors
+/// A refusal at [`Stage::Forward`]: it broke, or is longer.
+pub(crate) async fn collect(mut incoming: Incoming, most: u64) -> Result<Bytes, Refusal> {
+    let mut held = bytes::BytesMut::new();
+    while let Some(frame) = http_body_util::BodyExt::frame(&mut incoming).await {
+        let frame = frame.map_err(|e| crate::forward::broken(&e))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if u64::try_from(held.len() + data.len()).unwrap_or(u64::MAX) > most {
+            return Err(Refusal::new(Stage::Forward, &upstream::ANSWER_TOO_LONG));
+        }
+        held.extend_from_slice(&data);
+    }
+    Ok(held.freeze())
 }

@@ -49,6 +49,8 @@ pub(crate) struct Call {
     pub(crate) is_http2: bool,
     /// Whether the caller went away.
     pub(crate) is_gone: Cell<bool>,
+    /// Whether it is sent again until it is answered, whatever its caller was told.
+    pub(crate) is_pending: Cell<bool>,
     pub(crate) sent: Cell<Sent>,
     /// Whether a try before the present one may have reached the service.
     is_lost: Cell<bool>,
@@ -120,6 +122,7 @@ impl Call {
             is_grpc: headers::is_grpc(headers),
             is_http2: head.version() == http::Version::HTTP_2,
             is_gone: Cell::new(false),
+            is_pending: Cell::new(false),
             sent: Cell::new(Sent::Nothing),
             is_lost: Cell::new(false),
             upstream_us: Cell::new(0),

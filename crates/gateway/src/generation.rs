@@ -21,6 +21,7 @@ use moat_policy::signed::{self, Demands, Floor, Manifest};
 use moat_policy::{Bundle, BundleFile, Engine, Held};
 use moat_tls::{Authorities, Client, Depth, Keys, Material, National, Proven, Server, Trust};
 
+use crate::iso8583::{self, Dialect, Lately, MessageRules};
 use crate::key_sets::KeySet;
 use crate::limits::{self, Limit};
 use crate::pace::Pace;
@@ -76,6 +77,8 @@ pub struct Generation {
     pub(crate) overload_lag_ms: u64,
     /// The clock of rates and endpoints.
     pub(crate) registry: Arc<Registry>,
+    /// Messages that were answered lately.
+    pub(crate) lately: Arc<Lately>,
 }
 
 pub(crate) struct Listener {
@@ -98,6 +101,8 @@ pub(crate) struct Enforcement {
     pub(crate) role: Arc<str>,
     /// Who vouches for their certificates.
     pub(crate) callers: Authorities,
+    /// How it speaks ISO 8583, if it does.
+    pub(crate) messages: Option<Arc<Dialect>>,
 }
 
 /// A group of callers.
@@ -189,6 +194,8 @@ pub(crate) struct RouteRules {
     pub(crate) images: Option<Images>,
     /// The same route with the masks of a plan that a policy may oblige to.
     pub(crate) plans: Vec<(String, Arc<RouteRules>)>,
+    /// What it does with messages, if it takes any.
+    pub(crate) message: Option<MessageRules>,
 }
 
 impl RouteSpec {
@@ -268,10 +275,11 @@ impl Generation {
         }
         let mut keys = Keys::default();
         let keys = &mut keys;
+        let listeners: Vec<Listener> =
+            hot.listeners.iter().map(|l| listener(l, keys)).collect::<Result<_, _>>()?;
         let generation = Generation {
             number,
             policy_name,
-            listeners: hot.listeners.iter().map(|l| listener(l, keys)).collect::<Result<_, _>>()?,
             upstreams: hot
                 .upstreams
                 .iter()
@@ -280,8 +288,13 @@ impl Generation {
             rules: hot
                 .routes
                 .into_iter()
-                .map(|r| route(r, hot.upstreams.len(), kept).map(|r| RouteSpec(Arc::new(r))))
-                .collect::<Result<_, _>>()?,
+                .map(|r| {
+                    let route = route(r, (hot.upstreams.len(), &listeners), kept)?;
+                    Ok(RouteSpec(Arc::new(route)))
+                })
+                .collect::<Result<_, Refused>>()?,
+            listeners,
+            lately: Arc::clone(&kept.lately),
             issuers: hot.tokens.iter().map(|raw| issuer(raw, kept)).collect::<Result<_, _>>()?,
             machine_keys: machine_keys(&hot.step_up_keys)?,
             facts: hot.facts.into_iter().map(|(name, source)| (name.into(), source)).collect(),
@@ -449,6 +462,7 @@ fn listener(raw: &moat_config::Listener, keys: &mut Keys) -> Result<Listener, Re
     let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     Ok(Listener {
         enforcement: enforcement.transpose()?,
+        messages: raw.messages.as_ref().map(iso8583::dialect).transpose()?,
         name: raw.name.clone(),
         connections_max: count(raw.connections_max),
         handshakes_max: count(raw.handshakes_per_source_max),
@@ -494,7 +508,11 @@ pub(crate) fn national(setting: moat_config::National) -> National {
     }
 }
 
-fn route(route: Route, upstreams: usize, kept: &Kept) -> Result<RouteRules, Refused> {
+fn route(
+    route: Route,
+    (upstreams, listeners): (usize, &[Listener]),
+    kept: &Kept,
+) -> Result<RouteRules, Refused> {
     if route.upstream >= upstreams {
         return Err(Refused::new(&DANGLING, format!("route {}", route.name)));
     }
@@ -508,11 +526,15 @@ fn route(route: Route, upstreams: usize, kept: &Kept) -> Result<RouteRules, Refu
         .mask_plans
         .iter()
         .map(|(name, masks)| {
-            Ok((name.clone(), Arc::new(self::route(with(masks), upstreams, kept)?)))
+            let route = self::route(with(masks), (upstreams, listeners), kept)?;
+            Ok((name.clone(), Arc::new(route)))
         })
         .collect::<Result<_, Refused>>()?;
+    let of_message = |pointer: &str, class: Class| recorded_as(&route, pointer, class);
+    let message = iso8583::message_rules(&route, listeners, &of_message)?;
     Ok(RouteRules {
         plans,
+        message,
         table: table(&route),
         deadline: Duration::from_millis(route.deadline_ms),
         class: limits::class(route.class),
@@ -648,11 +670,15 @@ fn default_class(strategy: Strategy) -> Class {
 
 fn recorded(route: &Route, pointer: &str, class: &str) -> Result<Recorded, Refused> {
     let class: Class = class.parse().map_err(|e| Refused::new(&BAD_VALUE, e))?;
+    Ok(recorded_as(route, pointer, class))
+}
+
+fn recorded_as(route: &Route, pointer: &str, class: Class) -> Recorded {
     let rule = route.mask.iter().chain(&route.mask_request).find(|rule| rule.pointer == pointer);
     let strategy = rule.and_then(|rule| rule.strategy.parse().ok());
     let name = pointer.trim_start_matches('/').to_owned();
     let field_id = field_id(&table(route), &name, FIELD_SCHEMA_VERSION);
-    Ok(Recorded { name, field_id, class, strategy })
+    Recorded { name, field_id, class, strategy }
 }
 
 fn recorded_class(route: &Route, pointer: &str) -> Option<Class> {

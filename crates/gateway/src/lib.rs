@@ -19,6 +19,7 @@ mod generation;
 mod handshake;
 mod headers;
 mod identify;
+mod iso8583;
 mod key_sets;
 mod limits;
 mod live;

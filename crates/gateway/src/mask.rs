@@ -251,6 +251,23 @@ async fn read_answer(
     machine.finish().map_err(|e| unmaskable(&e))
 }
 
+/// Masks and reads an answer that is whole and JSON, as its route says.
+///
+/// # Errors
+/// A refusal at [`Stage::Mask`].
+pub(crate) fn answered(
+    call: &Call,
+    rules: &RouteRules,
+    bytes: &[u8],
+) -> Result<(Bytes, Option<Captures>), Refusal> {
+    let Some(reading) = &rules.answer else { return Ok((Bytes::copy_from_slice(bytes), None)) };
+    let no = |e: MaskError| Refusal::new(Stage::Mask, &mask::ANSWER_NOT_JSON).because(e);
+    let mut machine = Machine::new(call, rules, reading);
+    machine.push(bytes).map_err(no)?;
+    let (bytes, captures) = machine.finish().map_err(no)?;
+    Ok((bytes, Some(captures)))
+}
+
 /// Rewrites where the plan masks, and only reads where it does not.
 enum Machine {
     Rewrite { rewriter: Rewriter, out: Vec<u8> },

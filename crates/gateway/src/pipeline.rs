@@ -27,8 +27,8 @@ use crate::session::{CALLS_MAX, Caller, Session};
 use crate::window::Marks;
 use crate::worker::Worker;
 use crate::{
-    authorize, decode, doors, enforce, forward, handshake, identify, live, mask, record, reply,
-    route, tokens,
+    authorize, decode, doors, enforce, forward, handshake, identify, iso8583, live, mask, record,
+    reply, route, tokens,
 };
 
 /// Most streams that a caller has reset before they were accepted.
@@ -69,7 +69,15 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     worker.windows.connected(&marks, started);
     worker.windows.leave();
     match identified {
-        Ok(caller) => serve(worker, handshaken, caller).await,
+        Ok(caller) => {
+            let generation = worker.generation();
+            let dialect = generation.shared.listeners.get(listener).map(|l| l.messages.clone());
+            drop(generation);
+            match dialect.flatten() {
+                Some(dialect) => iso8583::serve(worker, handshaken, caller, dialect).await,
+                None => serve(worker, handshaken, caller).await,
+            }
+        }
         Err(unrecorded) => tracing::error!(%unrecorded, "a refused identity was not recorded"),
     }
 }
@@ -251,12 +259,23 @@ async fn stages(
     }
     still_open(call)?;
     call.check_time()?;
+    let prepared = iso8583::prepare(call, &outbound)?;
     call.begin(Part::AuditIntent);
     let intended = record::intent(call, outbound, before).await?;
     call.end(Part::AuditIntent);
-    let answer = forward::forward(call, intended).await?;
-    call.end(Part::Upstream);
-    let inbound = mask::inbound(call, answer).await?;
+    let inbound = match prepared {
+        // Boxed like all that few calls need.
+        Some(prepared) => {
+            let inbound = Box::pin(iso8583::bridged(call, intended, prepared)).await?;
+            call.end(Part::Upstream);
+            inbound
+        }
+        None => {
+            let answer = forward::forward(call, intended).await?;
+            call.end(Part::Upstream);
+            mask::inbound(call, answer).await?
+        }
+    };
     call.end(Part::MaskBack);
     let answerable = record::outcome(call, inbound).await?;
     call.end(Part::AuditOutcome);

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use moat_audit::record::{Body, Kind, Op, Outcome};
@@ -14,10 +15,11 @@ use moat_model::code::http::PROTOCOL;
 use moat_model::code::upstream::STREAM_CUT;
 use moat_model::{Code, Refusal, Stage};
 use moat_net::endpoint::Event;
+use moat_net::service::Service;
 use moat_policy::Permit;
 use moat_tls::Negotiated;
 
-use crate::body::{Ending, sha256};
+use crate::body::{Ending, OutBody, sha256};
 use crate::call::{Call, Intent, Sent};
 use crate::decode::{Decoded, InBody};
 use crate::doors::Tally;
@@ -50,6 +52,32 @@ pub(crate) struct Intended {
 impl Intended {
     pub(crate) fn into_outbound(self) -> Outbound {
         self.outbound
+    }
+
+    pub(crate) fn rules(&self) -> Arc<RouteRules> {
+        Arc::clone(&self.outbound.rules)
+    }
+
+    /// A message that may go on, as a request over HTTP.
+    pub(crate) fn of_message(
+        message: crate::iso8583::Intended,
+        (rules, service): (Arc<RouteRules>, Rc<Service<OutBody>>),
+        (authority, request): (Arc<str>, http::Request<OutBody>),
+    ) -> Intended {
+        let permit = message.into_permit();
+        let (params, captures, upload) = (Vec::new(), None, None);
+        let outbound = Outbound {
+            permit,
+            rules,
+            params,
+            service,
+            key: 0,
+            authority,
+            request,
+            captures,
+            upload,
+        };
+        Intended { outbound }
     }
 }
 
@@ -298,6 +326,11 @@ pub(crate) fn endpoint(
     Body { upstream: upstream.to_owned(), ..admin(generation, note) }
 }
 
+/// The record of what happened to a link of messages.
+pub(crate) fn link(generation: u64, upstream: &str, note: &str) -> Body {
+    Body { upstream: upstream.to_owned(), ..admin(generation, note.to_owned()) }
+}
+
 /// The record of other addresses that a name has now.
 pub(crate) fn addresses(generation: u64, name: &str, addresses: &[SocketAddr]) -> Body {
     let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -327,6 +360,11 @@ pub(crate) async fn broken_session(session: &Session, streams_refused: u64) {
     let (remote, calls) = (session.remote, session.begun());
     let note = format!("from {remote} calls={calls} streams_refused={streams_refused}");
     told(of_session(session, Stage::Decode, &PROTOCOL, note).await);
+}
+
+/// Records why a connection of messages was ended. Runs after it, so a failure can only be reported.
+pub(crate) async fn ended_session(session: &Session, code: &'static Code, note: String) {
+    told(of_session(session, Stage::Decode, code, note).await);
 }
 
 fn told(done: Result<Receipt, Refusal>) {
@@ -394,7 +432,7 @@ fn say(body: &mut Body, negotiated: Negotiated) {
 }
 
 /// The part that every record of a call has in common.
-fn body_of(call: &Call, kind: Kind) -> Body {
+pub(crate) fn body_of(call: &Call, kind: Kind) -> Body {
     let session = &call.session;
     let generation = &call.generation.shared;
     let mut body = Body::new(kind, call.trace.id);
@@ -482,7 +520,7 @@ fn grpc_status(inbound: &Inbound) -> Option<u8> {
     inbound.head.headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-fn with_subject(call: &Call, run: impl FnOnce(&Subject<'_>)) -> Result<(), Refusal> {
+pub(crate) fn with_subject(call: &Call, run: impl FnOnce(&Subject<'_>)) -> Result<(), Refusal> {
     let key = call.session.worker.recorder.anchors();
     let key = key.ok_or_else(|| Refusal::new(Stage::Record, &AUDITOR_AWAY).because(NO_ANCHORS))?;
     let object = call.object();
@@ -490,7 +528,10 @@ fn with_subject(call: &Call, run: impl FnOnce(&Subject<'_>)) -> Result<(), Refus
     Ok(())
 }
 
-fn commit(call: &Call, body: Body) -> impl Future<Output = Result<Receipt, Refusal>> + use<'_> {
+pub(crate) fn commit(
+    call: &Call,
+    body: Body,
+) -> impl Future<Output = Result<Receipt, Refusal>> + use<'_> {
     let deadline = call.generation.shared.audit_deadline;
     commit_body(&call.session.worker, body, deadline)
 }

@@ -19,6 +19,7 @@ use moat_net::rate::{Limiter, Rate};
 use moat_tls::{ALPN_H2, ALPN_HTTP1, Client, Keys, Stack};
 
 use crate::generation::{Refused, materials, national};
+use crate::iso8583::{self, Dialect, Lately};
 use crate::key_sets::KeySets;
 
 /// A compiled service.
@@ -33,6 +34,8 @@ pub(crate) struct Upstream {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) ring_key: Option<RingKey>,
     pub(crate) health: Option<Health>,
+    /// How it speaks ISO 8583, if it does.
+    pub(crate) messages: Option<Arc<Dialect>>,
     places: Vec<(Place, u32)>,
 }
 
@@ -46,7 +49,8 @@ pub(crate) struct Health {
     pub(crate) unhealthy_after: u32,
 }
 
-/// What outlives a generation: what is known of endpoints, and the last good addresses of names.
+/// What outlives a generation: what is known of endpoints, the last good addresses of names, and
+/// what was answered lately.
 #[derive(Default)]
 pub(crate) struct Kept {
     pub(crate) registry: Arc<Registry>,
@@ -54,6 +58,8 @@ pub(crate) struct Kept {
     limiters: Mutex<BTreeMap<(String, String), Weak<Limiter>>>,
     /// Keys of issuers that are fetched.
     pub(crate) key_sets: KeySets,
+    /// Messages that were answered lately.
+    pub(crate) lately: Arc<Lately>,
 }
 
 impl Kept {
@@ -110,6 +116,7 @@ impl Upstream {
                 Balance::TwoChoices | Balance::LeastRequest => None,
             },
             health: raw.health.as_ref().map(health),
+            messages: raw.messages.as_ref().map(iso8583::dialect).transpose()?,
             places: raw.endpoints.iter().map(|e| (e.place.clone(), e.weight)).collect(),
         };
         upstream.settle(kept);
@@ -196,6 +203,7 @@ fn health(raw: &moat_config::Health) -> Health {
 
 fn terms(raw: &moat_config::Upstream, workers: usize, keys: &mut Keys) -> Result<Terms, Refused> {
     let alpn: &[&[u8]] = match raw.protocol {
+        _ if raw.messages.is_some() => &[],
         Protocol::Auto => &[ALPN_H2, ALPN_HTTP1],
         Protocol::Http1 => &[ALPN_HTTP1],
         Protocol::Http2 => &[ALPN_H2],

@@ -27,6 +27,7 @@ use crate::doors::{self, Doors};
 use crate::enforce::{Known, local};
 use crate::figures::{Figures, Named};
 use crate::generation::Generation;
+use crate::iso8583::Links;
 use crate::live::{self, Live};
 use crate::pipeline;
 use crate::record;
@@ -138,6 +139,8 @@ pub(crate) struct WorkerGeneration {
     pub(crate) services: Vec<(Rc<Service<OutBody>>, Arc<str>)>,
     /// What is counted of each route, in the order of the configuration.
     pub(crate) figures: Vec<Arc<Figures>>,
+    /// Links of messages, in the order of the services.
+    pub(crate) links: Links,
 }
 
 impl WorkerGeneration {
@@ -155,7 +158,18 @@ impl WorkerGeneration {
         let entries = shared.entries();
         let (engine, tokens) = (RefCell::new(engine), Verified::default());
         let passed_on = Known::default();
-        WorkerGeneration { shared, entries, engine, tokens, passed_on, policy, services, figures }
+        let links = Links::new(&shared);
+        WorkerGeneration {
+            shared,
+            entries,
+            engine,
+            tokens,
+            passed_on,
+            policy,
+            services,
+            figures,
+            links,
+        }
     }
 }
 
@@ -337,6 +351,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         has_ended: Cell::new(false),
     });
     let _ended = Ended(Rc::clone(&worker));
+    worker.generation().links.start(&worker);
     for (listener, socket) in sockets.into_iter().enumerate() {
         if worker.generation().shared.is_local(listener) {
             let socket = tokio::net::UnixListener::from_std(socket.into())?;
@@ -353,6 +368,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         match order {
             Order::Generation(shared, engine) => {
                 let fresh = Rc::new(WorkerGeneration::new(shared, *engine, &worker.counters));
+                fresh.links.start(&worker);
                 *worker.generation.borrow_mut() = fresh;
                 worker.live.has_changed();
             }

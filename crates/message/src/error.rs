@@ -35,6 +35,8 @@ pub enum Reason {
     Order,
     /// The bitmaps are kept by the writer and cannot be set.
     Reserved,
+    /// The JSON is not the form of a message.
+    Json,
     /// A composite does not consist of its parts.
     Parts,
     /// A tag longer than three bytes, or zero where none may be.
@@ -77,6 +79,7 @@ impl Reason {
             Reason::Characters => &codes::CHARACTERS,
             Reason::Value | Reason::Order | Reason::Reserved => &codes::VALUE,
             Reason::TlvTag | Reason::TlvLength => &codes::TLV,
+            Reason::Json => &codes::JSON,
             Reason::Parts => &codes::PARTS,
             Reason::Xml => &codes::XML,
             Reason::XmlRefused => &codes::XML_REFUSED,

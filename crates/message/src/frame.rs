@@ -4,7 +4,7 @@ use crate::error::{MessageError, Reason};
 use crate::limit::MESSAGE_BYTES_MAX;
 
 /// How the length is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LengthForm {
     /// Two bytes, the greater first.

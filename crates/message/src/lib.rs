@@ -52,11 +52,13 @@ pub mod frame;
 pub mod iso20022;
 pub mod iso8583;
 pub mod limit;
+pub mod session;
 pub mod spec;
 pub mod tlv;
 
 pub use amount::Decimal;
 pub use error::{MessageError, Reason};
+pub use iso8583::json;
 pub use iso8583::{
     Check, Decoder, Draft, FieldRef, Guarded, Index, Mti, Observer, Read, Touched, Value, View,
 };

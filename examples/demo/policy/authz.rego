@@ -30,6 +30,17 @@ deny contains "not_positive" if {
 	input.body.amount <= 0
 }
 
+# Card messages need a grant for cards, and purchases have a limit of their own.
+allow if {
+	input.route in {"card-purchase", "card-purchase-1993", "card-reversal"}
+	"cards" in grants.may
+}
+
+deny contains "over_card_limit" if {
+	input.route in {"card-purchase", "card-purchase-1993"}
+	input.body.amount > object.get(grants, "card_limit", 0)
+}
+
 # Large transfers: the caller's machine signs a nonce with its second key, within a minute.
 challenge contains {"reason": "large_transfer", "kind": "machine", "key": ["hsm", "tpm", "file"]} if {
 	input.route == "transfer"

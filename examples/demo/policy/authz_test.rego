@@ -32,3 +32,20 @@ test_small_transfer_is_not_challenged if {
 	small := object.union(teller, {"route": "transfer", "body": {"amount": 400000}})
 	count(challenge) == 0 with input as object.union(small, {"step_up": {"state": "none"}})
 }
+
+acquirer := {"peer": {"spiffe": "spiffe://bank.test/acquirer"}}
+
+test_acquirer_may_purchase_within_its_limit if {
+	small := object.union(acquirer, {"route": "card-purchase", "body": {"amount": 300000}})
+	allow with input as small
+	count(deny) == 0 with input as small
+}
+
+test_acquirer_may_not_purchase_beyond_it if {
+	large := object.union(acquirer, {"route": "card-purchase", "body": {"amount": 300001}})
+	"over_card_limit" in deny with input as large
+}
+
+test_teller_has_no_cards if {
+	not allow with input as object.union(teller, {"route": "card-purchase", "body": {"amount": 1}})
+}

@@ -5,6 +5,7 @@ mod decode;
 mod draft;
 mod header;
 mod index;
+pub mod json;
 mod mti;
 mod observe;
 mod op;

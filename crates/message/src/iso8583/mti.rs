@@ -79,6 +79,8 @@ impl Function {
 
 impl Mti {
     pub(crate) const ZERO: Mti = Mti(*b"0100");
+    /// 0800: a request about the connection itself, in the version of 1987.
+    pub const NETWORK_REQUEST: Mti = Mti(*b"0800");
 
     /// Four ASCII digits; none when they are no message type.
     #[must_use]
@@ -166,6 +168,21 @@ impl Mti {
     #[must_use]
     pub fn is_repeat(self) -> bool {
         matches!(self.0[3], b'1' | b'3' | b'5')
+    }
+
+    /// The same type sent for the first time: origins 0, 2 and 4.
+    #[must_use]
+    pub fn original(self) -> Mti {
+        let [version, class, function, origin] = self.0;
+        let origin = if self.is_repeat() { origin - 1 } else { origin };
+        Mti([version, class, function, origin])
+    }
+
+    /// The same type sent again: origins 1, 3 and 5.
+    #[must_use]
+    pub fn repeat(self) -> Mti {
+        let [version, class, function, origin] = self.original().0;
+        Mti([version, class, function, origin + 1])
     }
 
     /// The type of the message that answers this one; none when nothing does.

@@ -345,6 +345,25 @@ proptest! {
     }
 
     #[test]
+    fn the_json_form_gives_every_field_back_to_the_byte(seed: u64) {
+        for spec in shipped() {
+            let sample = sample(spec, seed);
+            let (mut a, mut b) = (Index::new(), Index::new());
+            let mut view = decode(spec, Check::Strict, &sample.bytes, &mut a).unwrap();
+            let text = super::json::write(&mut view).unwrap();
+            let again = super::json::read(spec, text.as_bytes()).unwrap();
+            let other = decode(spec, Check::Strict, &again, &mut b).unwrap();
+            prop_assert_eq!((view.mti(), view.header()), (other.mti(), other.header()));
+            let fields = |view: &View<'_>| -> Vec<(u8, Vec<u8>)> {
+                let bytes = |number: u8| view.span(number).map(|(_, bytes)| bytes.to_vec());
+                let real = view.present().iter().filter(|number| !spec.is_bitmap(*number));
+                real.filter_map(|number| Some((number, bytes(number)?))).collect()
+            };
+            prop_assert_eq!(fields(&view), fields(&other));
+        }
+    }
+
+    #[test]
     fn any_bytes_are_read_the_same_way_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         for spec in shipped() {
             let mut decoders =

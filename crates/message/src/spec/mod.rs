@@ -209,6 +209,15 @@ impl Field {
         self.rule.kind
     }
 
+    /// How many digits, characters or bytes the value always has; `None` if it varies.
+    #[must_use]
+    pub fn fixed_count(&self) -> Option<u16> {
+        match self.rule.length {
+            Length::Fixed { count, .. } => Some(count),
+            Length::Variable { .. } => None,
+        }
+    }
+
     /// Its class; of a composite, the strictest of its parts.
     #[must_use]
     pub fn class(&self) -> Class {

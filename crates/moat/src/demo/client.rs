@@ -95,7 +95,8 @@ impl Client {
         let tcp = TcpStream::connect(("127.0.0.1", self.port)).await.context("connect")?;
         tcp.set_nodelay(true)?;
         let mut config = ClientConfig::clone(&self.config);
-        config.alpn_protocols = vec![alpn.to_vec()];
+        // Messages have no protocol by name.
+        config.alpn_protocols = if alpn.is_empty() { Vec::new() } else { vec![alpn.to_vec()] };
         let name = ServerName::try_from("localhost")?;
         Ok(TlsConnector::from(Arc::new(config)).connect(name, tcp).await?)
     }

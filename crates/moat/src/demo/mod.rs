@@ -4,6 +4,7 @@
 //! own processes, calls go over mutual TLS, and every line is checked against the log.
 
 mod answer;
+mod cards;
 pub(crate) mod client;
 mod latency;
 mod say;
@@ -33,6 +34,8 @@ async fn show(args: &DemoArgs, mut say: Say) -> Result<ExitCode> {
     setup.start(&mut say).await?;
     say.step("calls over mutual TLS", "经双向 TLS 的调用");
     steps::calls(&mut setup, &mut say).await?;
+    say.step("card messages, ISO 8583", "银行卡报文（ISO 8583）");
+    cards::show(&setup, &mut say).await?;
     say.step("the log", "审计日志");
     steps::proven(&setup, &mut say).await?;
     steps::log(&setup, &mut say)?;

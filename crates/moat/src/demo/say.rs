@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::setup::Setup;
 
 /// Steps of the demo, for the progress mark.
-const STEPS: usize = 5;
+const STEPS: usize = 6;
 
 pub(crate) struct Say {
     chinese: bool,

@@ -28,6 +28,8 @@ pub(crate) const POLICY: [(&str, &str); 3] = [
     ("authz_test.rego", include_str!("../../../../examples/demo/policy/authz_test.rego")),
     ("limits.json", include_str!("../../../../examples/demo/policy/limits.json")),
 ];
+/// A terminal that the switch does not answer.
+pub(super) const SILENT_TERMINAL: &str = "SILENT01";
 /// The teller's second key, and its id.
 const STEP_UP_KEY: &str = "teller-step-up.key";
 pub(crate) const STEP_UP_KEY_ID: &str = "teller-1";
@@ -41,6 +43,11 @@ pub(crate) struct Ports {
     pub(crate) gateway: u16,
     pub(super) accounts: u16,
     probes: u16,
+    /// Of card messages, in two dialects.
+    pub(super) cards: u16,
+    pub(super) cards_1993: u16,
+    switch: u16,
+    switch_1993: u16,
 }
 
 pub(crate) struct Setup {
@@ -63,10 +70,15 @@ impl Setup {
         }
         fs::create_dir_all(dir.join("policy"))?;
         fs::write(dir.join(MARK), "`moat demo` removes and remakes this folder.\n")?;
+        let port = |at: u16| port_base.checked_add(at).context("--port-base is too high");
         let ports = Ports {
             gateway: port_base,
-            accounts: port_base.checked_add(1).context("--port-base is too high")?,
-            probes: port_base.checked_add(2).context("--port-base is too high")?,
+            accounts: port(1)?,
+            probes: port(2)?,
+            cards: port(3)?,
+            cards_1993: port(4)?,
+            switch: port(5)?,
+            switch_1993: port(6)?,
         };
         let program = std::env::current_exe()?;
         let setup = Setup { dir, ports, program, children: Vec::new() };
@@ -94,7 +106,7 @@ impl Setup {
             request.valid_s = days * 86_400;
             anyhow::Ok(moat_ca::write_identity(&authority.issue(&request)?, &pki, stem)?)
         };
-        for name in ["gateway", "teller", "auditor"] {
+        for name in ["gateway", "teller", "auditor", "acquirer", "switch"] {
             issue(&ordinary, name, &[&format!("spiffe://bank.test/{name}")], now, 30)?;
         }
         for name in ["gateway", "accounts", "teller"] {
@@ -105,7 +117,7 @@ impl Setup {
         issue(&ordinary, "expired", &[teller], now - 10 * 86_400, 1)?;
         issue(&ordinary, "stranger", &["spiffe://other.test/teller"], now, 30)?;
         issue(&ordinary, "twofold", &[teller, auditor], now, 30)?;
-        say.note(&format!("{}/root.pem and root-sm2.pem, 9 identities", pki.display()));
+        say.note(&format!("{}/root.pem and root-sm2.pem, 11 identities", pki.display()));
         Ok(())
     }
 
@@ -136,12 +148,15 @@ impl Setup {
     }
 
     fn write_config(&self) -> Result<()> {
-        let port = |text: String, from: &str, to: u16| {
-            text.replace(&format!("127.0.0.1:{from}"), &format!("127.0.0.1:{to}"))
-        };
-        let mut config = port(CONFIG.to_owned(), "8443", self.ports.gateway);
-        config = port(config, "8444", self.ports.accounts);
-        config = port(config, "8445", self.ports.probes);
+        let Ports { gateway, accounts, probes, cards, cards_1993, switch, switch_1993 } =
+            self.ports;
+        let ports = [gateway, accounts, probes, cards, cards_1993, switch, switch_1993];
+        let mut config = CONFIG.to_owned();
+        // By way of a mark: what was put in must not be taken out again.
+        for (from, to) in (8443_u16..).zip(ports) {
+            config = config.replace(&format!("127.0.0.1:{from}"), &format!("127.0.0.1:@{to}"));
+        }
+        config = config.replace("127.0.0.1:@", "127.0.0.1:");
         if rustix::process::geteuid().is_root() {
             config.push_str(USERS);
         }
@@ -155,8 +170,12 @@ impl Setup {
 
     /// Starts the accounts service and the gateway and waits until all is ready.
     pub(crate) async fn start(&mut self, say: &mut Say) -> Result<()> {
-        say.step("starting the accounts service and the gateway", "启动账户服务与网关");
+        say.step(
+            "starting the accounts service, the card switch and the gateway",
+            "启动账户服务、银行卡交换与网关",
+        );
         self.start_accounts()?;
+        self.start_switch()?;
         let begun = Instant::now();
         let mut serve = Command::new(&self.program);
         serve.args(["serve", "--config"]).arg(self.dir.join("moat.yaml"));
@@ -205,6 +224,36 @@ impl Setup {
         self.spawn("accounts", command)
     }
 
+    fn start_switch(&mut self) -> Result<()> {
+        let program = self.program.with_file_name("moat-switch");
+        if !program.exists() {
+            bail!(
+                "{} is missing: build it with `cargo build -p moat-switch`, or run `make demo`",
+                program.display()
+            );
+        }
+        let pki = self.dir.join("pki");
+        let mut command = Command::new(program);
+        for (port, dialect) in [
+            (self.ports.switch, "iso8583-1987-ascii"),
+            (self.ports.switch_1993, "iso8583-1993-bcd"),
+        ] {
+            command.arg(format!("--listen=127.0.0.1:{port}={dialect}"));
+        }
+        command
+            .arg("--cert")
+            .arg(pki.join("switch.pem"))
+            .arg("--key")
+            .arg(pki.join("switch.key"))
+            .arg("--trust")
+            .arg(pki.join("root.pem"))
+            .arg("--data")
+            .arg(self.dir.join("cards.redb"))
+            .args(["--allow-spiffe", "spiffe://bank.test/gateway", "--seed"])
+            .args(["--silent-terminal", SILENT_TERMINAL]);
+        self.spawn("switch", command)
+    }
+
     fn spawn(&mut self, name: &'static str, mut command: Command) -> Result<()> {
         let log = File::create(self.dir.join(format!("{name}.log")))?;
         let child = command
@@ -240,13 +289,17 @@ impl Setup {
 
     /// A caller with the identity `stem`, or without any.
     pub(crate) fn client(&self, stem: Option<&str>) -> Result<Client> {
+        self.client_at(self.ports.gateway, stem)
+    }
+
+    /// The same at another listener.
+    pub(crate) fn client_at(&self, port: u16, stem: Option<&str>) -> Result<Client> {
         let read = |name: String| {
             let path = self.dir.join("pki").join(name);
             fs::read(&path).with_context(|| path.display().to_string())
         };
         let is_sm2 = stem.is_some_and(|stem| stem.ends_with("-sm2"));
         let trust = read(if is_sm2 { "root-sm2.pem" } else { "root.pem" }.to_owned())?;
-        let port = self.ports.gateway;
         match stem {
             None => Client::new(port, &trust, None),
             Some(stem) => {

@@ -59,7 +59,7 @@ fn find(setup: &Setup, wanted: impl Fn(&Found) -> bool) -> Option<Found> {
 }
 
 /// Waits for a record: a refused handshake has no answer that could name it.
-async fn await_record(setup: &Setup, wanted: impl Fn(&Found) -> bool) -> Result<Found> {
+pub(super) async fn await_record(setup: &Setup, wanted: impl Fn(&Found) -> bool) -> Result<Found> {
     let begun = Instant::now();
     loop {
         if let Some(found) = find(setup, &wanted) {

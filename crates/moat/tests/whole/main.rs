@@ -15,6 +15,7 @@ mod faults;
 mod floods;
 mod framing;
 mod identity;
+mod iso8583;
 mod jwks;
 mod kernel;
 mod latency;

@@ -10,7 +10,7 @@ fn examples() -> std::path::PathBuf {
 
 #[test]
 fn every_example_policy_passes_its_own_tests() {
-    for name in ["demo", "payment", "medical"] {
+    for name in ["demo", "payment", "medical", "cards"] {
         let folder = examples().join(name).join("policy").display().to_string();
         let (code, out, err) = moat(&["policy", "test", &folder]);
         assert_eq!(code, 0, "{name}\n{out}{err}");

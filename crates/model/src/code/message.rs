@@ -67,4 +67,31 @@ super::codes! {
     ASN1_LIMIT = "MOAT-F041", 413, Peer,
         en: "The ASN.1 data are larger or deeper than allowed", "Keep below 16 MiB and 32 levels, and tag numbers up to 2,147,483,648.",
         zh: "ASN.1 数据过大或过深", "须小于 16 MiB、32 层，标签号不超过 2,147,483,648。";
+    NO_ROUTE = "MOAT-F050", 404, Peer,
+        en: "No route takes messages of this type", "Send what the listener's routes take; `match.messages` and `match.processing` name it.",
+        zh: "没有路由接收此类消息", "请发送监听器路由所接收的消息；见 `match.messages` 与 `match.processing`。";
+    UNDER_WAY = "MOAT-F051", 409, Peer,
+        en: "The same message is under way", "Wait for its answer; send the repeat only after that time is over.",
+        zh: "同一消息正在处理中", "请等待其应答，超时之后再发送重发消息。";
+    DUPLICATE = "MOAT-F052", 409, Peer,
+        en: "The keys of the message were used before", "Give each message a trace number of its own; send again only the same message, marked as a repeat.",
+        zh: "消息的关联键已被使用", "每条消息须有自己的跟踪号；重发时内容须相同，并以重发类型标明。";
+    UNMATCHED = "MOAT-F053", 502, Upstream,
+        en: "An answer belongs to no request", "It came too late, twice, or with other keys than its request: compare `match_on` with the network's manual.",
+        zh: "应答找不到对应的请求", "可能迟到、重复，或关联键与请求不同：请将 `match_on` 与网络手册核对。";
+    WINDOW = "MOAT-F054", 503, Upstream,
+        en: "Too many messages wait for their answers", "Send again later; nothing was sent on. Raise `in_flight_max` if the service can take more.",
+        zh: "等待应答的消息过多", "请稍后重发，消息并未转出。若服务能承受更多，可提高 `in_flight_max`。";
+    NOT_ASKED = "MOAT-F055", 400, Peer,
+        en: "An answer came where requests are expected", "Send requests and advices to the listener; it asks nothing itself.",
+        zh: "在应为请求之处收到了应答", "请只向监听器发送请求与通知；它自身不发起请求。";
+    NO_ORIGINAL = "MOAT-F056", 422, Peer,
+        en: "A reversal does not name its original", "Send the original data elements in field 90.",
+        zh: "冲正未指明原交易", "请在第 90 域填写原始数据元。";
+    SLOW = "MOAT-F057", 408, Peer,
+        en: "A message did not come whole in time, or its answer was not read", "Send each message in one go and read what is answered; `message_ms` and `unread_ms` are the bounds.",
+        zh: "消息未及时完整到达，或应答未被读取", "请一次性发送整条消息并读取应答；时限为 `message_ms` 与 `unread_ms`。";
+    JSON = "MOAT-F058", 422, Peer,
+        en: "The JSON is not the form of a message", "Send `mti` and `fields`: names or numbers of fields, values as text, binary as {\"hex\": …}, TLV as a list.",
+        zh: "JSON 不是消息的规定形式", "请提供 `mti` 与 `fields`：字段名或编号，值为文本，二进制为 {\"hex\": …}，TLV 为列表。";
 }

@@ -50,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) top: String,
     /// Starts a copy of the program in the gateway's folder, which a test may replace.
     pub(crate) is_copied: bool,
+    /// Upstreams behind the usual one, in YAML with the list's indentation and a line feed before.
+    pub(crate) upstreams: String,
 }
 
 impl Default for Options {
@@ -73,6 +75,7 @@ impl Default for Options {
             route: String::new(),
             top: String::new(),
             is_copied: false,
+            upstreams: String::new(),
         }
     }
 }
@@ -449,6 +452,7 @@ fn config(
         text.lines().fold(String::new(), |all, line| format!("{all}\n    {}", line.trim()))
     };
     let (upstream, route, top) = (lines(&options.upstream), lines(&options.route), &options.top);
+    let upstreams = &options.upstreams;
     let (audit_dir, socket) = (audit_dir.display(), socket.display());
     format!(
         r#"apiVersion: moat/v1
@@ -466,7 +470,7 @@ listeners:
   - name: accounts
     endpoints: ["{service}"{endpoints}]
     protocol: {protocol}{upstream}
-    tls: {{ trust: "file:pki/root.pem", spiffe: "spiffe://bank.test/{name}" }}
+    tls: {{ trust: "file:pki/root.pem", spiffe: "spiffe://bank.test/{name}" }}{upstreams}
 routes:
 {routes}  - name: pass
     match: {{ path: "/pass/{{rest...}}", methods: [GET, HEAD] }}
