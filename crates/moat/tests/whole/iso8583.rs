@@ -1,4 +1,7 @@
 //! Messages of ISO 8583 through the whole gateway: a caller by mutual TLS, a scripted switch behind.
+//!
+//! The file is longer than others: caller, switch and configuration are used by every test in it, and
+//! by no other.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
