@@ -178,7 +178,9 @@ pub(crate) async fn api(
         ("GET", "/v1/rows") => json(StatusCode::OK, &*shared.rows.borrow()),
         ("GET", "/v1/latency") => latency(&shared.latency.borrow()),
         ("GET", "/v1/heap") => heap(&shared, &ask).await.map_or_else(|no| no, json_text),
-        ("GET", "/debug/pprof/heap") => heap(&shared, &ask).await.map_or_else(|no| no, pprof_of),
+        ("GET", "/debug/pprof/heap") => {
+            heap(&shared, &ask).await.map_or_else(|no| no, |report| pprof_of(&report))
+        }
         ("POST", "/v1/reload") => reload(&shared, &ask, |id| FromAdmin::Reload { id, uid }).await,
         ("POST", "/v1/rollback") => {
             reload(&shared, &ask, |id| FromAdmin::Rollback { id, uid }).await
@@ -217,8 +219,8 @@ fn json_text(report: String) -> Answer {
     answer(StatusCode::OK, "application/json", report)
 }
 
-fn pprof_of(report: String) -> Answer {
-    let Ok(Heap { code, profile }) = serde_json::from_str(&report) else {
+fn pprof_of(report: &str) -> Answer {
+    let Ok(Heap { code, profile }) = serde_json::from_str(report) else {
         return text(StatusCode::INTERNAL_SERVER_ERROR, "the gateway's answer is no profile\n");
     };
     let file = pprof::encode(&profile, code, System::new().wall_ns());

@@ -311,7 +311,7 @@ mod tests {
             kernel,
             ..State::default()
         };
-        text(&state, &rows).unwrap()
+        text(&state, &rows, "").unwrap()
     }
 
     /// Every word that begins like a metric of ours.

@@ -74,8 +74,11 @@ mod tests {
 
     use super::*;
 
+    /// Something that a log does below its folder.
+    type Act = fn(&Path) -> io::Result<()>;
+
     /// What a log does, with the right that it needs for it.
-    fn acts() -> [(AccessFs, fn(&Path) -> io::Result<()>); 8] {
+    fn acts() -> [(AccessFs, Act); 8] {
         [
             (AccessFs::ReadFile, |dir| File::open(dir.join("old")).map(drop)),
             (AccessFs::ReadDir, |dir| fs::read_dir(dir).map(drop)),

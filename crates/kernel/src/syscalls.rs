@@ -81,7 +81,7 @@ const SOCKETS: &[i64] = &[
 ];
 
 /// Streams to the gateway's workers, handed over by the supervisor.
-const LINKS: &[i64] = &[libc::SYS_ioctl, libc::SYS_recvfrom, libc::SYS_sendto];
+const LINKS: &[i64] = &[libc::SYS_sendto];
 
 /// A new generation comes as a sealed memory file.
 const GENERATIONS: &[i64] = &[libc::SYS_pread64];
@@ -96,33 +96,31 @@ const FILES: &[i64] = &[
     libc::SYS_flock,
     libc::SYS_fstatfs,
     libc::SYS_fsync,
-    libc::SYS_ftruncate,
     libc::SYS_getdents64,
     libc::SYS_mkdirat,
     libc::SYS_newfstatat,
     libc::SYS_openat,
     libc::SYS_pread64,
     libc::SYS_pwrite64,
-    libc::SYS_pwritev2,
     libc::SYS_renameat,
     libc::SYS_renameat2,
-    libc::SYS_statfs,
     libc::SYS_statx,
     libc::SYS_unlinkat,
 ];
 
+/// Older calls, each allowed beside the newer one that does the same.
 #[cfg(target_arch = "x86_64")]
-const OLD_NAMES: &[i64] = &[
-    libc::SYS_epoll_wait,
-    libc::SYS_mkdir,
-    libc::SYS_open,
-    libc::SYS_poll,
-    libc::SYS_rename,
-    libc::SYS_stat,
-    libc::SYS_unlink,
+const OLD_NAMES: &[(i64, i64)] = &[
+    (libc::SYS_epoll_wait, libc::SYS_epoll_pwait),
+    (libc::SYS_mkdir, libc::SYS_mkdirat),
+    (libc::SYS_open, libc::SYS_openat),
+    (libc::SYS_poll, libc::SYS_ppoll),
+    (libc::SYS_rename, libc::SYS_renameat),
+    (libc::SYS_stat, libc::SYS_newfstatat),
+    (libc::SYS_unlink, libc::SYS_unlinkat),
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const OLD_NAMES: &[i64] = &[];
+const OLD_NAMES: &[(i64, i64)] = &[];
 
 /// What no role ever has a reason to do. `bpf` is among it but for the kernel role, see
 /// [`maps_only`].
@@ -143,10 +141,64 @@ const FATAL: &[i64] = &[
     libc::SYS_unshare,
 ];
 
-/// Calls on a list that no ordinary run makes, and why they stay. A test shows that every other call
-/// of the gateway, the auditor, the admin and the kernel role is made.
-pub const SELDOM: &[(i64, &str)] =
-    &[(libc::SYS_restart_syscall, "made by the kernel after a stop, in place of a wait")];
+/// Calls on lists that a short run may not make, and why they stay. A test shows that the gateway, the
+/// auditor, the admin and the kernel role make all others.
+pub const SELDOM: &[(i64, &str)] = &[
+    (libc::SYS_brk, "memory of the C library, which the cryptography asks for"),
+    (libc::SYS_clock_gettime, "the time where the kernel gives it by no shorter way"),
+    (libc::SYS_clock_nanosleep, "a pause of a thread"),
+    (libc::SYS_epoll_pwait, "the loop, under one of its two names"),
+    (libc::SYS_exit, "the end of a thread"),
+    (libc::SYS_exit_group, "the end of the process"),
+    (libc::SYS_fallocate, "a segment is begun"),
+    (libc::SYS_flock, "the log is opened"),
+    (libc::SYS_fstat, "the size of a sealed blob or a segment"),
+    (libc::SYS_fstatfs, "the room left on the disk, asked at times"),
+    (libc::SYS_futex, "two threads want one lock"),
+    (libc::SYS_getpeername, "who is at the other end, asked for errors"),
+    (libc::SYS_getpid, "before a process ends itself for a panic within a panic"),
+    (libc::SYS_getrandom, "seeds of hash tables, drawn once"),
+    (libc::SYS_getsockname, "where a listening socket is, asked once"),
+    (libc::SYS_gettid, "the same as the process id"),
+    (libc::SYS_ioctl, "a socket is made not to block"),
+    (libc::SYS_lseek, "the place in a file"),
+    (libc::SYS_madvise, "memory is given back"),
+    (libc::SYS_membarrier, "threads of the runtime"),
+    (libc::SYS_mmap, "more memory"),
+    (libc::SYS_mprotect, "the guard of a stack, more memory"),
+    (libc::SYS_mremap, "a large piece of memory grows"),
+    (libc::SYS_munmap, "memory is given back"),
+    (libc::SYS_nanosleep, "a pause, under its older name"),
+    (libc::SYS_ppoll, "a wait, under one of its two names"),
+    (libc::SYS_prctl, "a thread is named"),
+    (libc::SYS_pread64, "a sealed blob is read"),
+    (libc::SYS_prlimit64, "the size of a thread's stack"),
+    (libc::SYS_read, "wake-ups of the loop, keys"),
+    (libc::SYS_readv, "several buffers at once"),
+    (libc::SYS_recvfrom, "a socket is read"),
+    (libc::SYS_renameat2, "a key made anew gets its name"),
+    (libc::SYS_restart_syscall, "made by the kernel after a stop, in place of a wait"),
+    (libc::SYS_rt_sigaction, "handlers of the language's runtime"),
+    (libc::SYS_rt_sigprocmask, "a thread begins or ends"),
+    (libc::SYS_rt_sigreturn, "the end of a handler"),
+    (libc::SYS_sched_yield, "a lock that is held for moments"),
+    (libc::SYS_sendto, "a socket is written"),
+    (libc::SYS_setsockopt, "a connection is set up"),
+    (libc::SYS_sigaltstack, "a thread begins or ends"),
+    (libc::SYS_tgkill, "a process ends itself for a panic within a panic"),
+    (libc::SYS_unlinkat, "a part of the tree is no longer needed"),
+    (libc::SYS_writev, "several buffers at once"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_epoll_wait, "the loop, under one of its two names"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_poll, "a wait, under one of its two names"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_rename, "a file is replaced, under its older name"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_stat, "whether a file is there, under its older name"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_unlink, "a file is removed, under its older name"),
+];
 
 /// Numbers of the calls that a role may make, some of them for some arguments only.
 ///
@@ -185,11 +237,9 @@ fn allowed(role: Role) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::E
     let groups = groups(role);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         groups.iter().flat_map(|group| group.iter()).map(|number| (*number, vec![])).collect();
-    let old = OLD_NAMES.iter().filter(|number| {
-        matches!(role, Role::Auditor | Role::Witness)
-            || [libc::SYS_poll, libc::SYS_epoll_wait].contains(number)
-    });
-    rules.extend(old.map(|number| (*number, vec![])));
+    let has = |number: &i64| groups.iter().any(|group| group.contains(number));
+    let old = OLD_NAMES.iter().filter(|(_, newer)| has(newer));
+    rules.extend(old.map(|(old, _)| (*old, vec![])));
     if matches!(role, Role::Gateway | Role::Courier) {
         rules.insert(libc::SYS_socket, tcp_only()?);
     }

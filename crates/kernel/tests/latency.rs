@@ -32,7 +32,7 @@ const TRACE: u64 = 0x0123_4567_89ab_cdef;
 
 fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
 /// What a worker publishes.

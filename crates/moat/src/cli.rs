@@ -711,7 +711,7 @@ pub(crate) enum BenchCommand {
     /// While calls are made, one thing after the other is made to go wrong: the log's disk stands
     /// still, other processes take the worker's processor, the service stands still, a rule takes
     /// long, the gateway's memory is swapped out, packets to the service are lost. What `moat
-    /// latency` then says must have grown by that cause more than by any other. Then the same load
+    /// latency` then says must name it: no other cause has become so many times what it was. Then the same load
     /// with and without, in turn. Mounts a file as a disk, swaps into zram and drops packets on the
     /// loopback device for that; all of it is undone.
     ///

@@ -127,14 +127,20 @@ async fn a_worker_that_stands_still_is_named_while_it_does() {
     let gateway = Gateway::start(&pki, service.address, options).await;
     let mut client = Client::http1(&pki, gateway.address, "teller").await;
     assert_eq!(client.get("/pass/1").await.status, 200);
-    assert_eq!(client.get("/pass/heavy").await.status, 200);
-    let trace = hex(&gateway.records(Kind::Read).last().unwrap().trace_id);
+    // A timer sees some of them only: it comes every 1 to 10 ms. On a busy machine a decision may take
+    // longer than it may, and is refused for that.
+    for _ in 0..60 {
+        assert!([200, 403].contains(&client.get("/pass/heavy").await.status));
+    }
+    let of = |leaf: moat_audit::record::Leaf| hex(&leaf.body.trace_id);
+    let traces: Vec<String> = gateway.log().into_iter().map(of).collect();
     let stall = eventually("the stall is told", WAIT, || {
         let report = report(&gateway)?;
         let stalls = report["stalls"].as_array()?.clone();
         let is_it = |stall: &Value| {
             let of = stall["trace"].as_str().unwrap();
-            !of.is_empty() && trace.starts_with(of) && stall["stage"] == "policy"
+            let is_known = traces.iter().any(|trace| trace.starts_with(of));
+            !of.is_empty() && is_known && stall["stage"] == "policy"
         };
         stalls.into_iter().find(is_it)
     })
@@ -145,11 +151,12 @@ async fn a_worker_that_stands_still_is_named_while_it_does() {
     assert!(out.contains("stall worker-") && out.contains("at policy of call"), "{out}");
     assert!(out.contains("regorus") || out.contains("alloc"), "names of the engine's work: {out}");
     assert!(gateway.said().contains("MOAT-E010"), "{}", gateway.said());
-    // Whatever else the machine did meanwhile, the decision's own work is told as such.
-    let call = told(&gateway, &trace).await;
-    let parts = call["parts"].as_array().unwrap();
-    let policy = parts.iter().find(|part| part[0] == "policy" && part[1] == "cpu").unwrap();
-    assert!(policy[2].as_u64().unwrap() >= 1_000, "{call}");
+    // Whatever else the machine did meanwhile, the decisions' own work is told as such.
+    let report = report(&gateway).unwrap();
+    let paths = report["usual"].as_array().unwrap();
+    let policy = paths.iter().find(|path| path["stage"] == "policy" && path["cause"] == "cpu");
+    let policy = policy.unwrap_or_else(|| panic!("{report}"));
+    assert!(policy["us"].as_u64().unwrap() >= 500 * policy["calls"].as_u64().unwrap(), "{report}");
     let (_, page) = gateway.probe("/metrics");
     let stalls = page.lines().find(|line| line.starts_with("moat_latency_stalls_total ")).unwrap();
     assert_ne!(stalls, "moat_latency_stalls_total 0");

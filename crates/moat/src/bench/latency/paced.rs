@@ -13,8 +13,8 @@ use crate::bench::site::{Site, TARGET};
 use crate::demo::client::{Client, get};
 
 /// Callers, and how long each rests after a call.
-const CALLERS: usize = 4;
-const REST: Duration = Duration::from_millis(10);
+const CALLERS: usize = 2;
+const REST: Duration = Duration::from_millis(12);
 /// Longest wait for an answer.
 const WAIT: Duration = Duration::from_secs(5);
 
