@@ -50,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) top: String,
     /// Starts a copy of the program in the gateway's folder, which a test may replace.
     pub(crate) is_copied: bool,
+    /// Keeps the last good configuration in `state` of the gateway's folder.
+    pub(crate) has_state: bool,
 }
 
 impl Default for Options {
@@ -73,6 +75,7 @@ impl Default for Options {
             route: String::new(),
             top: String::new(),
             is_copied: false,
+            has_state: false,
         }
     }
 }
@@ -135,6 +138,9 @@ impl Gateway {
             true => dir.path().join("moat"),
             false => PathBuf::from(MOAT),
         };
+        if options.has_state {
+            std::fs::create_dir(dir.path().join("state")).unwrap();
+        }
         if options.is_copied {
             std::fs::copy(MOAT, &program).unwrap();
         }
@@ -285,6 +291,11 @@ impl Gateway {
         assert!(status.success(), "{status}\n{}", self.said());
     }
 
+    /// Waits until a start has ended; whether it went well.
+    pub(crate) fn ended_well(&mut self) -> bool {
+        self.process.wait().unwrap().success()
+    }
+
     /// The whole log, in order.
     pub(crate) fn log(&self) -> Vec<Leaf> {
         let found = moat_audit::search::leaves(&self.audit_dir).unwrap();
@@ -416,8 +427,15 @@ fn is_running(pid: Pid) -> bool {
 
 fn spawn(program: &Path, dir: &Path) -> Child {
     let said = std::fs::File::options().create(true).append(true).open(dir.join("said")).unwrap();
-    Command::new(program)
-        .args(["serve", "--config"])
+    let mut command = Command::new(program);
+    let state = dir.join("state");
+    if state.exists() {
+        command.arg("serve").arg("--state").arg(state);
+    } else {
+        command.arg("serve");
+    }
+    command
+        .arg("--config")
         .arg(dir.join("moat.yaml"))
         .stdin(Stdio::null())
         .stdout(said.try_clone().unwrap())
