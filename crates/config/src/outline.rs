@@ -1,11 +1,12 @@
 //! What a configuration says, key by key, so that two of them can be compared: `moat diff`.
 //!
-//! It holds no content of a file that is referred to, only its digest, and is never shown whole.
+//! Of secrets it holds a digest, and it is never shown whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::kept::Kept;
 use crate::sources::Sources;
 
 /// Most levels of the document that are told apart.
@@ -25,6 +26,8 @@ pub struct Outline {
     fetched: BTreeMap<String, Digest>,
     /// The files of the policy bundle.
     policy: BTreeMap<String, Digest>,
+    /// The configuration itself, without secrets.
+    kept: Kept,
 }
 
 /// What a change would do.
@@ -66,7 +69,10 @@ pub struct Change {
 impl Outline {
     pub(crate) fn of(sources: &Sources) -> Outline {
         let mut outline = Outline::default();
+        outline.kept.is_folder = sources.is_folder;
         for source in &sources.list {
+            let name = source.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            outline.kept.texts.push((name, source.text.clone()));
             // It was parsed before: what cannot be read again has no keys to compare.
             if let Ok(value) = serde_saphyr::from_str::<Value>(&source.text) {
                 flatten(&mut outline.values, String::new(), &value, 0);
@@ -75,12 +81,22 @@ impl Outline {
         outline
     }
 
-    pub(crate) fn fetched(&mut self, reference: &str, bytes: &[u8]) {
+    pub(crate) fn fetched(&mut self, reference: &str, bytes: &[u8], is_secret: bool) {
+        if !is_secret {
+            self.kept.fetched.insert(reference.to_owned(), bytes.to_vec());
+        }
         self.fetched.insert(reference.to_owned(), digest(bytes));
     }
 
     pub(crate) fn policy(&mut self, name: &str, bytes: &[u8]) {
+        self.kept.policy.push((name.to_owned(), bytes.to_vec()));
         self.policy.insert(name.to_owned(), digest(bytes));
+    }
+
+    /// What is to be kept of it.
+    #[must_use]
+    pub fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// What changes from this one to `next`, by key.
@@ -195,13 +211,15 @@ mod tests {
     fn what_a_reference_leads_to_is_said_to_have_changed_and_nothing_more() {
         let text = "listeners: [{name: l, tls: {clients: [{role: r, trust: 'file:root.pem'}]}}]";
         let (mut one, mut two) = (outline(text), outline(text));
-        one.fetched("file:root.pem", b"before");
-        two.fetched("file:root.pem", b"after");
+        one.fetched("file:root.pem", b"before", false);
+        two.fetched("file:root.pem", b"after", false);
         let changes = one.changes_to(&two);
         assert_eq!(changes.len(), 1, "{changes:?}");
         assert_eq!(changes[0].key, "listeners[l].tls.clients[0].trust");
         assert_eq!(changes[0].effect, Effect::Cuts);
         assert!(!format!("{changes:?}").contains("after"));
+        one.fetched("file:key.pem", b"secret", true);
+        assert!(!format!("{:?}", one.kept()).contains("key.pem"), "a secret is not kept");
     }
 
     #[test]

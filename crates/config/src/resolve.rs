@@ -14,6 +14,7 @@ use moat_tlog::token::TokenKey;
 use serde_saphyr::Spanned;
 use zeroize::Zeroizing;
 
+use crate::kept::Kept;
 use crate::load::{Loaded, as_usize, problem};
 use crate::messages::{self, Dialect};
 use crate::outline::Outline;
@@ -70,6 +71,8 @@ pub(crate) struct Resolver<'a> {
     /// Dialects of listeners and of services, once they are known.
     pub(crate) dialects: Vec<Dialect>,
     pub(crate) links: Vec<Dialect>,
+    /// What is taken in place of what references lead to now, but for secrets.
+    kept: Option<&'a Kept>,
     pub(crate) raw: &'a Raw,
 }
 
@@ -126,13 +129,21 @@ impl Resolver<'_> {
     }
 
     fn fetch_bytes(&mut self, reference: &Text, is_secret: bool) -> Zeroizing<Vec<u8>> {
+        let kept = self.kept.filter(|_| !is_secret);
+        if let Some(bytes) = kept.and_then(|kept| kept.fetched.get(&reference.value)) {
+            add(&mut self.digest, Part::Fetched, bytes);
+            self.outline.fetched(&reference.value, bytes, is_secret);
+            let path = reference.value.strip_prefix("file:").map(|path| self.base.join(path));
+            self.watched.extend(path);
+            return Zeroizing::new(bytes.clone());
+        }
         match secret::fetch(&reference.value, &self.base, is_secret) {
             Ok(fetched) => {
                 if is_secret {
                     self.check_rights(reference, &fetched);
                 }
                 add(&mut self.digest, Part::Fetched, &fetched.bytes);
-                self.outline.fetched(&reference.value, &fetched.bytes);
+                self.outline.fetched(&reference.value, &fetched.bytes, is_secret);
                 self.watched.extend(fetched.path);
                 fetched.bytes
             }
@@ -219,7 +230,11 @@ fn add(digest: &mut Context, part: Part, bytes: &[u8]) {
     digest.update(bytes);
 }
 
-pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Problem>> {
+pub(crate) fn resolve(
+    raw: &Raw,
+    sources: &Sources,
+    kept: Option<&Kept>,
+) -> Result<Loaded, Vec<Problem>> {
     let mut digest = Context::new(&SHA256);
     for source in &sources.list {
         if sources.is_folder {
@@ -241,6 +256,7 @@ pub(crate) fn resolve(raw: &Raw, sources: &Sources) -> Result<Loaded, Vec<Proble
         outline: Outline::of(sources),
         dialects: Vec::new(),
         links: Vec::new(),
+        kept,
         raw,
     };
     check_header(&mut r);
@@ -676,6 +692,16 @@ fn policy(r: &mut Resolver<'_>) -> Vec<(String, Vec<u8>)> {
     // No file of a signed bundle is left out: it may be one too many.
     let is_signed = r.raw.policy.signed.is_some();
     let root = r.base.join(path);
+    if let Some(kept) = r.kept {
+        for (name, bytes) in &kept.policy {
+            r.watched.push(root.join(name));
+            add(&mut r.digest, Part::PolicyName, name.as_bytes());
+            add(&mut r.digest, Part::Policy, bytes);
+            r.outline.policy(name, bytes);
+        }
+        r.watched.push(root);
+        return kept.policy.clone();
+    }
     let mut found = Vec::new();
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use moat_model::code::config as codes;
 
+use crate::kept::Kept;
 use crate::problem::{Problem, Problems};
 use crate::secret::{Failure, read_bounded};
 
@@ -73,6 +74,21 @@ impl Sources {
             sources.list.push(Source { path, file, text, lines_before });
         }
         Ok(sources)
+    }
+
+    /// The same of what was kept of them.
+    pub(crate) fn of_kept(path: &Path, kept: &Kept) -> Sources {
+        let base = if kept.is_folder { path } else { path.parent().unwrap_or(Path::new(".")) };
+        let mut list: Vec<Source> = Vec::new();
+        for (name, text) in &kept.texts {
+            let path = if kept.is_folder { path.join(name) } else { path.to_path_buf() };
+            let lines_before =
+                list.last().map_or(0, |one| one.lines_before + one.text.lines().count());
+            let (file, text) = (path.display().to_string(), text.clone());
+            list.push(Source { path, file, text, lines_before });
+        }
+        let (name, base) = (path.display().to_string(), base.to_path_buf());
+        Sources { name, base, is_folder: kept.is_folder, list }
     }
 
     /// The file that a line of all files is in, and which line of it that is.

@@ -45,7 +45,7 @@ const SEND_BUFFER_BYTES: usize = 256 * 1024;
 const LIBRARY_HEAD_BYTES_MAX: u32 = 64 * 1024;
 
 /// How long a kept HTTP/1.1 connection may still bring a request once the role drains.
-const LAME: Duration = Duration::from_secs(5);
+const LAME: Duration = Duration::from_secs(2);
 
 /// One connection, from the accepted socket to its end.
 pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {

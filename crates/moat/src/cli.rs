@@ -186,6 +186,10 @@ pub(crate) struct ServeArgs {
     /// The configuration: a file, or a folder of fragments.
     #[arg(short, long, value_name = "FILE", default_value = "moat.yaml")]
     pub(crate) config: PathBuf,
+    /// Folder that keeps the last configuration that worked: a start that finds no good one on the disk
+    /// goes on with it and says so. Without it such a start ends.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) state: Option<PathBuf>,
     /// Take over from the supervisor that stdin is a channel to; only a supervisor does this.
     #[arg(long, hide = true)]
     pub(crate) successor: bool,
@@ -742,6 +746,34 @@ pub(crate) enum BenchCommand {
         #[arg(long, value_name = "N", default_value_t = 3,
               value_parser = clap::value_parser!(u32).range(1..=1_000))]
         rounds: u32,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+    /// Moat with everything on beside nginx, HAProxy, Caddy and Envoy that only pass calls on.
+    ///
+    /// Mutual TLS 1.3 on both sides, the same nginx as the service, one worker each, the first core for
+    /// the side that is measured and the others for callers and service. Small documents over kept
+    /// HTTP/1.1 and HTTP/2 and over new connections, and one of 1 MiB. Moat decides by policy, masks
+    /// and makes a record durable before each answer; at the end its log is verified. Envoy is measured
+    /// once more with a call to who says yes and an access log in a file. Prints CPU by process and by
+    /// user and kernel mode, latencies, calls a second and memory, each beside each peer.
+    ///
+    /// Needs taskset, nginx, HAProxy, and what `cargo xtask peers` brings.
+    E2e {
+        /// Calls a round of the small document on kept connections; of others a part.
+        #[arg(long, value_name = "N", default_value_t = 20_000,
+              value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+        requests: u64,
+        /// Rounds of each side; the median counts.
+        #[arg(long, value_name = "N", default_value_t = 3,
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
+        /// Idle connections whose memory is measured; 0 leaves it out.
+        #[arg(long, value_name = "N", default_value_t = 500)]
+        idle: usize,
+        /// Folder for plots (SVG).
+        #[arg(long, value_name = "FOLDER")]
+        plots: Option<PathBuf>,
         #[command(flatten)]
         common: BenchArgs,
     },

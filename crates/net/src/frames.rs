@@ -2,7 +2,8 @@
 //! frames that cost it nothing.
 //!
 //! A frame that opens nothing, carries nothing and must be answered or remembered all the same
-//! (SETTINGS, PING, RST_STREAM, PRIORITY, empty DATA) has a rate. A connection over it is ended.
+//! (SETTINGS, PING, RST_STREAM, PRIORITY, empty DATA) has a rate. A connection over it is told to calm
+//! down, with GOAWAY if that can be said between two frames, and ended.
 //!
 //! The HTTP library answers or resets some streams itself: heads over its bound, malformed pseudo
 //! fields, streams beyond their number. Nobody else hears of them, but the difference between what
@@ -32,6 +33,9 @@ const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+/// What a peer that floods is told (RFC 9113 §7).
+const ENHANCE_YOUR_CALM: u32 = 0xb;
 /// Flag of DATA that ends a stream, and of SETTINGS and PING that answers (RFC 9113 §6.1, §6.5).
 const END_OR_ACK: u8 = 1;
 /// Most control frames at once, and a second.
@@ -158,6 +162,47 @@ impl Walker {
     }
 }
 
+/// Where in its frames stands what was sent: a frame of our own may only go between two others.
+#[derive(Debug, Default)]
+struct Outgoing {
+    skip: usize,
+    held: usize,
+    length: [u8; 3],
+}
+
+impl Outgoing {
+    fn feed(&mut self, mut bytes: &[u8]) {
+        loop {
+            let over = self.skip.min(bytes.len());
+            self.skip -= over;
+            let Some((first, rest)) = bytes.get(over..).and_then(<[u8]>::split_first) else {
+                return;
+            };
+            if let Some(place) = self.length.get_mut(self.held) {
+                *place = *first;
+            }
+            (self.held, bytes) = (self.held + 1, rest);
+            if self.held == FRAME_HEAD_BYTES {
+                let [a, b, c] = self.length;
+                self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                self.held = 0;
+            }
+        }
+    }
+
+    fn is_between(&self) -> bool {
+        self.skip == 0 && self.held == 0
+    }
+}
+
+/// GOAWAY (RFC 9113 §6.8).
+fn goaway(last_stream: u32) -> Vec<u8> {
+    let mut frame = vec![0, 0, 8, GOAWAY, 0, 0, 0, 0, 0];
+    frame.extend(last_stream.to_be_bytes());
+    frame.extend(ENHANCE_YOUR_CALM.to_be_bytes());
+    frame
+}
+
 /// The streams of one connection, for whoever compares.
 #[derive(Clone, Debug, Default)]
 pub struct Opened(Rc<(Cell<u64>, Cell<bool>)>);
@@ -181,17 +226,30 @@ impl Opened {
 pub struct Counting<S> {
     stream: S,
     walker: Walker,
+    outgoing: Outgoing,
     opened: Opened,
 }
 
 impl<S> Counting<S> {
     /// Counts what is read from `stream` into `opened`.
     pub fn new(stream: S, opened: Opened) -> Counting<S> {
-        Counting { stream, walker: Walker::new(), opened }
+        Counting { stream, walker: Walker::new(), outgoing: Outgoing::default(), opened }
+    }
+
+    /// Says why the connection ends, as far as the peer takes it now: nobody waits for it.
+    fn say_goaway(&mut self, cx: &mut Context<'_>)
+    where
+        S: AsyncWrite + Unpin,
+    {
+        if self.outgoing.is_between() {
+            let frame = goaway(self.walker.last_stream);
+            let _ = Pin::new(&mut self.stream).poll_write(cx, &frame);
+            let _ = Pin::new(&mut self.stream).poll_flush(cx);
+        }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counting<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Counting<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -204,7 +262,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counting<S> {
         let (opened, is_flood) = &*this.opened.0;
         opened.set(opened.get() + this.walker.feed(fresh));
         if this.walker.is_flood {
-            is_flood.set(true);
+            if !is_flood.replace(true) {
+                this.say_goaway(cx);
+            }
             return Poll::Ready(Err(io::Error::other(Flood)));
         }
         polled
@@ -217,7 +277,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counting<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(sent)) = &polled {
+            this.outgoing.feed(buf.get(..*sent).unwrap_or_default());
+        }
+        polled
     }
 
     fn poll_write_vectored(
@@ -225,7 +290,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counting<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Ok(sent)) = &polled {
+            let mut left = *sent;
+            for buf in bufs {
+                let part = buf.get(..left.min(buf.len())).unwrap_or_default();
+                this.outgoing.feed(part);
+                left -= part.len();
+            }
+        }
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -294,6 +369,43 @@ mod tests {
             let mut walker = Walker::new();
             let (a, b) = bytes.split_at(cut);
             assert_eq!(walker.feed(a) + walker.feed(b), 3, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_goes_out_is_between_frames_only_where_one_ends() {
+        let bytes = [frame(4, 0, 18), frame(HEADERS, 1, 0), frame(0, 1, 70_000)].concat();
+        let ends = [27, 36, 36 + 70_009];
+        let mut outgoing = Outgoing::default();
+        assert!(outgoing.is_between());
+        for (at, byte) in bytes.iter().enumerate() {
+            outgoing.feed(&[*byte]);
+            assert_eq!(outgoing.is_between(), ends.contains(&(at + 1)), "{at}");
+        }
+        outgoing.feed(&bytes);
+        assert!(outgoing.is_between());
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_answered_with_goaway_unless_a_frame_is_under_way() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        for (ours, is_told) in [(Vec::new(), true), (frame(0, 1, 40)[..20].to_vec(), false)] {
+            let (mut peer, near) = tokio::io::duplex(1 << 20);
+            let mut counting = Counting::new(near, Opened::default());
+            counting.write_all(&ours).await.unwrap();
+            peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+            peer.write_all(&frame(HEADERS, 5, 3)).await.unwrap();
+            for _ in 0..200 {
+                peer.write_all(&frame(PING, 0, 8)).await.unwrap();
+            }
+            let mut read = vec![0; 1 << 16];
+            assert!(counting.read(&mut read).await.is_err());
+            assert!(counting.read(&mut read).await.is_err(), "and said once");
+            drop(counting);
+            let mut told = Vec::new();
+            peer.read_to_end(&mut told).await.unwrap();
+            let wanted = if is_told { goaway(5) } else { Vec::new() };
+            assert_eq!(told, [ours, wanted].concat());
         }
     }
 

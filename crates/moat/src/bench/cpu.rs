@@ -77,6 +77,18 @@ fn parse_ticks(stat: &str) -> Option<u64> {
     user.checked_add(system)
 }
 
+/// Ticks in user mode and in the kernel up to now.
+pub(crate) fn ticks(pid: u32) -> Result<(u64, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("process {pid} has ended"))?;
+    let (_, rest) = stat.rsplit_once(')').context("/proc/PID/stat is not as expected")?;
+    let mut fields = rest.split_whitespace().skip(11).map(str::parse);
+    match (fields.next(), fields.next()) {
+        (Some(Ok(user)), Some(Ok(system))) => Ok((user, system)),
+        _ => anyhow::bail!("/proc/PID/stat is not as expected"),
+    }
+}
+
 /// Resident memory in kilobytes.
 pub(crate) fn resident_kb(pid: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))

@@ -6,6 +6,7 @@
 mod append;
 mod calls;
 mod cpu;
+mod e2e;
 mod envoy_handshake;
 mod ext_authz;
 mod fresh;
@@ -58,6 +59,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     let (BenchCommand::Append { common, .. }
     | BenchCommand::Gateway { common, .. }
     | BenchCommand::Handshake { common, .. }
+    | BenchCommand::E2e { common, .. }
     | BenchCommand::Start { common, .. }
     | BenchCommand::Sm { common, .. }
     | BenchCommand::Message { common, .. }
@@ -79,6 +81,11 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
         }
         BenchCommand::Handshake { requests, rounds, .. } => {
             show(calls::handshake(dir, *requests, *rounds, &Interrupt::new()?)?)
+        }
+        BenchCommand::E2e { requests, rounds, idle, plots, .. } => {
+            let (requests, rounds, plots) = (*requests, *rounds, plots.as_deref());
+            let settings = e2e::Settings { requests, rounds, idle: *idle, plots };
+            show(e2e::run(dir, &settings, &Interrupt::new()?)?)
         }
         BenchCommand::Start { rounds, .. } => show(start::run(dir, *rounds, &Interrupt::new()?)?),
         BenchCommand::Sm { rounds, round_ms, peers, .. } => {

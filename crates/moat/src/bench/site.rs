@@ -173,18 +173,18 @@ impl Site {
     }
 }
 
-/// Four ports that were free a moment ago.
-fn free_ports() -> Result<[u16; 4]> {
+/// Ports that were free a moment ago.
+pub(super) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     // Benches that begin at the same time look in different places first.
     let width = PORTS.end - PORTS.start;
     let first = u16::try_from(std::process::id().wrapping_mul(41) % u32::from(width))?;
     let tried = (0..width).map(|step| PORTS.start + (first + step) % width);
     let bound = tried.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
-    // Held until all four are there.
-    let held: Vec<TcpListener> = bound.take(4).collect();
+    // Held until all are there.
+    let held: Vec<TcpListener> = bound.take(N).collect();
     let ports =
         held.iter().map(|held| Ok(held.local_addr()?.port())).collect::<Result<Vec<_>>>()?;
-    let Ok(ports) = <[u16; 4]>::try_from(ports) else { bail!("no ports are free") };
+    let Ok(ports) = <[u16; N]>::try_from(ports) else { bail!("no ports are free") };
     Ok(ports)
 }
 
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn ports_differ_and_lie_below_those_of_outgoing_connections() {
-        let mut ports = free_ports().unwrap();
+        let mut ports = free_ports::<4>().unwrap();
         assert!(ports.iter().all(|port| PORTS.contains(port)), "{ports:?}");
         ports.sort_unstable();
         assert!(ports.windows(2).all(|pair| pair[0] < pair[1]), "{ports:?}");

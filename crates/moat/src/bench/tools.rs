@@ -63,6 +63,14 @@ pub(crate) fn envoy() -> Result<Tool> {
     Ok(Tool { path, version })
 }
 
+/// A program that `cargo xtask peers` installs, or that is on the path.
+pub(crate) fn find_peer(name: &str) -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let above = program.ancestors().skip(1).map(|folder| folder.join(PEERS));
+    let elsewhere = NGINX_ELSEWHERE.map(PathBuf::from);
+    find(name, above.chain(path()).chain(elsewhere).collect::<Vec<_>>())
+}
+
 fn path() -> Vec<PathBuf> {
     std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
 }
@@ -72,7 +80,7 @@ fn find(name: &str, folders: impl IntoIterator<Item = PathBuf>) -> Option<PathBu
 }
 
 /// What a program says of its version, on whichever stream.
-fn version(program: &Path, argument: &str, before: &str) -> Result<String> {
+pub(crate) fn version(program: &Path, argument: &str, before: &str) -> Result<String> {
     let told = || format!("{} cannot be run", program.display());
     let output = Command::new(program).arg(argument).output().with_context(told)?;
     let text = [output.stdout, output.stderr].concat();

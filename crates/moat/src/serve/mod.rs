@@ -5,6 +5,7 @@
 
 mod child;
 mod kernel;
+mod last_good;
 mod policy_store;
 mod reload;
 mod retry;
@@ -24,10 +25,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode> {
     // A level that cannot be followed would leave a gateway running many times slower than meant.
     let cpu = moat_sm::cpu::Cpu::check().context("MOAT_CPU")?;
     tracing::debug!(?cpu, "how SM2, SM3 and SM4 are computed");
-    let loaded = moat_config::load(&args.config)?;
+    let last_good = last_good::LastGood::new(args.state.as_deref());
+    let loaded = moat_config::load(&args.config)
+        .or_else(|problems| last_good.load_instead(&args.config, problems))?;
     raise_descriptor_limit();
     let inherited = if args.successor { Some(upgrade::inherit()?) } else { None };
-    let mut supervisor = supervisor::Supervisor::new(&args.config, loaded, inherited)
+    let mut supervisor = supervisor::Supervisor::new(&args.config, loaded, inherited, last_good)
         .context("the gateway cannot be started")?;
     supervisor.run()?;
     Ok(ExitCode::SUCCESS)

@@ -111,6 +111,10 @@ impl Supervisor {
             let error = format!("{error:#}");
             tracing::error!(error, "what was activated could not be kept; the log has its version");
         }
+        if let Err(error) = self.last_good.keep(&self.outline) {
+            let error = format!("{error:#}");
+            tracing::error!(error, "the configuration in force could not be kept");
+        }
         tracing::info!(generation = number, digest = self.known.digest, "generation active");
         self.reload_if_stale();
     }

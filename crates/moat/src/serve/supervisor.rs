@@ -15,7 +15,7 @@ use moat_config::{
     Bind, Config, HsmSettings, Loaded, Outline, Profile, Restart, WitnessAddress, WitnessSettings,
 };
 use moat_gateway::messages::{FromGateway, ToGateway};
-use moat_model::code::system::{BIND, NO_USER};
+use moat_model::code::system::{BIND, LAST_GOOD, NO_USER};
 use moat_net::control::Channel;
 use moat_net::listen;
 use moat_witness::courier::Address;
@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 
 use super::child::{Child, Program};
 use super::kernel::Kernel;
+use super::last_good::LastGood;
 use super::policy_store::{Offered, PolicyStore};
 use super::reload::{Asker, Candidate, Previous, blob_of, warn_of};
 use super::retry::Retry;
@@ -96,6 +97,7 @@ pub(crate) struct Supervisor {
     pub(super) link_base: usize,
     /// Where this program was started from.
     pub(super) program: PathBuf,
+    pub(super) last_good: LastGood,
     /// What a rollback goes back to.
     pub(super) previous: Option<Previous>,
     pub(super) watch: Watch,
@@ -112,6 +114,7 @@ impl Supervisor {
         path: &Path,
         loaded: Loaded,
         inherited: Option<Inherited>,
+        last_good: LastGood,
     ) -> Result<Supervisor> {
         let Loaded { config, watched, warnings, outline } = loaded;
         warn_of(&warnings);
@@ -165,6 +168,7 @@ impl Supervisor {
             parting: None,
             link_base: 0,
             program: upgrade::program()?,
+            last_good,
             previous: None,
             watch: Watch::new(watched),
             known,
@@ -483,7 +487,7 @@ impl Supervisor {
         if !self.handover.is_draining() && self.gateway.reap() {
             self.known.gateway = Value::Null;
             self.auditor.send(&json!({ "orphaned": {} }), &[]);
-            if self.known.generation == 0 && !self.falls_back() {
+            if self.known.generation == 0 && !self.falls_back() && !self.falls_back_whole() {
                 bail!("the first generation does not work: see above");
             }
             self.gateway_ended();
@@ -546,6 +550,25 @@ impl Supervisor {
         self.policy = Some(policy);
         // So that the configuration on the disk still counts as another one.
         self.known.digest = format!("last-good-policy:{}", self.known.digest);
+        true
+    }
+
+    /// Whether the last good configuration takes the place of one that the gateway refused at the
+    /// start.
+    fn falls_back_whole(&mut self) -> bool {
+        let Some(Loaded { config, outline, .. }) = self.last_good.load(&self.config_path) else {
+            return false;
+        };
+        // What was refused may be what was kept.
+        if config.digest == self.known.digest || config.restart != self.restart {
+            return false;
+        }
+        let mut hot = config.hot;
+        let blob = self.policies.prepare(&mut hot).and_then(|policy| Ok((policy, blob_of(&hot)?)));
+        let Ok((policy, blob)) = blob else { return false };
+        tracing::error!(code = LAST_GOOD.id, "{}", LAST_GOOD.en.title);
+        (self.policy, self.blob) = (policy, blob);
+        (self.known.digest, self.outline) = (config.digest, outline);
         true
     }
 

@@ -224,3 +224,25 @@ async fn an_interrupted_bench_leaves_no_process_and_no_folder() {
         assert!(!Path::new("/proc").join(&pid).exists(), "nginx {pid} stayed");
     }
 }
+
+#[test]
+fn every_proxy_is_measured_beside_the_gateway_and_drawn() {
+    let plots = folder("e2e-plots");
+    let shown = plots.display().to_string();
+    let numbers = ["--requests", "1000", "--rounds", "1", "--idle", "20", "--plots", &shown];
+    let Some(rows) = rows("e2e", &[&["bench", "e2e"], numbers.as_slice()].concat()) else { return };
+    for peer in ["nginx", "haproxy", "caddy", "envoy", "envoy-asking"] {
+        for scene in ["HTTP/1.1 kept", "HTTP/2 kept", "1 MiB kept", "HTTP/1.1 new"] {
+            let figure = format!("{scene}: CPU a call");
+            let is_it = |row: &&Value| {
+                let name = row["peer"].as_str().and_then(|name| name.split(' ').next());
+                row["figure"] == figure.as_str() && name == Some(peer)
+            };
+            let row = rows.iter().find(is_it).unwrap_or_else(|| panic!("{figure} of {peer}"));
+            assert!(row["peer_value"].as_f64() > Some(0.0), "{row}");
+        }
+    }
+    let svg = std::fs::read_to_string(plots.join("e2e-http-2-kept-cpu.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("envoy-asking"), "{svg}");
+    let _ = std::fs::remove_dir_all(plots);
+}

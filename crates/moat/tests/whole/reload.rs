@@ -403,3 +403,44 @@ async fn a_folder_of_fragments_is_a_configuration_and_a_new_file_in_it_a_change(
     assert_eq!(code, 78, "{out}{err}");
     assert!(err.contains("30-late.yaml:2:"), "{out}{err}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_good_configuration_survives_a_restart() {
+    let options = Options { has_state: true, ..Options::default() };
+    let pki = Pki::new();
+    let service = Service::start(&pki, &["http/1.1"]).await;
+    let mut gateway = Gateway::start(&pki, service.address, options).await;
+    gateway.edit_config("path: \"/pass/", "path: \"/good/");
+    assert_eq!(gateway.reload().0, 0);
+    let digest = gateway.status()["digest"].clone();
+    // The text, what a reference leads to, or the policy is no good.
+    let dir = gateway.dir.path().to_path_buf();
+    let spoilt = ["moat.yaml", "pki/root.pem", "policy/authz.rego"];
+    for name in spoilt {
+        gateway.stop();
+        let text = std::fs::read_to_string(dir.join(name)).unwrap();
+        std::fs::write(dir.join(name), "package {").unwrap();
+        gateway.start_again().await;
+        assert!(gateway.said().contains("MOAT-S012"), "{name}: {}", gateway.said());
+        let mut client = Client::http1(&pki, gateway.address, "teller").await;
+        assert_eq!(client.get("/good/ok").await.status, 200, "{name}");
+        let refused = || gateway.status()["last_refusal"].as_str().map(str::to_owned);
+        eventually("what stands on the disk is refused", WAIT, refused).await;
+        assert_eq!(gateway.status()["digest"], digest, "{name}");
+        // Put right, it is taken by itself: the same as what is in force.
+        std::fs::write(dir.join(name), text).unwrap();
+        eventually("nothing is wrong any more", WAIT, || {
+            gateway.status()["last_refusal"].is_null().then_some(())
+        })
+        .await;
+    }
+    // No key lies where it was kept.
+    let kept = std::fs::read(dir.join("state/last-good-configuration")).unwrap();
+    assert!(!String::from_utf8_lossy(&kept).contains("PRIVATE KEY"));
+    gateway.stop();
+    std::fs::write(dir.join("moat.yaml"), "package {").unwrap();
+    std::fs::remove_dir_all(dir.join("state")).unwrap();
+    gateway.spawn_again();
+    assert!(!gateway.ended_well(), "without one that worked there is no start");
+    gateway.assert_whole();
+}

@@ -31,6 +31,9 @@ super::codes! {
     UPGRADE_IMPOSSIBLE = "MOAT-S011", 0, Operator,
         en: "The program cannot be followed by another here", "As process 1 of a container, replace the container. Otherwise the program's file must exist and only its owner may write it.",
         zh: "此处无法由新程序接替", "若为容器内 1 号进程，请替换整个容器；否则程序文件须存在，且仅其属主可写。";
+    LAST_GOOD = "MOAT-S012", 0, Operator,
+        en: "The configuration on the disk is no good; the last good one is in force", "Put right what is named and reload; until then what is in force is older than what stands on the disk.",
+        zh: "磁盘上的配置有误，当前生效的是上一份可用配置", "请修正所列问题并重载；在此之前，生效的配置早于磁盘上的配置。";
     PARTIAL_SANDBOX = "MOAT-S008", 0, Operator,
         en: "The kernel enforces Landlock only in part", "Use Linux 6.12 or newer, or write `sandbox: { landlock: partial }` if what this kernel enforces is enough.",
         zh: "内核仅部分实施 Landlock", "请使用 Linux 6.12 或更新内核；若现有保护已足够，请写明 `sandbox: { landlock: partial }`。";

@@ -52,6 +52,8 @@ pub(crate) struct Options {
     pub(crate) is_copied: bool,
     /// Upstreams behind the usual one, in YAML with the list's indentation and a line feed before.
     pub(crate) upstreams: String,
+    /// Keeps the last good configuration in `state` of the gateway's folder.
+    pub(crate) has_state: bool,
 }
 
 impl Default for Options {
@@ -76,6 +78,7 @@ impl Default for Options {
             top: String::new(),
             is_copied: false,
             upstreams: String::new(),
+            has_state: false,
         }
     }
 }
@@ -138,6 +141,9 @@ impl Gateway {
             true => dir.path().join("moat"),
             false => PathBuf::from(MOAT),
         };
+        if options.has_state {
+            std::fs::create_dir(dir.path().join("state")).unwrap();
+        }
         if options.is_copied {
             std::fs::copy(MOAT, &program).unwrap();
         }
@@ -288,6 +294,11 @@ impl Gateway {
         assert!(status.success(), "{status}\n{}", self.said());
     }
 
+    /// Waits until a start has ended; whether it went well.
+    pub(crate) fn ended_well(&mut self) -> bool {
+        self.process.wait().unwrap().success()
+    }
+
     /// The whole log, in order.
     pub(crate) fn log(&self) -> Vec<Leaf> {
         let found = moat_audit::search::leaves(&self.audit_dir).unwrap();
@@ -419,8 +430,15 @@ fn is_running(pid: Pid) -> bool {
 
 fn spawn(program: &Path, dir: &Path) -> Child {
     let said = std::fs::File::options().create(true).append(true).open(dir.join("said")).unwrap();
-    Command::new(program)
-        .args(["serve", "--config"])
+    let mut command = Command::new(program);
+    let state = dir.join("state");
+    if state.exists() {
+        command.arg("serve").arg("--state").arg(state);
+    } else {
+        command.arg("serve");
+    }
+    command
+        .arg("--config")
         .arg(dir.join("moat.yaml"))
         .stdin(Stdio::null())
         .stdout(said.try_clone().unwrap())
