@@ -35,14 +35,18 @@ mod finding;
 #[cfg(feature = "write")]
 pub mod fs;
 pub mod hash;
+#[cfg(feature = "write")]
+pub mod keep;
 pub mod link;
 pub mod merkle;
+pub mod packed;
 pub mod prove;
 pub mod record;
 #[cfg(feature = "recorder")]
 pub mod recorder;
 #[cfg(feature = "write")]
 pub mod recovery;
+pub mod sealed;
 pub mod search;
 mod second;
 pub mod segment;

@@ -91,6 +91,12 @@ super::codes! {
     UNSIGNED_TAIL = "MOAT-A040", 0, Operator,
         en: "Too many records at the end of the log are under no accepted checkpoint", "They are chained and not signed: whoever can write the folder may have written them. A log that runs is signed within seconds: look at `moat status`. `--unsigned-max` allows more.",
         zh: "日志末尾未被可接受的 checkpoint 覆盖的记录过多", "这些记录仅有链式散列而未签名：能写入该目录者即可伪造。运行中的日志数秒内即会签名，请查看 `moat status`。可用 `--unsigned-max` 放宽。";
+    REMOVED_UNSAID = "MOAT-A041", 0, Operator,
+        en: "Records are not there, and no record says that retention removed them", "Restore the segments from a copy or a mirror; find out who removed them.",
+        zh: "记录缺失，且没有记录表明系按保留期删除", "请从副本或镜像恢复这些段，并查明由何人删除。";
+    CANNOT_SEAL = "MOAT-A042", 0, Operator,
+        en: "Old segments cannot be packed or removed", "Records are not touched by that. Look at the audit volume; what is wrong stands beside it.",
+        zh: "无法压缩或删除旧段", "记录本身不受影响。请检查审计卷；具体原因见旁注。";
 }
 
 /// Why a record could not be made now and may be made later: the same try is worth repeating.
