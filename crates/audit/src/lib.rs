@@ -39,6 +39,12 @@ pub mod hash;
 pub mod keep;
 pub mod link;
 pub mod merkle;
+#[cfg(feature = "write")]
+pub mod mirror;
+#[cfg(test)]
+#[cfg(feature = "write")]
+mod mutation_tests;
+pub mod pack;
 pub mod packed;
 pub mod prove;
 pub mod record;
@@ -54,6 +60,7 @@ pub mod sidecar;
 #[cfg(test)]
 #[cfg(feature = "write")]
 mod sim;
+pub mod stamps;
 pub mod store;
 mod telling;
 pub mod tiles;

@@ -7,14 +7,22 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use moat_audit::entries::removed_ranges;
-use moat_audit::fs::RealFs;
+use moat_audit::fs::{LogFs as _, RealFs};
+use moat_audit::hash::{hex, sha256};
 use moat_audit::keep::{Old, Retention, first_needed, keep_until, old_segments, retire, seal};
+use moat_audit::mirror::FROZEN_FILE;
+use moat_audit::record::{Body, Kind};
 use moat_audit::sealed::removal_note;
+use moat_audit::stamps::{
+    RECORDED_SUFFIX, STAMPS_FOLDER, TOKEN_BYTES_MAX, TOKEN_SUFFIX, stamp_note,
+};
+use moat_audit::store::{Store as _, read_file};
 use moat_audit::tiles::{checkpoint, witnessed};
 use moat_model::Clock;
 use serde_json::{Value, json};
@@ -57,13 +65,15 @@ pub(crate) struct Keeper {
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    /// Apart from the rest: the loop looks at it in every turn.
+    is_frozen: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     is_stopping: bool,
     /// What must be on record before more is removed.
-    asked: Vec<String>,
+    asked: Vec<Body>,
     /// Whether it is.
     is_granted: bool,
     packed: u64,
@@ -92,9 +102,8 @@ impl Keeper {
     pub(crate) fn start(options: &AuditorOptions) -> io::Result<Keeper> {
         let shared = Arc::new(Shared::default());
         let keeping = options.keeping;
-        if !keeping.is_packing && keeping.retention.is_none() {
-            return Ok(Keeper { shared, thread: None });
-        }
+        let found = is_frozen(&RealFs::open(&options.dir)?)?;
+        shared.is_frozen.store(found, Ordering::Relaxed);
         let work = Work {
             dir: options.dir.clone(),
             keeping,
@@ -103,13 +112,14 @@ impl Keeper {
             shared: Arc::clone(&shared),
             until: BTreeMap::new(),
             waits_for: None,
+            stamps: Vec::new(),
         };
         let thread = std::thread::Builder::new().spawn(move || work.run())?;
         Ok(Keeper { shared, thread: Some(thread) })
     }
 
     /// What it asks to be put on record.
-    pub(crate) fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<Body> {
         let state = self.shared.lock();
         if state.is_granted { Vec::new() } else { state.asked.clone() }
     }
@@ -120,10 +130,16 @@ impl Keeper {
         self.shared.wake.notify_one();
     }
 
+    /// Whether it was found that the log has two signed histories.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.shared.is_frozen.load(Ordering::Relaxed)
+    }
+
     /// For the status.
     pub(crate) fn status(&self) -> Value {
         let state = self.shared.lock();
-        let mut status = json!({ "packed": state.packed, "removed": state.removed });
+        let mut status = json!({ "packed": state.packed, "removed": state.removed,
+            "frozen": self.is_frozen() });
         if let (Some(why), Some(status)) = (&state.trouble, status.as_object_mut()) {
             status.insert("code".into(), json!(moat_model::code::audit::CANNOT_SEAL.id));
             status.insert("why".into(), json!(why));
@@ -152,6 +168,8 @@ struct Work {
     until: BTreeMap<String, u64>,
     /// What was asked to be removed, and how many records were signed when it was on record.
     waits_for: Option<(Vec<Old>, Option<u64>)>,
+    /// Tokens that are to be on record, by the names of their files less the suffix.
+    stamps: Vec<String>,
 }
 
 impl Work {
@@ -163,6 +181,40 @@ impl Work {
         }
     }
 
+    /// Has time stamps that came in put on record; one step of it.
+    fn record_stamps(&mut self) -> io::Result<()> {
+        let path = self.dir.join(STAMPS_FOLDER);
+        if self.waits_for.is_some() || !path.is_dir() {
+            return Ok(());
+        }
+        let folder = RealFs::open(&path)?;
+        if !self.stamps.is_empty() {
+            if self.shared.lock().is_granted {
+                for stem in std::mem::take(&mut self.stamps) {
+                    folder.replace(&format!("{stem}{RECORDED_SUFFIX}"), b"\n")?;
+                }
+                let mut state = self.shared.lock();
+                state.asked.clear();
+                state.is_granted = false;
+            }
+            return Ok(());
+        }
+        let names = folder.list()?;
+        let mut asked = Vec::new();
+        for stem in names.iter().filter_map(|name| name.strip_suffix(TOKEN_SUFFIX)) {
+            if names.contains(&format!("{stem}{RECORDED_SUFFIX}")) || asked.len() >= NOTES_MAX {
+                continue;
+            }
+            let token = read_file(&folder, &format!("{stem}{TOKEN_SUFFIX}"), TOKEN_BYTES_MAX)?;
+            let (Some(token), Ok(size)) = (token, stem.parse()) else { continue };
+            let note = stamp_note(size, &hex(&sha256(&token)));
+            asked.push(Body { note, ..Body::new(Kind::Check, [0; 16]) });
+            self.stamps.push(stem.to_owned());
+        }
+        self.shared.lock().asked = asked;
+        Ok(())
+    }
+
     /// How many records are signed, and witnessed if they must be.
     fn signed(&self, fs: &RealFs) -> io::Result<u64> {
         let read = if self.is_witnessed { witnessed(fs)? } else { checkpoint(fs)? };
@@ -170,6 +222,13 @@ impl Work {
     }
 
     fn look(&mut self, fs: &RealFs) -> io::Result<()> {
+        let is_frozen = is_frozen(fs)?;
+        self.shared.is_frozen.store(is_frozen, Ordering::Relaxed);
+        if is_frozen {
+            // It is evidence as it is.
+            return Ok(());
+        }
+        self.record_stamps()?;
         let signed = self.signed(fs)?;
         let old = old_segments(fs, signed)?;
         if let Some(retention) = self.keeping.retention {
@@ -199,6 +258,9 @@ impl Work {
         retention: &Retention,
     ) -> io::Result<()> {
         let Some((segments, after)) = self.waits_for.take() else {
+            if !self.stamps.is_empty() {
+                return Ok(());
+            }
             return self.ask(fs, old, retention);
         };
         if !self.shared.lock().is_granted {
@@ -261,12 +323,18 @@ impl Work {
         }
         let why = "older than `audit.retention` asks to keep";
         let mut state = self.shared.lock();
-        state.asked = notes.iter().map(|(first, end)| removal_note(*first, *end, why)).collect();
+        let note = |(first, end): &(u64, u64)| Body::admin(removal_note(*first, *end, why));
+        state.asked = notes.iter().map(note).collect();
         state.is_granted = false;
         drop(state);
         self.waits_for = Some((expired, None));
         Ok(())
     }
+}
+
+/// Whether whoever compared the log with its mirror has found two histories.
+fn is_frozen(fs: &RealFs) -> io::Result<bool> {
+    Ok(read_file(fs, FROZEN_FILE, 1)?.is_some())
 }
 
 /// A size that the tree reaches only with all that is durable now.

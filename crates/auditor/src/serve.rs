@@ -153,6 +153,9 @@ impl Server<'_> {
 
     /// Why nothing new may begin, if it may not.
     fn refusing(&self) -> Option<Nack> {
+        if self.keeper.is_frozen() {
+            return Some(Nack::Frozen);
+        }
         let is_overdue = self.notary.herald().is_some_and(Herald::is_overdue);
         is_overdue.then_some(Nack::Unwitnessed)
     }
@@ -348,7 +351,7 @@ impl Server<'_> {
             fds.into_iter().for_each(|fd| self.hsm.take(Channel::from_fd(fd)));
         } else if message.get("status").is_some() {
             self.try_again();
-            self.say_removals();
+            self.say_what_is_kept();
             self.say(&self.status());
         } else if message.get("orphaned").is_some() {
             self.orphans.append(&mut self.heirlooms);
@@ -369,11 +372,10 @@ impl Server<'_> {
         }
     }
 
-    /// Puts on record what the keeper is about to remove. It waits for the next time if that fails.
-    fn say_removals(&mut self) {
+    /// Puts on record what the keeper asks for. It waits for the next time if that fails.
+    fn say_what_is_kept(&mut self) {
         let notes = self.keeper.asked();
-        let bodies: Result<Vec<Vec<u8>>, _> =
-            notes.iter().map(|note| Body::admin(note).encode()).collect();
+        let bodies: Result<Vec<Vec<u8>>, _> = notes.iter().map(Body::encode).collect();
         let Ok(bodies) = bodies else { return };
         for batch in bodies.chunks(BATCH_RECORDS_MAX) {
             let batch: Vec<&[u8]> = batch.iter().map(Vec::as_slice).collect();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
-use moat_audit::compare::{Compared, compare};
+use moat_audit::compare::{Compared, Fork, compare};
 use moat_audit::entries::{each_leaf, leaf, removed_ranges};
 use moat_audit::prove::{ProveError, prove};
 use moat_audit::store::Dir;
@@ -149,20 +149,25 @@ pub(crate) fn compare_copies(one: &Path, other: &Path, proofs: Option<&Path>) ->
     let code = moat_model::code::audit::TWO_HISTORIES.id;
     println!("{code} two histories: record {} is the first that differs", fork.first);
     if let Some(folder) = proofs {
-        std::fs::create_dir(folder)
-            .with_context(|| format!("{} must not be there yet", folder.display()))?;
-        for (name, (proof, dir)) in
-            ["one", "other"].iter().zip(fork.proofs.iter().zip([one, other]))
-        {
-            write(&folder.join(format!("{name}.tlog-proof")), proof.to_string().as_bytes())?;
-            // A copy without segments has no record to show; the hash is in the tiles.
-            if let Ok(Some(entry)) = leaf(&Dir::new(dir), fork.first) {
-                write(&folder.join(format!("{name}.entry")), &entry)?;
-            }
-        }
+        write_fork(&fork, [one, other], folder)?;
         println!("proofs in {}", folder.display());
     }
     Ok(ExitCode::from(TAMPERED))
+}
+
+/// Writes the two proofs of a fork, with the records where they are there.
+pub(crate) fn write_fork(fork: &Fork, copies: [&Path; 2], folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder.parent().unwrap_or(folder))?;
+    std::fs::create_dir(folder)
+        .with_context(|| format!("{} must not be there yet", folder.display()))?;
+    for (name, (proof, dir)) in ["one", "other"].iter().zip(fork.proofs.iter().zip(copies)) {
+        write(&folder.join(format!("{name}.tlog-proof")), proof.to_string().as_bytes())?;
+        // A copy without segments has no record to show; the hash is in the tiles.
+        if let Ok(Some(entry)) = leaf(&Dir::new(dir), fork.first) {
+            write(&folder.join(format!("{name}.entry")), &entry)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a key for a log or a witness and prints its public half.

@@ -4,6 +4,7 @@
 //! missing is an error and never a skip.
 
 mod append;
+mod audit;
 mod calls;
 mod cpu;
 mod envoy_handshake;
@@ -56,6 +57,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
         return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let (BenchCommand::Append { common, .. }
+    | BenchCommand::Audit { common, .. }
     | BenchCommand::Gateway { common, .. }
     | BenchCommand::Handshake { common, .. }
     | BenchCommand::Start { common, .. }
@@ -74,6 +76,10 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     };
     let good = match command {
         BenchCommand::Append { seconds, .. } => show(append::run(dir, *seconds)?),
+        BenchCommand::Audit { seconds, postgres, .. } => {
+            let settings = audit::Settings { seconds: *seconds, postgres: postgres.clone() };
+            show(audit::run(dir, &settings, &Interrupt::new()?)?)
+        }
         BenchCommand::Gateway { requests, rounds, .. } => {
             show(calls::gateway(dir, *requests, *rounds, &Interrupt::new()?)?)
         }

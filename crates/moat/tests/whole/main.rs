@@ -8,6 +8,8 @@
 mod bench;
 mod bundles;
 mod ca;
+mod canary;
+mod copies;
 mod decisions;
 mod durability;
 mod evidence;
@@ -29,6 +31,7 @@ mod protocols;
 mod reload;
 mod sandbox;
 mod slowness;
+mod stamps;
 mod step_up;
 mod support;
 mod svid;

@@ -97,6 +97,15 @@ super::codes! {
     CANNOT_SEAL = "MOAT-A042", 0, Operator,
         en: "Old segments cannot be packed or removed", "Records are not touched by that. Look at the audit volume; what is wrong stands beside it.",
         zh: "无法压缩或删除旧段", "记录本身不受影响。请检查审计卷；具体原因见旁注。";
+    FROZEN = "MOAT-A043", 503, Operator,
+        en: "Two histories of the log were signed, so nothing new is begun", "The file `frozen` in the log's folder names the proofs. Find out who signed the other history; begin a log with another origin and other keys. Remove the file only if it was put there in error.",
+        zh: "日志存在两份均已签名的历史，因此不受理新的调用", "日志目录中的 `frozen` 文件指明证据所在。请查明另一历史由何人签名；以新的 origin 与新密钥开始新日志。仅当该文件系误放时方可删除。";
+    BAD_STAMP = "MOAT-A044", 0, Operator,
+        en: "A time stamp is none, is over something else, or is signed by nobody who may", "Compare the authority's certificate; ask for another token over the present checkpoint.",
+        zh: "时间戳无效、所盖内容不符或签名者无权签发", "请核对时间戳机构的证书；对当前 checkpoint 重新申请时间戳。";
+    TIME_BRACKET = "MOAT-A045", 0, Operator,
+        en: "The time in a record contradicts the time stamps around it", "The clock of the machine was wrong, or was set wrong on purpose; the tokens bound when the record was made.",
+        zh: "记录中的时间与前后的时间戳矛盾", "机器时钟有误或被人为调整；时间戳界定了记录实际产生的时间。";
 }
 
 /// Why a record could not be made now and may be made later: the same try is worth repeating.
