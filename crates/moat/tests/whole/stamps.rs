@@ -106,7 +106,7 @@ impl Authority {
             "-config",
             "conf",
             "-section",
-            "tsa",
+            "one",
             "-queryfile",
             query,
             "-out",
