@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use moat_model::Code;
 use moat_model::code::audit as codes;
@@ -15,6 +16,7 @@ use crate::finding::{Finding, Findings, Torn, Unpaired};
 use crate::hash::{Hash, ZERO, leaf_hash, sha256};
 use crate::merkle::Frontier;
 use crate::record::{Kind, Leaf, Pairing, STOP_NOTE, decode_leaf};
+use crate::sealed::{Segment, open_segment, removal_in};
 use crate::segment::{
     self, FRAME_MAGIC, FRAME_PREFIX_BYTES, Footer, Frame, HEADER_BYTES_MAX, Header,
     PAYLOAD_BYTES_MAX, SegmentError, decode_frame, decode_header,
@@ -106,29 +108,52 @@ pub(crate) struct Checked {
     pub(crate) epoch_max: u64,
     /// Whether the last record is the one with which an auditor ends in good order.
     pub(crate) is_stopped: bool,
+    /// Records whose bodies are not there any more, in order.
+    pub(crate) removed: Vec<Range<u64>>,
 }
 
 /// One segment file before it is walked.
 struct File<F> {
     name: String,
     first_seq: u64,
-    file: F,
+    file: Segment<F>,
     size: u64,
     header: Result<(Header, usize), SegmentError>,
     /// Whether the bytes at its start hold the magic of a frame.
     has_frames: bool,
 }
 
-/// Sees each record as it is read: its seq, its leaf hash, and the tree that ends with it.
-pub(crate) type Watch<'w> = &'w mut dyn FnMut(u64, &Hash, &Frontier);
+/// Sees each record as it is read.
+pub(crate) trait Watch {
+    /// A record and its leaf hash.
+    fn see(&mut self, seq: u64, hash: &Hash);
+    /// Records that are not there any more, and the tree that must end with them, where that is
+    /// known. Gives the leaf hash of the last of them, if anything has it.
+    fn skip(&mut self, removed: Range<u64>, after: Option<&Frontier>) -> Option<Hash>;
+}
+
+/// Looks away.
+struct Unwatched;
+
+impl Watch for Unwatched {
+    fn see(&mut self, _: u64, _: &Hash) {}
+
+    fn skip(&mut self, _: Range<u64>, _: Option<&Frontier>) -> Option<Hash> {
+        None
+    }
+}
 
 /// Walks the log in `store`.
 pub(crate) fn check<S: Store>(store: &S, from: From) -> io::Result<Checked> {
-    check_with(store, from, &mut |_, _, _| {})
+    check_with(store, from, &mut Unwatched)
 }
 
 /// As [`check`], and shows each record to `watch`.
-pub(crate) fn check_with<S: Store>(store: &S, from: From, watch: Watch<'_>) -> io::Result<Checked> {
+pub(crate) fn check_with<S: Store>(
+    store: &S,
+    from: From,
+    watch: &mut dyn Watch,
+) -> io::Result<Checked> {
     // The sidecar is read first: in a live log it may only be behind the segments.
     let head = sidecar::read(store)?;
     let files = read_headers(store)?;
@@ -147,13 +172,14 @@ pub(crate) fn check_with<S: Store>(store: &S, from: From, watch: Watch<'_>) -> i
     }
     walk.dead_files(&files, &live);
     walk.head_file(head, !files.is_empty());
+    walk.unsaid_removals(1);
     Ok(walk.out)
 }
 
 fn read_headers<S: Store>(store: &S) -> io::Result<Vec<File<S::File>>> {
     let mut files = Vec::new();
     for name in segment_names(store)? {
-        let file = store.open(&name)?;
+        let file = open_segment(store, &name)?;
         let start = read_start(&file, HEADER_BYTES_MAX)?;
         files.push(File {
             first_seq: segment::parse_file_name(&name).map_or(0, |(first_seq, _)| first_seq),
@@ -192,7 +218,7 @@ pub(crate) fn check_bundles<S: Store>(
     store: &S,
     log_id: &str,
     size: u64,
-    watch: Watch<'_>,
+    watch: &mut dyn Watch,
 ) -> io::Result<Checked> {
     let mut walk = Walk::new(watch);
     while walk.out.tail.next_seq < size {
@@ -202,17 +228,24 @@ pub(crate) fn check_bundles<S: Store>(
         let place = Place { name: &name, offset: 0, log_id, first_seq: 0, sealed: false };
         // A full bundle may stand for a partial one: it has more entries at its end.
         let full = Bundle::new(bundle.index(), WIDTH_MAX).unwrap_or(bundle);
-        let mut entries = None;
+        let (mut entries, mut is_there) = (None, false);
         for there in [bundle, full] {
             let bytes = read_file(store, &there.path(), BUNDLE_BYTES_MAX + 1)?;
+            is_there |= bytes.is_some();
             entries = entries.or_else(|| {
                 let entries = there.decode(bytes.as_deref()?).ok()?;
                 Some(entries.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>())
             });
         }
         let Some(entries) = entries else {
-            walk.find(&place, &codes::RECORDS_MISSING, "the bundle is missing or malformed");
-            break;
+            // A copy lacks the bundles of records that were removed; what it says of them is looked
+            // at in the end.
+            let end = size.min(next.saturating_add(u64::from(WIDTH_MAX)));
+            if is_there {
+                walk.find(&place, &codes::RECORDS_MISSING, "the bundle is malformed");
+            }
+            walk.remove(next..end, None);
+            continue;
         };
         walk.out.segments += 1;
         for entry in entries.iter().take(usize::from(bundle.width())) {
@@ -220,12 +253,15 @@ pub(crate) fn check_bundles<S: Store>(
             walk.leaf(&place, entry);
         }
     }
+    walk.unsaid_removals(u64::from(WIDTH_MAX));
     Ok(walk.out)
 }
 
 struct Walk<'w> {
-    watch: Watch<'w>,
+    watch: &'w mut dyn Watch,
     out: Checked,
+    /// The removals that ADMIN records speak of.
+    said: Vec<Range<u64>>,
     /// Hash of the last frame or header.
     chain: Hash,
     /// Index that the next segment must have.
@@ -246,10 +282,11 @@ struct Place<'a> {
 }
 
 impl<'w> Walk<'w> {
-    fn new(watch: Watch<'w>) -> Walk<'w> {
+    fn new(watch: &'w mut dyn Watch) -> Walk<'w> {
         Walk {
             watch,
             out: Checked::default(),
+            said: Vec::new(),
             chain: ZERO,
             index: 0,
             rewritten: BTreeMap::new(),
@@ -310,12 +347,17 @@ impl<'w> Walk<'w> {
         // A segment that is missing in between says nothing about this one.
         let next = next.filter(|next| next.index == header.index + 1);
         let limit = next.map_or(file.size, |next| next.prev_len.min(file.size));
+        if file.file.is_removed() {
+            self.removed_segment(&place, header, next);
+            return Ok(());
+        }
         if next.is_some_and(|next| next.prev_len > file.size) {
             place.offset = file.size;
             self.find(&place, &codes::LOG_CUT, "the segment is shorter than the next one says");
             place.offset = header_len;
         }
-        let whole = self.frames(&mut place, file, limit, next.is_none())?;
+        let may_be_torn = next.is_none() && matches!(file.file, Segment::Plain(_));
+        let whole = self.frames(&mut place, file, limit, may_be_torn)?;
         if whole && let Some(next) = next {
             self.residue(&mut place, file, limit, next)?;
         }
@@ -328,6 +370,72 @@ impl<'w> Walk<'w> {
             count: self.out.tail.next_seq.saturating_sub(header.first_seq),
         });
         Ok(())
+    }
+
+    /// A segment of which only the header is left: the next one says how it ended.
+    fn removed_segment(&mut self, place: &Place<'_>, header: &Header, next: Option<&Header>) {
+        let after = next.filter(|next| next.first_seq >= header.first_seq);
+        let Some(next) = after else {
+            let text = "the segment was removed, and none follows that says how it ended";
+            self.find(place, &codes::RECORDS_MISSING, text);
+            return;
+        };
+        self.remove(header.first_seq..next.first_seq, Some(&next.frontier));
+        self.resume(next);
+        self.out.last = Some(Last {
+            name: place.name.to_owned(),
+            header: header.clone(),
+            valid_len: next.prev_len,
+            chain: next.prev_hash,
+            sealed: true,
+            count: next.first_seq - header.first_seq,
+        });
+    }
+
+    /// Goes on behind records that are not there.
+    fn remove(&mut self, range: Range<u64>, after: Option<&Frontier>) {
+        self.out.tail.next_seq = range.end;
+        if range.is_empty() {
+            return;
+        }
+        if let Some(hash) = self.watch.skip(range.clone(), after) {
+            self.out.tail.prev_leaf_hash = hash;
+        }
+        match self.out.removed.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => self.out.removed.push(range),
+        }
+    }
+
+    /// Finds removals of which no record says that retention made them. Copies round what was removed
+    /// outwards to the next multiple of `grain` records.
+    fn unsaid_removals(&mut self, grain: u64) {
+        let mut said = std::mem::take(&mut self.said);
+        said.sort_by_key(|range| range.start);
+        for removed in self.out.removed.clone() {
+            let (mut from, end) = (removed.start, removed.end.saturating_sub(grain - 1));
+            for range in &said {
+                if range.start <= from.saturating_add(grain - 1) {
+                    from = from.max(range.end);
+                }
+            }
+            if from >= end {
+                continue;
+            }
+            let name = segment::file_name(removed.start, 0);
+            self.out.findings.push(Finding {
+                code: &codes::REMOVED_UNSAID,
+                segment: name,
+                offset: 0,
+                seq: Some(from.min(removed.end)),
+                text: format!(
+                    "records {} to {} are not there, and no record says that retention removed all \
+                     of them",
+                    removed.start,
+                    removed.end - 1
+                ),
+            });
+        }
     }
 
     /// Compares a header with what went before; false when the segment must be left out.
@@ -468,7 +576,12 @@ impl<'w> Walk<'w> {
         match decode_leaf(bytes) {
             Ok(leaf) => {
                 self.head(place, &leaf);
-                self.out.is_stopped = leaf.body.kind == Kind::Admin && leaf.body.note == STOP_NOTE;
+                let is_own = leaf.body.kind == Kind::Admin && leaf.body.actor.is_empty();
+                self.out.is_stopped = is_own && leaf.body.note == STOP_NOTE;
+                if is_own && let Some((first, end)) = removal_in(&leaf.body.note) {
+                    // A record can speak of what came before it only.
+                    self.said.push(first..end.min(seq));
+                }
                 let wall_ns = leaf.head.t_wall_ns;
                 self.out.tail.push(hash, wall_ns, &Pairing::from(&leaf.body));
             }
@@ -482,7 +595,7 @@ impl<'w> Walk<'w> {
                 self.out.tail.push(hash, last_wall_ns, &pairing);
             }
         }
-        (self.watch)(seq, &hash, &self.out.tail.frontier);
+        self.watch.see(seq, &hash);
     }
 
     fn head(&mut self, place: &Place<'_>, leaf: &Leaf) {
@@ -536,7 +649,9 @@ impl<'w> Walk<'w> {
             let Err(error) = file.header else { continue };
             let follows = live.iter().find(|other| other.first_seq >= file.first_seq);
             let next_seq = follows.map_or(self.out.tail.next_seq, |next| next.first_seq);
-            let short = usize::try_from(file.size).is_ok_and(|size| size <= HEADER_BYTES_MAX);
+            let is_plain = matches!(file.file, Segment::Plain(_));
+            let short =
+                is_plain && usize::try_from(file.size).is_ok_and(|size| size <= HEADER_BYTES_MAX);
             if short && !file.has_frames && file.first_seq == next_seq {
                 continue;
             }
@@ -545,7 +660,10 @@ impl<'w> Walk<'w> {
                 segment: file.name.clone(),
                 offset: 0,
                 seq: Some(file.first_seq),
-                text: format!("the header cannot be read: {error}"),
+                text: match &file.file {
+                    Segment::Damaged(why) => why.clone(),
+                    _ => format!("the header cannot be read: {error}"),
+                },
             });
         }
     }

@@ -30,6 +30,8 @@ pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 const HASHES_MAX: usize = 65_536;
 /// Most files with one first seq: each is a segment begun in vain.
 const SAME_NAME_MAX: u32 = 10_000;
+/// Least step of the wall clock that is put on record, in nanoseconds.
+const STEP_NS_MIN: u64 = 1_000_000_000;
 
 /// How a log is written.
 #[derive(Clone, Debug)]
@@ -126,6 +128,8 @@ pub struct Committer<F: LogFs> {
     hashes: Vec<Hash>,
     /// Whether the wall clock stood before the log at the last look.
     behind: bool,
+    /// The clocks at the last batch.
+    last: Option<Now>,
     lock: F::Lock,
 }
 
@@ -157,6 +161,7 @@ impl<F: LogFs> Committer<F> {
             pending: None,
             hashes: Vec::new(),
             behind: false,
+            last: None,
             lock,
         }
     }
@@ -293,6 +298,17 @@ impl<F: LogFs> Committer<F> {
         Now { wall_ns: self.clock.wall_ns(), mono_ns: self.clock.mono_ns() }
     }
 
+    /// By how much the wall clock went ahead of the monotonic one since the last batch, if that is
+    /// more than clocks drift.
+    fn stepped_ns(&self, now: &Now) -> Option<u64> {
+        let last = self.last.as_ref()?;
+        let wall_ns = now.wall_ns.saturating_sub(last.wall_ns);
+        let mono_ns = now.mono_ns.saturating_sub(last.mono_ns);
+        // 1 in 1,000: twice what a clock may be slewed by.
+        let drift_ns = STEP_NS_MIN.max(mono_ns / 1_000);
+        wall_ns.checked_sub(mono_ns).filter(|ahead_ns| *ahead_ns > drift_ns)
+    }
+
     fn batch(&mut self, bodies: &[&[u8]]) -> Result<Batch, CommitError> {
         let now = self.now();
         let mut batch = Batch::default();
@@ -304,6 +320,16 @@ impl<F: LogFs> Committer<F> {
             batch.push(&body, &self.tail, &self.origin, now).map_err(own_body)?;
             batch.mark_own();
         }
+        if let Some(ahead_ns) = self.stepped_ns(&now) {
+            let text = format!(
+                "clock stepped forward by {ahead_ns} ns against the monotonic clock, or the \
+                 machine slept"
+            );
+            let body = encode_own(&text)?;
+            batch.push(&body, &self.tail, &self.origin, now).map_err(own_body)?;
+            batch.mark_own();
+        }
+        self.last = Some(now);
         for (index, body) in bodies.iter().enumerate() {
             batch
                 .push(body, &self.tail, &self.origin, now)

@@ -6,6 +6,7 @@
 use std::io;
 use std::ops::{ControlFlow, Range};
 
+use crate::sealed::open_segment;
 use crate::segment::{
     FRAME_PREFIX_BYTES, HEADER_BYTES_MAX, Header, decode_frame, decode_header, frame_len,
     parse_file_name,
@@ -18,6 +19,8 @@ struct Part {
     header: Header,
     /// Where its first frame begins, in bytes.
     start: u64,
+    /// Whether its records were removed.
+    is_removed: bool,
 }
 
 /// Where a reader ended, so that the next one need not read the segment from its start.
@@ -64,6 +67,13 @@ pub fn each_leaf_from(
             // Begun in vain: the next one stands in its place.
             continue;
         }
+        if part.is_removed {
+            let end = after.map_or(u64::MAX, |after| after.header.first_seq);
+            if next < end {
+                return Err(removed(next));
+            }
+            continue;
+        }
         let prev_len = after.map_or(u64::MAX, |after| after.header.prev_len);
         let progress = &mut Progress { next: &mut next, place };
         if frames(store, part, prev_len, &range, progress, &mut take)?.is_break() {
@@ -90,9 +100,11 @@ fn parts_from(store: &impl Store, seq: u64) -> io::Result<Vec<Part>> {
     let holding = names.iter().map(first).filter(|&first| first <= seq).max().unwrap_or(0);
     let mut parts = Vec::new();
     for name in names.into_iter().skip_while(|name| first(name) < holding) {
-        let start = read_start(&store.open(&name)?, HEADER_BYTES_MAX)?;
+        let file = open_segment(store, &name)?;
+        let start = read_start(&file, HEADER_BYTES_MAX)?;
         if let Ok((header, len)) = decode_header(&start) {
-            parts.push(Part { name, header, start: u64::try_from(len).unwrap_or(u64::MAX) });
+            let start = u64::try_from(len).unwrap_or(u64::MAX);
+            parts.push(Part { name, header, start, is_removed: file.is_removed() });
         }
     }
     Ok(parts)
@@ -115,7 +127,7 @@ fn frames(
     if part.header.first_seq > **next {
         return Err(missing(**next));
     }
-    let file = store.open(&part.name)?;
+    let file = open_segment(store, &part.name)?;
     let end = file.size()?.min(prev_len);
     let mut window = Window::over(end);
     let is_here = place.segment == part.name && place.seq <= **next;
@@ -148,16 +160,43 @@ fn frames(
     Ok(ControlFlow::Continue(()))
 }
 
+/// The records that were removed, as the headers tell: of each range first and end.
+///
+/// # Errors
+/// What the system says.
+pub fn removed_ranges(store: &impl Store) -> io::Result<Vec<Range<u64>>> {
+    let parts = parts_from(store, 0)?;
+    let after = parts.iter().skip(1).map(|part| part.header.first_seq);
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for (part, end) in parts.iter().zip(after) {
+        let range = part.header.first_seq..end;
+        match ranges.last_mut() {
+            _ if !part.is_removed || range.is_empty() => {}
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => ranges.push(range),
+        }
+    }
+    Ok(ranges)
+}
+
+fn removed(seq: u64) -> io::Error {
+    let text = format!("record {seq} was removed by retention; its hash is in the tiles");
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
 fn missing(seq: u64) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("record {seq} is missing"))
 }
 
-/// One leaf as bytes, if the log has it.
+/// One leaf as bytes, if the log has it and it was not removed.
 ///
 /// # Errors
 /// As [`each_leaf`].
 pub fn leaf(store: &impl Store, seq: u64) -> io::Result<Option<Vec<u8>>> {
     let mut found = None;
+    if removed_ranges(store)?.iter().any(|range| range.contains(&seq)) {
+        return Ok(None);
+    }
     each_leaf(store, seq..seq.saturating_add(1), |_, leaf| {
         found = Some(leaf.to_vec());
         ControlFlow::Break(())

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use moat_model::Code;
 use moat_model::code::audit as codes;
@@ -19,7 +20,7 @@ use moat_tlog::sign::Verifier;
 use moat_tlog::tile::Tile;
 use moat_tlog::tree::TileReader;
 
-use crate::check::{From, check_bundles, check_with};
+use crate::check::{From, Watch, check_bundles, check_with};
 use crate::finding::Finding;
 use crate::hash::{Hash, hex};
 use crate::merkle::Frontier;
@@ -164,16 +165,18 @@ pub fn verify_evidence(
     }
     seen.sort_by_key(|seen| seen.size);
 
-    let mut watch = Watch::new(&seen, own.as_ref(), noted, store, sources);
-    let mut show = |seq, hash: &Hash, _: &Frontier| watch.see(seq, hash);
+    let mut watch = Beside::new(&seen, own.as_ref(), noted, store, sources);
     let has_segments = !segment_names(store)?.is_empty();
     let checked = match &own {
-        Some(own) if !has_segments => check_bundles(store, &own.origin, own.size, &mut show)?,
-        _ => check_with(store, From::Start, &mut show)?,
+        Some(own) if !has_segments => check_bundles(store, &own.origin, own.size, &mut watch)?,
+        _ => check_with(store, From::Start, &mut watch)?,
     };
     let mut report = report(checked);
     if !has_segments && let Some(own) = &own {
         report.log_id = Some(own.origin.clone());
+    }
+    if !report.removed.is_empty() && watch.edge.size() == report.records {
+        report.root = watch.edge.root();
     }
     let (covered, mut verdict) = watch.judge(&seen, &report);
     verdict.extend(findings);
@@ -354,7 +357,7 @@ impl<'s> Source<'s> {
 }
 
 /// What is gathered while the records are read.
-struct Watch<'s, S> {
+struct Beside<'s, S> {
     store: &'s S,
     /// The roots at the sizes of the checkpoints.
     roots: BTreeMap<u64, Option<Hash>>,
@@ -366,6 +369,9 @@ struct Watch<'s, S> {
     full: Vec<(Tile, Vec<u8>)>,
     bad_tile: Option<Tile>,
     bad_tiles: u64,
+    /// Of records that were removed: the first of which no tile has the hash, and the first behind
+    /// which the tiles lead to another tree than the next segment's header.
+    bad_skip: Option<(u64, &'static str)>,
     sources: Vec<Source<'s>>,
 }
 
@@ -409,16 +415,43 @@ impl Standing<'_> {
     }
 }
 
-impl<'s, S: Store> Watch<'s, S> {
+impl<S: Store> Watch for Beside<'_, S> {
+    fn see(&mut self, seq: u64, hash: &Hash) {
+        self.push(seq, hash);
+    }
+
+    /// What was removed is in the tree by its hash. Whether that is the hash that was signed shows at
+    /// the root, as for every other record.
+    fn skip(&mut self, removed: Range<u64>, after: Option<&Frontier>) -> Option<Hash> {
+        let mut last = None;
+        for seq in removed.clone() {
+            let Some(hash) = self.hash_of_removed(seq) else {
+                let why = "no tile has the hash of this record, which was removed";
+                self.bad_skip.get_or_insert((seq, why));
+                return None;
+            };
+            self.push(seq, &hash);
+            last = Some(hash);
+        }
+        let is_here = self.edge.size() == removed.end;
+        if is_here && after.is_some_and(|after| after.root() != self.edge.root()) {
+            let why = "the next segment's header says other of what was removed than the tiles";
+            self.bad_skip.get_or_insert((removed.start, why));
+        }
+        last
+    }
+}
+
+impl<'s, S: Store> Beside<'s, S> {
     fn new(
         seen: &[Seen],
         own: Option<&Seen>,
         noted: Option<Checkpoint>,
         store: &'s S,
         sources: Vec<Source<'s>>,
-    ) -> Watch<'s, S> {
+    ) -> Beside<'s, S> {
         let sizes = seen.iter().map(|seen| seen.size);
-        Watch {
+        Beside {
             store,
             roots: sizes.chain(noted.as_ref().map(Checkpoint::size)).map(|s| (s, None)).collect(),
             edge: Edge::new(),
@@ -427,11 +460,12 @@ impl<'s, S: Store> Watch<'s, S> {
             full: Vec::new(),
             bad_tile: None,
             bad_tiles: 0,
+            bad_skip: None,
             sources,
         }
     }
 
-    fn see(&mut self, seq: u64, hash: &Hash) {
+    fn push(&mut self, seq: u64, hash: &Hash) {
         for source in &mut self.sources {
             source.compare(seq, hash);
         }
@@ -450,6 +484,12 @@ impl<'s, S: Store> Watch<'s, S> {
         }
         full.clear();
         self.full = full;
+    }
+
+    /// The hash of a record that was removed, as the log's own tiles have it.
+    fn hash_of_removed(&mut self, seq: u64) -> Option<Hash> {
+        let own = self.sources.first_mut().filter(|own| seq < own.size)?;
+        own.hash(seq)
     }
 
     /// Compares a tile with the one on the disk.
@@ -492,6 +532,9 @@ impl<'s, S: Store> Watch<'s, S> {
         verdict.extend(standing.longer.iter().map(|one| cut(one, report.records, covered)));
         if verdict.is_empty() {
             verdict.extend(self.contradicted_note(report, covered));
+        }
+        if let Some((seq, why)) = self.bad_skip {
+            verdict.push(finding(&codes::BAD_TILE, OWN_TILES, Some(seq), why.to_owned()));
         }
         // Only where the records are right must the tiles be theirs.
         if standing.matched.iter().any(|seen| seen.name == CHECKPOINT_FILE) {

@@ -211,6 +211,30 @@ fn the_wall_clock_of_the_log_never_steps_back() {
 }
 
 #[test]
+fn a_clock_that_steps_forward_is_told_once_and_time_that_passes_is_not() {
+    let (fs, clock) = (SimFs::default(), clock());
+    let (mut committer, _) = Committer::open(fs.clone(), clock.clone(), options()).unwrap();
+    let second = 1_000_000_000;
+    clock.set(100 * second, 2 * second);
+    let first = committer.commit(&[&intent(1)]).unwrap()[0];
+    // An hour by both clocks, slewed by a little.
+    clock.set(3_701 * second, 3_602 * second);
+    let hour = committer.commit(&[&intent(2)]).unwrap()[0];
+    clock.set(3_704 * second, 3_603 * second);
+    let stepped = committer.commit(&[&intent(3)]).unwrap()[0];
+    let after = committer.commit(&[&intent(4)]).unwrap()[0];
+    assert_eq!([hour.seq, stepped.seq, after.seq].map(|seq| seq - first.seq), [1, 3, 4]);
+    drop(committer);
+    let notes: Vec<String> = crate::search::leaves_in(&fs)
+        .unwrap()
+        .map(|found| found.unwrap().leaf.body.note)
+        .filter(|note| note.starts_with("clock stepped forward by 2000000000 ns"))
+        .collect();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert_kept(&fs, &Acked::new(), "clock");
+}
+
+#[test]
 fn two_writers_are_one_too_many_and_another_log_is_refused() {
     let fs = SimFs::default();
     let (committer, _) = Committer::open(fs.clone(), clock(), options()).unwrap();

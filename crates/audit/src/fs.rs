@@ -43,6 +43,11 @@ pub trait LogFs: Store {
     /// # Errors
     /// What the system says.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Gives a file another name, in place of what has that name; durable after `sync_dir`.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Replaces a small file as a whole, durably.
     ///
     /// # Errors
@@ -237,6 +242,10 @@ impl LogFs for RealFs {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.dir, name, AtFlags::empty())?)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.dir, from, &self.dir, to)?)
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {

@@ -35,14 +35,24 @@ mod finding;
 #[cfg(feature = "write")]
 pub mod fs;
 pub mod hash;
+#[cfg(feature = "write")]
+pub mod keep;
 pub mod link;
 pub mod merkle;
+#[cfg(feature = "write")]
+pub mod mirror;
+#[cfg(test)]
+#[cfg(feature = "write")]
+mod mutation_tests;
+pub mod pack;
+pub mod packed;
 pub mod prove;
 pub mod record;
 #[cfg(feature = "recorder")]
 pub mod recorder;
 #[cfg(feature = "write")]
 pub mod recovery;
+pub mod sealed;
 pub mod search;
 mod second;
 pub mod segment;
@@ -50,6 +60,7 @@ pub mod sidecar;
 #[cfg(test)]
 #[cfg(feature = "write")]
 mod sim;
+pub mod stamps;
 pub mod store;
 mod telling;
 pub mod tiles;

@@ -38,13 +38,21 @@ pub enum Nack {
     Stopping = 4,
     /// Too few witnesses have confirmed the log for too long: nothing new may begin.
     Unwitnessed = 5,
+    /// Two histories of the log were signed: nothing new may begin.
+    Frozen = 6,
 }
 
 impl Nack {
     fn from_byte(byte: u8) -> Option<Nack> {
-        [Nack::DiskFull, Nack::WriteFailed, Nack::Malformed, Nack::Stopping, Nack::Unwitnessed]
-            .into_iter()
-            .find(|reason| *reason as u8 == byte)
+        let all = [
+            Nack::DiskFull,
+            Nack::WriteFailed,
+            Nack::Malformed,
+            Nack::Stopping,
+            Nack::Unwitnessed,
+            Nack::Frozen,
+        ];
+        all.into_iter().find(|reason| *reason as u8 == byte)
     }
 }
 

@@ -10,7 +10,7 @@ use moat_tlog::logproof::{LogProof, LogProofError};
 use moat_tlog::proof::verify_inclusion;
 use moat_tlog::tree::{ReadError, Tree};
 
-use crate::entries::leaf;
+use crate::entries::{leaf, removed_ranges};
 use crate::hash::leaf_hash;
 use crate::store::Store;
 use crate::tiles::{Stored, checkpoint, witnessed};
@@ -62,8 +62,9 @@ impl ProveError {
 pub struct Proven {
     /// The proof: a `.tlog-proof` file.
     pub proof: LogProof,
-    /// The leaf, as it stands in the log; its hash is what is proven.
-    pub entry: Vec<u8>,
+    /// The leaf, as it stands in the log; its hash is what is proven. None if it was removed: then
+    /// the proof is for whoever has kept the record.
+    pub entry: Option<Vec<u8>>,
 }
 
 /// Proves that record `seq` is in the tree that was signed last. The signature is not looked at:
@@ -74,7 +75,10 @@ pub struct Proven {
 pub fn prove(store: &impl Store, seq: u64) -> Result<Proven, ProveError> {
     let signed = checkpoint(store)?.ok_or(ProveError::NotSigned)?;
     let signed = signed.map_err(|error| ProveError::Checkpoint(error.to_string()))?;
-    let entry = leaf(store, seq)?.ok_or(ProveError::NoRecord)?;
+    let entry = leaf(store, seq)?;
+    if entry.is_none() && !removed_ranges(store)?.iter().any(|range| range.contains(&seq)) {
+        return Err(ProveError::NoRecord);
+    }
     if seq >= signed.checkpoint().size() {
         return Err(ProveError::NotYet(signed.checkpoint().size()));
     }
@@ -93,7 +97,12 @@ pub fn prove(store: &impl Store, seq: u64) -> Result<Proven, ProveError> {
         ReadError::Width(tile) => ProveError::NoTile(tile.path()),
         _ => ProveError::Contradiction,
     })?;
-    let hash = leaf_hash(&entry);
+    let hash = match &entry {
+        Some(entry) => leaf_hash(entry),
+        None => Tree::<Sha256, _>::new(head.size, Stored::new(store, head.size))
+            .and_then(|mut tree| tree.leaf(seq))
+            .map_err(|_| ProveError::Contradiction)?,
+    };
     verify_inclusion::<Sha256>(&hash, seq, head.size, &hashes, &head.root)
         .map_err(|_| ProveError::Contradiction)?;
     Ok(Proven { proof: LogProof::new(seq, hashes, signed)?, entry })

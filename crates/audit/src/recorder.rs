@@ -352,6 +352,7 @@ fn nack_code(reason: Nack) -> &'static Code {
         Nack::Malformed => &codes::BAD_RECORD,
         Nack::Stopping => &codes::AUDITOR_AWAY,
         Nack::Unwitnessed => &codes::UNWITNESSED,
+        Nack::Frozen => &codes::FROZEN,
     }
 }
 

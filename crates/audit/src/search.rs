@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::hash::{Hash, leaf_hash};
 use crate::record::{Leaf, decode_leaf};
+use crate::sealed::{Segment, open_segment};
 use crate::segment::{FRAME_PREFIX_BYTES, decode_frame, decode_header, frame_len};
 use crate::store::{Dir, Store, Window, read_start, segment_names};
 
@@ -43,7 +44,7 @@ pub fn leaves_in<S: Store + Clone>(store: &S) -> io::Result<Leaves<S>> {
 
 struct Open<F> {
     name: String,
-    file: F,
+    file: Segment<F>,
     offset: u64,
     window: Window,
 }
@@ -73,7 +74,7 @@ impl<S: Store> Leaves<S> {
     /// Opens the next segment that has a header; false when there is none.
     fn open_next(&mut self) -> io::Result<bool> {
         while let Some(name) = self.names.pop_front() {
-            let file = self.store.open(&name)?;
+            let file = open_segment(&self.store, &name)?;
             let start = read_start(&file, crate::segment::HEADER_BYTES_MAX)?;
             if let Ok((_, len)) = decode_header(&start) {
                 let offset = u64::try_from(len).unwrap_or(u64::MAX);

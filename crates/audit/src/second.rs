@@ -2,7 +2,7 @@
 //! checkpoint of its own. Whoever finds a collision in one has still to find it in the other.
 
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use moat_model::Code;
 use moat_model::code::audit as codes;
@@ -16,7 +16,7 @@ use moat_tlog::tile::Tile;
 use moat_tlog::tree::TileReader as _;
 use moat_tlog::{Frontier, Hash, Sm3, TreeHash as _};
 
-use crate::entries::each_leaf;
+use crate::entries::{each_leaf, removed_ranges};
 use crate::evidence::{Against, Seen};
 use crate::finding::Finding;
 use crate::store::{Store, read_file};
@@ -138,19 +138,53 @@ impl<'s, S: Store> Pass<'s, S> {
     }
 
     fn read(&mut self) -> io::Result<()> {
+        let mut from = 0;
+        for removed in removed_ranges(self.store)? {
+            let end = removed.end.min(self.size);
+            self.read_leaves(from..removed.start.min(self.size))?;
+            self.take_tiles(removed.start..end);
+            from = end;
+        }
+        self.read_leaves(from..self.size)?;
+        let partial: Vec<(Tile, Vec<u8>)> = self.edge.partial().collect();
+        partial.iter().for_each(|(tile, bytes)| self.compare(*tile, bytes));
+        Ok(())
+    }
+
+    /// Records that were removed are in the tree by their hashes alone.
+    fn take_tiles(&mut self, range: Range<u64>) {
+        let (mut full, mut here) = (Vec::new(), None::<(u64, Vec<Hash>)>);
+        for seq in range {
+            let index = seq / 256;
+            if here.as_ref().is_none_or(|(at, _)| *at != index) {
+                let Some(tile) = Tile::in_tree(0, index, self.size) else { return };
+                let bytes = Stored::of::<Sm3>(self.store, self.size).read(tile);
+                here = Some((index, tile.decode(&bytes.unwrap_or_default()).unwrap_or_default()));
+            }
+            let at = usize::try_from(seq % 256).unwrap_or(usize::MAX);
+            // Without its hash the roots differ.
+            let Some(hash) = here.as_ref().and_then(|(_, hashes)| hashes.get(at)) else { return };
+            let _: Result<(), _> = self.edge.push(*hash, &mut full);
+        }
+        full.iter().for_each(|(tile, bytes)| self.compare(*tile, bytes));
+    }
+
+    fn read_leaves(&mut self, range: Range<u64>) -> io::Result<()> {
         let mut held: Vec<Vec<u8>> = Vec::with_capacity(LEAVES_AT_ONCE);
         // Records that are missing or unreadable are findings of the first tree.
-        each_leaf(self.store, 0..self.size, |_, leaf| {
+        let read = each_leaf(self.store, range, |_, leaf| {
             held.push(leaf.to_vec());
             if held.len() >= LEAVES_AT_ONCE {
                 self.push(&held);
                 held.clear();
             }
             ControlFlow::Continue(())
-        })?;
+        });
+        match read {
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
+            _ => {}
+        }
         self.push(&held);
-        let partial: Vec<(Tile, Vec<u8>)> = self.edge.partial().collect();
-        partial.iter().for_each(|(tile, bytes)| self.compare(*tile, bytes));
         Ok(())
     }
 

@@ -328,6 +328,14 @@ impl LogFs for SimFs {
         Ok(())
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.plain_op()?;
+        let mut state = self.0.borrow_mut();
+        let entry = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.files.insert(to.to_owned(), entry);
+        Ok(())
+    }
+
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.plain_op()?;
         self.put(name, bytes.to_vec());

@@ -86,7 +86,22 @@ impl Readable for File {
     }
 }
 
-/// The names of the segments in the order in which they were made.
+/// What is in memory reads like a file.
+impl Readable for Vec<u8> {
+    fn size(&self) -> io::Result<u64> {
+        u64::try_from(self.len()).map_err(io::Error::other)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = self.get(at..).unwrap_or_default();
+        buffer.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        Ok(rest.len().min(buffer.len()))
+    }
+}
+
+/// The names of the segments in the order in which they were made, each once, in whatever form it is
+/// there; [`crate::sealed::open_segment`] opens them.
 ///
 /// # Errors
 /// What the system says.
@@ -94,9 +109,13 @@ pub fn segment_names(store: &impl Store) -> io::Result<Vec<String>> {
     let mut names: Vec<_> = store
         .list()?
         .into_iter()
-        .filter_map(|name| parse_file_name(&name).map(|order| (order, name)))
+        .filter_map(|name| {
+            let name = crate::sealed::segment_of(&name);
+            parse_file_name(name).map(|order| (order, name.to_owned()))
+        })
         .collect();
     names.sort();
+    names.dedup();
     Ok(names.into_iter().map(|(_, name)| name).collect())
 }
 

@@ -44,6 +44,7 @@ impl Evidence {
             })),
             "unpaired": report.unpaired.iter().map(|u| u.seq).collect::<Vec<_>>(),
             "torn": torn,
+            "removed": report.removed.iter().map(|r| [r.start, r.end - 1]).collect::<Vec<_>>(),
         })
     }
 
@@ -85,6 +86,12 @@ impl Evidence {
             0 => "completeness every intent has its outcome".to_owned(),
             open => format!("completeness {open} intents have no outcome yet"),
         });
+        let removed: u64 = report.removed.iter().map(|range| range.end - range.start).sum();
+        if let (Some(first), Some(last)) = (report.removed.first(), report.removed.last()) {
+            let (first, last) = (first.start, last.end - 1);
+            let text = format!("{removed} records between {first} and {last} were removed");
+            lines.push(format!("retention    {text}; their hashes are in the tree"));
+        }
         lines.push(String::new());
         lines.join("\n")
     }

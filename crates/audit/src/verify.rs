@@ -4,6 +4,7 @@
 //! `docs/record.md`: whoever may write the directory can rewrite all of it consistently.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use moat_model::Code;
@@ -36,6 +37,9 @@ pub struct Report {
     pub unpaired: Vec<Unpaired>,
     /// What a crash left at the end; harmless.
     pub torn: Option<Torn>,
+    /// Records that retention removed, and left in the tree: completeness, not tampering. A removal
+    /// of which no record speaks is a finding besides.
+    pub removed: Vec<Range<u64>>,
     /// Whether the log was ended in good order: its last record says so.
     pub is_stopped: bool,
 }
@@ -84,6 +88,7 @@ pub(crate) fn report(checked: Checked) -> Report {
         findings: checked.findings,
         unpaired,
         torn: checked.torn,
+        removed: checked.removed,
         is_stopped: checked.is_stopped,
     }
 }

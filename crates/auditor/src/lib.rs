@@ -17,6 +17,7 @@
 
 pub mod bench;
 mod hsm;
+mod keeper;
 mod keys;
 mod link;
 mod notary;
@@ -37,6 +38,7 @@ use moat_model::{Clock, Code};
 use moat_net::control::Channel;
 use moat_tlog::{Sha256, Sm3};
 
+pub use keeper::Keeping;
 pub use keys::{LogKeys, LogSigner, anchor_key, log_signer, make_log_key, read_key};
 pub use moat_audit::tree::VKEY_FILE;
 pub use resume::{REASON_BYTES_MAX, RESUME_FILE};
@@ -44,6 +46,7 @@ pub use serve::Linger;
 pub use witness::{INBOX, INBOX_SUFFIX, Witnessing};
 
 use hsm::HsmLink;
+use keeper::Keeper;
 use notary::{Notary, Work};
 use serve::Helpers;
 use witness::Herald;
@@ -78,6 +81,8 @@ pub struct AuditorOptions {
     /// Whether the gateway that made the open intents still runs: it goes on with this auditor, and
     /// nothing is said UNKNOWN at the start.
     pub keep_intents: bool,
+    /// What is done with segments that are full.
+    pub keeping: Keeping,
 }
 
 impl AuditorOptions {
@@ -99,6 +104,7 @@ impl AuditorOptions {
             witnessing: None,
             second_dir: None,
             keep_intents: false,
+            keeping: Keeping::default(),
         }
     }
 
@@ -182,7 +188,9 @@ pub fn run(options: &AuditorOptions, control: &Channel) -> Result<(), AuditorErr
         }
         Err(why) => Notary::without_key(why, Arc::clone(&options.clock), herald),
     };
-    serve::serve(committer, Helpers { notary, hsm }, &recovery, &key, control, options)
+    let keeper = Keeper::start(options).map_err(AuditorError::Keys)?;
+    let helpers = Helpers { notary, hsm, keeper };
+    serve::serve(committer, helpers, &recovery, &key, control, options)
 }
 
 /// Notes of a new log that nothing of it is signed. What cannot be looked up here shows when it is

@@ -5,7 +5,8 @@
 
 use moat_audit::committer::{CommitError, Committer};
 use moat_audit::fs::{LogFs as _, RealFs};
-use moat_audit::record::Body;
+use moat_audit::mirror::{REPAIRED_BYTES_MAX, REPAIRED_FILE};
+use moat_audit::record::{Body, Kind};
 use moat_audit::recovery::OpenError;
 use moat_audit::store::read_file;
 use moat_audit::tiles::LogHash;
@@ -40,6 +41,7 @@ pub(crate) fn resume(
         say(committer, note)?;
         home.note_nothing::<Sm3>().map_err(AuditorError::Tree)?;
     }
+    say_repairs(&home.fs, committer)?;
     let asked = read_file(&home.fs, RESUME_FILE, REASON_BYTES_MAX).map_err(OpenError::Io)?;
     let Some(reason) = asked else { return Ok(()) };
     let reason = String::from_utf8_lossy(&reason).trim().to_owned();
@@ -56,6 +58,19 @@ pub(crate) fn resume(
         say(committer, note)?;
     }
     home.fs.remove(RESUME_FILE).map_err(OpenError::Io)?;
+    Ok(())
+}
+
+/// Puts on record what `moat audit repair` did while nobody wrote.
+fn say_repairs(fs: &RealFs, committer: &mut Committer<RealFs>) -> Result<(), AuditorError> {
+    let lines = read_file(fs, REPAIRED_FILE, REPAIRED_BYTES_MAX).map_err(OpenError::Io)?;
+    let Some(lines) = lines else { return Ok(()) };
+    for line in String::from_utf8_lossy(&lines).lines() {
+        let body = Body { note: line.to_owned(), ..Body::new(Kind::Repair, [0; 16]) };
+        let body = body.encode().map_err(|source| CommitError::Body { index: 0, source });
+        committer.commit(&[&body.map_err(OpenError::Commit)?]).map_err(OpenError::Commit)?;
+    }
+    fs.remove(REPAIRED_FILE).map_err(OpenError::Io)?;
     Ok(())
 }
 

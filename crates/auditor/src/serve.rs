@@ -9,12 +9,14 @@ use moat_audit::anchor::AnchorKey;
 use moat_audit::committer::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CommitError, Committer, Recovery};
 use moat_audit::fs::RealFs;
 use moat_audit::link::{Ack, Nack};
+use moat_audit::record::Body;
 use moat_model::Clock;
 use moat_net::control::Channel;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Value, json};
 
 use crate::hsm::HsmLink;
+use crate::keeper::Keeper;
 use crate::link::Link;
 use crate::notary::Notary;
 use crate::witness::Herald;
@@ -56,12 +58,14 @@ pub(crate) struct Helpers {
     pub(crate) notary: Notary,
     /// Where the notary's keys may be.
     pub(crate) hsm: Arc<HsmLink>,
+    pub(crate) keeper: Keeper,
 }
 
 struct Server<'a> {
     committer: Committer<RealFs>,
     notary: Notary,
     hsm: Arc<HsmLink>,
+    keeper: Keeper,
     key: &'a AnchorKey,
     control: &'a Channel,
     clock: &'a dyn Clock,
@@ -85,7 +89,7 @@ struct Server<'a> {
 /// Serves until the supervisor says stop or goes away.
 pub(crate) fn serve(
     committer: Committer<RealFs>,
-    Helpers { notary, hsm }: Helpers,
+    Helpers { notary, hsm, keeper }: Helpers,
     recovery: &Recovery,
     key: &AnchorKey,
     control: &Channel,
@@ -96,6 +100,7 @@ pub(crate) fn serve(
         committer,
         notary,
         hsm,
+        keeper,
         key,
         control,
         clock: options.clock.as_ref(),
@@ -114,6 +119,7 @@ pub(crate) fn serve(
         if let Err(error) = server.turn() {
             // The thread behind must not outlive the lock.
             server.notary.stop(None);
+            server.keeper.stop();
             return Err(AuditorError::Poll(error));
         }
     }
@@ -147,6 +153,9 @@ impl Server<'_> {
 
     /// Why nothing new may begin, if it may not.
     fn refusing(&self) -> Option<Nack> {
+        if self.keeper.is_frozen() {
+            return Some(Nack::Frozen);
+        }
         let is_overdue = self.notary.herald().is_some_and(Herald::is_overdue);
         is_overdue.then_some(Nack::Unwitnessed)
     }
@@ -342,6 +351,7 @@ impl Server<'_> {
             fds.into_iter().for_each(|fd| self.hsm.take(Channel::from_fd(fd)));
         } else if message.get("status").is_some() {
             self.try_again();
+            self.say_what_is_kept();
             self.say(&self.status());
         } else if message.get("orphaned").is_some() {
             self.orphans.append(&mut self.heirlooms);
@@ -359,6 +369,23 @@ impl Server<'_> {
         if self.trouble.is_some() && now_ns.saturating_sub(self.tried_ns) >= AGAIN_NS {
             self.tried_ns = now_ns;
             self.trouble = self.committer.commit(&[]).err().map(|error| nack(&error));
+        }
+    }
+
+    /// Puts on record what the keeper asks for. It waits for the next time if that fails.
+    fn say_what_is_kept(&mut self) {
+        let notes = self.keeper.asked();
+        let bodies: Result<Vec<Vec<u8>>, _> = notes.iter().map(Body::encode).collect();
+        let Ok(bodies) = bodies else { return };
+        for batch in bodies.chunks(BATCH_RECORDS_MAX) {
+            let batch: Vec<&[u8]> = batch.iter().map(Vec::as_slice).collect();
+            if let Err(error) = self.committer.commit(&batch) {
+                self.trouble = Some(nack(&error));
+                return;
+            }
+        }
+        if !notes.is_empty() {
+            self.keeper.grant();
         }
     }
 
@@ -426,6 +453,7 @@ impl Server<'_> {
             "last_sync_us": stats.last_sync_ns / 1_000,
             "signed": self.notary.status(),
             "witnessed": self.notary.herald().map(Herald::status),
+            "kept": self.keeper.status(),
         }})
     }
 
@@ -450,6 +478,7 @@ impl Server<'_> {
         // Held until the tree is written: another auditor may not sign before this one has ended.
         let (closed, lock) = self.committer.close_locked();
         self.notary.stop(closed.as_ref().ok().copied());
+        self.keeper.stop();
         drop(lock);
         closed.map(drop).map_err(AuditorError::Close)
     }

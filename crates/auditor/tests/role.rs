@@ -578,3 +578,83 @@ fn an_sm3_tree_that_is_configured_later_begins_on_record() {
     assert_eq!(found.second.unwrap().size, found.report.records);
     assert!(found.report.is_whole(), "{:?}", found.report.findings);
 }
+
+/// Commits so many records with a class C1 field, one frame each.
+fn commit_many(role: &Role, count: u64) {
+    let mut link = role.link(0);
+    for n in 1..=count {
+        let mut out = Vec::new();
+        let body = Body { note: format!("{n:0400}"), ..Body::new(Kind::Check, [1; 16]) };
+        link::push_commit(&mut out, n, &body.encode().unwrap());
+        link.write_all(&out).unwrap();
+        read_until(
+            &mut link,
+            |message| matches!(message, Message::Ack { req_id, .. } if req_id == n),
+        );
+    }
+}
+
+/// Asks for the status, as the supervisor does each second, until it has what is waited for.
+fn wait_status(role: &Role, what: &str, mut is_so: impl FnMut(&Value) -> bool) {
+    let begun = std::time::Instant::now();
+    loop {
+        role.control.send(br#"{"status":{}}"#, &[]).unwrap();
+        let heard = role.hear();
+        if is_so(&heard["status"]) {
+            return;
+        }
+        assert!(begun.elapsed() < 2 * LONG, "{what}: {heard}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn files(dir: &Path, suffix: &str) -> usize {
+    let names = std::fs::read_dir(dir).unwrap();
+    names
+        .filter(|name| name.as_ref().unwrap().file_name().to_string_lossy().ends_with(suffix))
+        .count()
+}
+
+#[test]
+fn full_segments_are_packed_and_old_ones_removed_on_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let is_good = |what: &str| {
+        let against = Against::default();
+        let found = verify_evidence(&Dir::new(dir.path()), &against, &(AwsLc, Sm)).unwrap();
+        assert!(found.is_good(), "{what}: {}", found.text());
+        found
+    };
+    let keeping = |options: &mut AuditorOptions| {
+        options.segment_bytes = 20_000;
+        options.checkpoint_every_ms = 20;
+        options.keeping.rest_ms = 20;
+    };
+    let role = start_with(dir.path(), keeping);
+    role.hear();
+    commit_many(&role, 200);
+    wait_status(&role, "packed", |status| status["kept"]["packed"].as_u64() >= Some(4));
+    role.stop();
+    assert!(files(dir.path(), ".seg.zst") >= 4);
+    let before = is_good("packed").report.records;
+    // Another life, and everything is too old.
+    let role = start_with(dir.path(), |options| {
+        keeping(options);
+        let retention =
+            moat_audit::keep::Retention { any_ns: 0, c1_ns: 0, c2_ns: 0, pan_ns: 0, c3_ns: 0 };
+        options.keeping.retention = Some(retention);
+    });
+    role.hear();
+    wait_status(&role, "removed", |status| status["kept"]["removed"].as_u64() >= Some(4));
+    role.stop();
+    assert!(files(dir.path(), ".seg.removed") >= 4);
+    let found = is_good("removed");
+    assert!(found.report.records > before && found.report.removed[0].start == 0);
+    assert!(!notes(dir.path(), "retention removed records 0 to ").is_empty());
+    // Without the records that say so the same folder convicts whoever removed them: see
+    // `keep_tests.rs` of the crate audit. A third life goes on.
+    let role = start_with(dir.path(), keeping);
+    role.hear();
+    commit_many(&role, 20);
+    role.stop();
+    is_good("gone on");
+}

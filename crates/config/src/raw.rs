@@ -939,6 +939,11 @@ pub struct RawAudit {
     /// Whether a second tree, over SM3, is kept and signed beside that over SHA-256; default false.
     #[serde(default)]
     pub sm3_tree: bool,
+    /// Whether segments that are full and signed are compressed; default true.
+    #[schemars(with = "Option<bool>")]
+    pub pack: Option<Spanned<bool>>,
+    /// How long records are kept. Without it nothing is ever removed.
+    pub retention: Option<RawRetention>,
     /// Policy file (c2sp.org/tlog-policy) as `file:`: the witnesses that must confirm the log, each
     /// with its key and its address. Without one nobody is asked.
     #[schemars(with = "Option<String>")]
@@ -947,6 +952,29 @@ pub struct RawAudit {
     /// 100 to 604800000. After that no new call is let through, and readiness falls.
     #[schemars(with = "Option<u64>")]
     pub unwitnessed_ms_max: Option<Spanned<u64>>,
+}
+
+/// How long records are kept, in days, by the class of what is in them: a record as long as the
+/// strictest of its fields asks, a segment as long as its last record. From 1 to 36500; `prod`
+/// refuses less than 183.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRetention {
+    /// Every record.
+    #[schemars(with = "u64")]
+    pub days: Spanned<u64>,
+    /// Records with a field of class C1; default: `days`.
+    #[schemars(with = "Option<u64>")]
+    pub c1_days: Option<Spanned<u64>>,
+    /// Of class C2; default: `days`.
+    #[schemars(with = "Option<u64>")]
+    pub c2_days: Option<Spanned<u64>>,
+    /// Of class PAN; default: `days`.
+    #[schemars(with = "Option<u64>")]
+    pub pan_days: Option<Spanned<u64>>,
+    /// Of class C3; default: `days`.
+    #[schemars(with = "Option<u64>")]
+    pub c3_days: Option<Spanned<u64>>,
 }
 
 /// A token by PKCS#11.

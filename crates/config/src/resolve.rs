@@ -21,12 +21,12 @@ use crate::outline::Outline;
 use crate::problem::nearest;
 use crate::raw::{
     Raw, RawEgressDefault, RawHsm, RawIdentity, RawLandlock, RawListener, RawNational, RawProfile,
-    RawTlsRecords, Text,
+    RawRetention, RawTlsRecords, Text,
 };
 use crate::resolved::{
     AdminSettings, AuditSettings, Bind, Config, Egress, FactSource, Hot, HsmSettings, Identity,
-    Listener, National, PROBES, Place, PolicySigned, Profile, Restart, TlsRecords, TokenIssuer,
-    Upstream, Users,
+    Listener, National, PROBES, Place, PolicySigned, Profile, Restart, RetentionDays, TlsRecords,
+    TokenIssuer, Upstream, Users,
 };
 use crate::secret::{Fetched, OPEN, Read};
 use crate::sources::Sources;
@@ -456,6 +456,8 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
             hsm: hsm(r),
             has_sm3: raw.audit.sm3_tree,
             witnesses,
+            is_packing: raw.audit.pack.as_ref().is_none_or(|pack| pack.value),
+            retention: raw.audit.retention.as_ref().map(|raw| retention(r, raw)),
             origin,
         },
         admin: AdminSettings { socket, probes },
@@ -514,6 +516,26 @@ fn latency(r: &mut Resolver<'_>) -> Option<u64> {
 fn is_interface(name: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
     (1..=15).contains(&name.len()) && name.bytes().all(fine)
+}
+
+/// Longest retention, in days.
+const RETENTION_DAYS_MAX: u64 = 36_500;
+/// Shortest retention under `prod`, in days: six months (Cybersecurity Law of the PRC, on logs).
+const RETENTION_DAYS_PROD: u64 = 183;
+
+fn retention(r: &mut Resolver<'_>, raw: &RawRetention) -> RetentionDays {
+    let least = if r.prod { RETENTION_DAYS_PROD } else { 1 };
+    let mut days = |given: Option<&Spanned<u64>>, default| {
+        r.bounded(given, default, least..=RETENTION_DAYS_MAX)
+    };
+    let any = days(Some(&raw.days), least);
+    RetentionDays {
+        any,
+        c1: days(raw.c1_days.as_ref(), any),
+        c2: days(raw.c2_days.as_ref(), any),
+        pan: days(raw.pan_days.as_ref(), any),
+        c3: days(raw.c3_days.as_ref(), any),
+    }
 }
 
 fn probes_required(r: &mut Resolver<'_>) -> Vec<String> {

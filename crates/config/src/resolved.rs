@@ -719,6 +719,25 @@ pub struct AuditSettings {
     pub has_sm3: bool,
     /// Who must witness it.
     pub witnesses: Option<WitnessSettings>,
+    /// Whether full segments are compressed.
+    pub is_packing: bool,
+    /// How long records are kept; for ever without.
+    pub retention: Option<RetentionDays>,
+}
+
+/// How long records are kept, in days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionDays {
+    /// Every record.
+    pub any: u64,
+    /// With a field of class C1.
+    pub c1: u64,
+    /// Of class C2.
+    pub c2: u64,
+    /// Of class PAN.
+    pub pan: u64,
+    /// Of class C3.
+    pub c3: u64,
 }
 
 /// A token by PKCS#11.

@@ -284,6 +284,17 @@ fn a_key_of_the_log_must_be_one_of_this_log_and_its_owners_alone() {
 }
 
 #[test]
+fn records_are_kept_for_ever_or_for_days_that_make_sense() {
+    let with = |retention: &str| {
+        problems(&GOOD.replace("dir: log", &format!("dir: log, retention: {retention}")))
+    };
+    assert!(with("{ days: 400, c2_days: 1830 }").is_empty());
+    for bad in ["{ days: 0 }", "{ c2_days: 400 }", "{ days: 400, pan_days: 99999 }"] {
+        assert!(!with(bad).is_empty(), "{bad}");
+    }
+}
+
+#[test]
 fn a_key_in_a_token_needs_the_token() {
     let vkey = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
     let keys = "dir: log, origin: PeterNeumann, keys: [\"file:log.hsm\"]";

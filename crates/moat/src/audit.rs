@@ -8,6 +8,7 @@ use moat_audit::code;
 use moat_audit::evidence::{Against, verify_evidence};
 use moat_audit::record::{Body, Kind, Leaf};
 use moat_audit::search::{Found, leaves};
+use moat_audit::stamps::{Bracket, Stamp};
 use moat_audit::store::Dir;
 use moat_model::clock::rfc3339_ms;
 use moat_tlog::key::Algorithm;
@@ -17,12 +18,14 @@ use serde_json::json;
 
 use crate::cli::{AuditCommand, Output};
 use crate::exit::TAMPERED;
-use crate::{evidence, witness};
+use crate::{evidence, mirror, pack, sql, timestamp, witness};
 
 pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
     match command {
-        AuditCommand::Show { dir, from, limit, output } => {
-            print_all(dir, *from, *limit, *output, |_| true)
+        AuditCommand::Show { dir, from, limit, tsa, output } => {
+            let stamps = tsa.as_deref().map(|tsa| timestamp::stamps(dir, tsa)).transpose()?;
+            let stamps = stamps.map(|stamps| stamps.good);
+            print_all(dir, *from, *limit, *output, stamps.as_deref(), |_| true)
         }
         AuditCommand::Search { dir, actor, object, trace, code, kind, field, limit, output } => {
             let kind = kind.as_deref().map(parse_kind).transpose()?;
@@ -39,11 +42,11 @@ pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
                         .as_deref()
                         .is_none_or(|name| body.fields.iter().any(|f| f.name() == name))
             };
-            print_all(dir, 0, *limit, *output, fits)
+            print_all(dir, 0, *limit, *output, None, fits)
         }
-        AuditCommand::Verify { dir, keys, policy, unsigned_max, output } => {
+        AuditCommand::Verify { dir, keys, policy, unsigned_max, tsa, output } => {
             let policy = evidence::policy(policy.as_deref(), keys)?;
-            verify_dir(dir, policy.as_ref(), *unsigned_max, *output)
+            verify_dir(dir, policy.as_ref(), *unsigned_max, tsa.as_deref(), *output)
         }
         AuditCommand::Prove { seq, dir, out, entry } => {
             evidence::write_proof(dir, *seq, out.as_deref(), entry.as_deref())
@@ -59,6 +62,26 @@ pub(crate) fn run(command: &AuditCommand) -> Result<ExitCode> {
         }
         AuditCommand::Compare { one, other, proofs } => {
             evidence::compare_copies(one, other, proofs.as_deref())
+        }
+        AuditCommand::Mirror { dir, to, keys, policy } => {
+            mirror::run_mirror(dir, to, evidence::policy(policy.as_deref(), keys)?.as_ref())
+        }
+        AuditCommand::Repair { dir, from, keys, policy } => {
+            mirror::run_repair(dir, from, evidence::policy(policy.as_deref(), keys)?.as_ref())
+        }
+        AuditCommand::CompareAll { logs, mirrors, proofs, policy, output } => {
+            let policy = evidence::policy(policy.as_deref(), &[])?;
+            mirror::run_compare_all(logs, mirrors, proofs.as_deref(), policy.as_ref(), *output)
+        }
+        AuditCommand::Sql { dir, from, to } => sql::run(dir, *from, *to),
+        AuditCommand::Timestamp { dir, out } => timestamp::request(dir, out),
+        AuditCommand::Timestamped { dir, size, answer, authority } => {
+            timestamp::take(dir, *size, answer, authority)
+        }
+        AuditCommand::Pack { dir, from, to, object, policy, out } => {
+            let wanted =
+                pack::Wanted { from: *from, to: to.unwrap_or(*from), object: object.as_deref() };
+            pack::run(dir, &wanted, policy.as_deref(), out)
         }
         AuditCommand::Checkpoint { dir, old, out } => witness::request(dir, *old, out),
         AuditCommand::Cosigned { request, answers, dir, policy } => {
@@ -86,6 +109,7 @@ fn print_all(
     from: u64,
     limit: usize,
     output: Output,
+    stamps: Option<&[Stamp]>,
     fits: impl Fn(&Body) -> bool,
 ) -> Result<ExitCode> {
     let found = leaves(dir).with_context(|| format!("{} cannot be read", dir.display()))?;
@@ -101,8 +125,22 @@ fn print_all(
         }
         printed += 1;
         match output {
-            Output::Table => print!("{}", table(&found)),
-            Output::Json => println!("{}", as_json(&found)),
+            Output::Table => {
+                print!("{}", table(&found));
+                if let Some(stamps) = stamps {
+                    let bracket = Bracket::of(stamps, found.leaf.head.seq);
+                    println!("        made {}", timestamp::words(&bracket));
+                }
+            }
+            Output::Json => {
+                let mut told = as_json(&found);
+                if let (Some(stamps), Some(told)) = (stamps, told.as_object_mut()) {
+                    let bracket = Bracket::of(stamps, found.leaf.head.seq);
+                    told.insert("not_earlier_ns".into(), json!(bracket.not_earlier_ns));
+                    told.insert("not_later_ns".into(), json!(bracket.not_later_ns));
+                }
+                println!("{told}");
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -193,6 +231,7 @@ fn verify_dir(
     dir: &Path,
     policy: Option<&Policy>,
     unsigned_max: Option<u64>,
+    tsa: Option<&Path>,
     output: Output,
 ) -> Result<ExitCode> {
     if !dir.is_dir() {
@@ -201,9 +240,28 @@ fn verify_dir(
     let against = Against { policy, unsigned_max, ..Against::default() };
     let evidence = verify_evidence(&Dir::new(dir), &against, &(AwsLc, Sm))
         .with_context(|| format!("{} cannot be read", dir.display()))?;
+    let stamps = tsa.map(|tsa| timestamp::stamps(dir, tsa)).transpose()?;
+    let wrong = match &stamps {
+        Some(stamps) => timestamp::check(dir, stamps)?,
+        None => Vec::new(),
+    };
+    let count = stamps.as_ref().map(|stamps| stamps.good.len());
     match output {
-        Output::Json => println!("{}", evidence.json()),
-        Output::Table => print!("{}", evidence.text()),
+        Output::Json => {
+            let mut told = evidence.json();
+            if let (Some(count), Some(told)) = (count, told.as_object_mut()) {
+                told.insert("time_stamps".into(), json!({ "good": count, "findings": wrong }));
+            }
+            println!("{told}");
+        }
+        Output::Table => {
+            print!("{}", evidence.text());
+            if let Some(count) = count {
+                println!("time stamps  {count} tokens");
+                wrong.iter().for_each(|text| println!("FOUND        {text}"));
+            }
+        }
     }
-    Ok(if evidence.is_good() { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
+    let is_good = evidence.is_good() && wrong.is_empty();
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
 }

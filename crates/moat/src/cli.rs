@@ -459,6 +459,10 @@ pub(crate) enum AuditCommand {
         /// Most records to print.
         #[arg(long, default_value_t = 1000)]
         limit: usize,
+        /// Certificates of time-stamping authorities, PEM: says of each record between which times
+        /// it was made.
+        #[arg(long, value_name = "FILE")]
+        tsa: Option<PathBuf>,
         /// `table` for people, `json` for programs: one object a line.
         #[arg(short, long, default_value = "table")]
         output: Output,
@@ -513,6 +517,10 @@ pub(crate) enum AuditCommand {
         /// Default: 10000 while the log runs, 0 once it was stopped.
         #[arg(long, value_name = "RECORDS")]
         unsigned_max: Option<u64>,
+        /// Certificates of time-stamping authorities, PEM: the time in every record must fit the
+        /// tokens in `timestamps/`.
+        #[arg(long, value_name = "FILE")]
+        tsa: Option<PathBuf>,
         /// `table` for people, `json` for programs.
         #[arg(short, long, default_value = "table")]
         output: Output,
@@ -624,6 +632,144 @@ pub(crate) enum AuditCommand {
         #[arg(long, value_name = "FOLDER")]
         proofs: Option<PathBuf>,
     },
+    /// Keep a mirror of a log: an exact copy of what is signed, brought up to date at each run.
+    ///
+    /// Copies segments, tiles and checkpoints, and no key. Before it takes anything over it holds
+    /// every record against its hash, the hashes against the signed root, and that root against what
+    /// was mirrored before. A log that has another history, or was put back, is refused with exit 3
+    /// and leaves the mirror as it was. Run it where nobody who can write the log can write:
+    ///
+    ///   moat audit mirror /mnt/edge-1/audit --to /srv/mirrors/edge-1 --key "$LOG_VKEY"
+    #[command(verbatim_doc_comment)]
+    Mirror {
+        /// The log's folder, or a copy of it.
+        dir: PathBuf,
+        /// Folder of the mirror; made if it is not there.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+        /// Verifier key that must have signed the checkpoint.
+        #[arg(long = "key", value_name = "VKEY", conflicts_with = "policy")]
+        keys: Vec<String>,
+        /// Policy file (c2sp.org/tlog-policy) that must accept the checkpoint.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+    },
+    /// Restore what rotted in a log's folder from its mirror.
+    ///
+    /// The mirror must lead to what was signed; where two histories were signed nothing is touched.
+    /// A segment is restored byte for byte, a tile is made anew, the damaged file is kept as
+    /// `.damaged-0`. No root changes. The gateway must not run; its auditor puts the repair on record
+    /// when it starts. Exit 3 if something is bad in both folders.
+    Repair {
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// The mirror: what `moat audit mirror` wrote, or a copied folder.
+        #[arg(long, value_name = "FOLDER")]
+        from: PathBuf,
+        /// Verifier key of the log; without one nobody asks who signed.
+        #[arg(long = "key", value_name = "VKEY", conflicts_with = "policy")]
+        keys: Vec<String>,
+        /// Policy file (c2sp.org/tlog-policy).
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+    },
+    /// Compare all logs under one folder with their mirrors under another; for each day.
+    ///
+    /// Folders of the same name belong together. Each pair must be one history (by consistency), and
+    /// every byte of both as it was signed. Where two histories were signed, the proofs go to
+    /// --proofs, and a file `frozen` into both folders: the node's auditor lets nothing new begin
+    /// (MOAT-A043) until it is gone. Exit 3 when anything is not good.
+    CompareAll {
+        /// Folder with the logs, one folder each.
+        logs: PathBuf,
+        /// Folder with their mirrors.
+        mirrors: PathBuf,
+        /// Folder for proofs of two histories, a folder for each log that has them.
+        #[arg(long, value_name = "FOLDER")]
+        proofs: Option<PathBuf>,
+        /// Policy file (c2sp.org/tlog-policy) with the keys of all logs.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// `table` for people, `json` for programs.
+        #[arg(short, long, default_value = "table")]
+        output: Output,
+    },
+    /// Write a request for a time stamp (RFC 3161) over the last checkpoint.
+    ///
+    /// Send the file to a time-stamping authority, by HTTP or by hand, and give its answer to `moat
+    /// audit timestamped`. With a token every record below the checkpoint's size was made before its
+    /// time.
+    Timestamp {
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// File for the request.
+        #[arg(long, value_name = "FILE", default_value = "checkpoint.tsq")]
+        out: PathBuf,
+    },
+    /// Take the answer of a time-stamping authority; exit 3 if it proves nothing.
+    ///
+    /// The token goes to `timestamps/` in the log's folder, and the auditor puts its digest on record:
+    /// every later record was made after its time. `moat audit verify --tsa` and `moat audit show
+    /// --tsa` then say between which times a record was made.
+    Timestamped {
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// How many records the request was over.
+        #[arg(long, value_name = "RECORDS")]
+        size: u64,
+        /// The answer.
+        #[arg(long, value_name = "FILE")]
+        answer: PathBuf,
+        /// Certificates of the authorities that may issue to whoever stamps, PEM.
+        #[arg(long, value_name = "FILE")]
+        authority: PathBuf,
+    },
+    /// Print the records as statements for SQLite, for analysts.
+    ///
+    /// Two tables, `record` and `field`, with indexes. A copy to ask questions of: the log is the
+    /// evidence, this is not.
+    ///
+    ///   moat audit sql --dir DIR | sqlite3 audit.db
+    ///   moat audit show --dir DIR --limit 10000000 -o json > audit.jsonl   # for other tools
+    #[command(verbatim_doc_comment)]
+    Sql {
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// First record.
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        from: u64,
+        /// Last record; default: all.
+        #[arg(long, value_name = "SEQ")]
+        to: Option<u64>,
+    },
+    /// Write a pack: records, a proof of each, and the policy, for somebody who has nothing else.
+    ///
+    /// `moat-verify pack FOLDER` checks it offline, without the log and without this machine. A
+    /// record that retention removed is in it by its hash and proof alone.
+    Pack {
+        /// The log's folder.
+        #[arg(long, default_value = "/var/lib/moat/audit")]
+        dir: PathBuf,
+        /// First record.
+        #[arg(long, value_name = "SEQ")]
+        from: u64,
+        /// Last record; default: the first.
+        #[arg(long, value_name = "SEQ")]
+        to: Option<u64>,
+        /// Only records of this object, and intents and outcomes that belong to them.
+        #[arg(long)]
+        object: Option<String>,
+        /// Policy file to put beside them. Whoever checks the pack should have it from elsewhere.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// A new folder.
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
     /// Make a key that signs a log, and print its public half: Ed25519, or SM2 with SM3.
     Keygen {
         /// Origin of the log: `audit.origin` of the configuration. Of a witness: its name.
@@ -671,6 +817,23 @@ pub(crate) enum BenchCommand {
         /// Seconds for each figure.
         #[arg(long, default_value_t = 3)]
         seconds: u64,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+    /// What the log costs and gives, beside PostgreSQL, SQLite and the bare disk in the same run.
+    ///
+    /// Durable records a second at 1, 64 and 1,024 in flight; one-row transactions of PostgreSQL with
+    /// synchronous commit at 1, 64 and 256 clients, and of SQLite with WAL and FULL, on the same disk;
+    /// CPU and bytes of a record with one field; how fast a log is verified; a proof in a tree of 10
+    /// million records, and one flipped bit found there; 128 nodes compared with their mirrors. Needs
+    /// 2 GB in --dir, 100 MB in /dev/shm, PostgreSQL with pgbench, and sqlite3.
+    Audit {
+        /// Seconds for each rate.
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+        /// Folder with the programs of PostgreSQL.
+        #[arg(long, value_name = "FOLDER", default_value = "/usr/lib/postgresql/15/bin")]
+        postgres: PathBuf,
         #[command(flatten)]
         common: BenchArgs,
     },

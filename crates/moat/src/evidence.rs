@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
-use moat_audit::compare::{Compared, compare};
-use moat_audit::entries::{each_leaf, leaf};
+use moat_audit::compare::{Compared, Fork, compare};
+use moat_audit::entries::{each_leaf, leaf, removed_ranges};
 use moat_audit::prove::{ProveError, prove};
 use moat_audit::store::Dir;
 use moat_audit::tiles::{CHECKPOINT_FILE, Stored, checkpoint, witnessed};
@@ -16,7 +16,7 @@ use moat_auditor::{REASON_BYTES_MAX, RESUME_FILE, VKEY_FILE};
 use moat_tlog::growth::{bundles, tiles};
 use moat_tlog::key::{Algorithm, VerifierKey};
 use moat_tlog::policy::Policy;
-use moat_tlog::tile::put_entry;
+use moat_tlog::tile::{Bundle, put_entry};
 use moat_tlog::tree::TileReader as _;
 
 use crate::exit::TAMPERED;
@@ -49,8 +49,9 @@ pub(crate) fn write_proof(
         let size = proven.proof.signed().checkpoint().size();
         println!("record {seq} is in the signed checkpoint of {size}: {}", out.display());
     }
-    if let Some(entry) = entry {
-        write(entry, &proven.entry)?;
+    if let Some(path) = entry {
+        let text = "the record was removed by retention; the proof is for whoever has kept it";
+        write(path, proven.entry.as_deref().context(text)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -82,24 +83,44 @@ pub(crate) fn export(dir: &Path, out: &Path) -> Result<ExitCode> {
         let bytes = reader.read(tile).with_context(|| tile.path())?;
         put(&tile.path(), &bytes)?;
     }
-    let (mut bundles, mut bytes, mut written) = (bundles(0, size)?.peekable(), Vec::new(), Ok(()));
-    // One pass over the segments; each leaf goes to the bundle that is open.
-    let next = each_leaf(&store, 0..size, |seq, leaf| {
-        written = put_entry(&mut bytes, leaf).map_err(anyhow::Error::from);
-        if let Some(bundle) = bundles.next_if(|bundle| bundle.tile().end_leaf() == seq + 1) {
-            let whole = std::mem::take(&mut bytes);
-            written = std::mem::replace(&mut written, Ok(())).and(put(&bundle.path(), &whole));
+    for run in bundle_runs(&store, size)? {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+        let range = first.tile().first_leaf()..last.tile().end_leaf();
+        let (end, mut bytes, mut written) = (range.end, Vec::new(), Ok(()));
+        let mut run = run.iter().peekable();
+        // One pass over the segments; each leaf goes to the bundle that is open.
+        let next = each_leaf(&store, range, |seq, leaf| {
+            written = put_entry(&mut bytes, leaf).map_err(anyhow::Error::from);
+            if let Some(bundle) = run.next_if(|bundle| bundle.tile().end_leaf() == seq + 1) {
+                let whole = std::mem::take(&mut bytes);
+                written = std::mem::replace(&mut written, Ok(())).and(put(&bundle.path(), &whole));
+            }
+            if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        written.with_context(|| format!("record {next}"))?;
+        if next != end {
+            bail!("record {next} cannot be read; `moat audit verify` says why");
         }
-        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    written.with_context(|| format!("record {next}"))?;
-    if next != size || bundles.next().is_some() {
-        bail!("record {next} cannot be read; `moat audit verify` says why");
     }
     // Last, so that a tree that was not finished has none.
     put(CHECKPOINT_FILE, signed.to_string().as_bytes())?;
     println!("{size} records of {} in {}", signed.checkpoint().origin(), out.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The bundles of which no record was removed, in runs without a gap.
+fn bundle_runs(store: &Dir, size: u64) -> Result<Vec<Vec<Bundle>>> {
+    let removed = removed_ranges(store)?;
+    let mut runs = vec![Vec::new()];
+    for bundle in bundles(0, size)? {
+        let (first, end) = (bundle.tile().first_leaf(), bundle.tile().end_leaf());
+        if removed.iter().any(|range| range.start < end && first < range.end) {
+            runs.push(Vec::new());
+        } else if let Some(run) = runs.last_mut() {
+            run.push(bundle);
+        }
+    }
+    Ok(runs)
 }
 
 /// Asks the auditor to sign a log again of which nothing says what was signed.
@@ -128,20 +149,25 @@ pub(crate) fn compare_copies(one: &Path, other: &Path, proofs: Option<&Path>) ->
     let code = moat_model::code::audit::TWO_HISTORIES.id;
     println!("{code} two histories: record {} is the first that differs", fork.first);
     if let Some(folder) = proofs {
-        std::fs::create_dir(folder)
-            .with_context(|| format!("{} must not be there yet", folder.display()))?;
-        for (name, (proof, dir)) in
-            ["one", "other"].iter().zip(fork.proofs.iter().zip([one, other]))
-        {
-            write(&folder.join(format!("{name}.tlog-proof")), proof.to_string().as_bytes())?;
-            // A copy without segments has no record to show; the hash is in the tiles.
-            if let Ok(Some(entry)) = leaf(&Dir::new(dir), fork.first) {
-                write(&folder.join(format!("{name}.entry")), &entry)?;
-            }
-        }
+        write_fork(&fork, [one, other], folder)?;
         println!("proofs in {}", folder.display());
     }
     Ok(ExitCode::from(TAMPERED))
+}
+
+/// Writes the two proofs of a fork, with the records where they are there.
+pub(crate) fn write_fork(fork: &Fork, copies: [&Path; 2], folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder.parent().unwrap_or(folder))?;
+    std::fs::create_dir(folder)
+        .with_context(|| format!("{} must not be there yet", folder.display()))?;
+    for (name, (proof, dir)) in ["one", "other"].iter().zip(fork.proofs.iter().zip(copies)) {
+        write(&folder.join(format!("{name}.tlog-proof")), proof.to_string().as_bytes())?;
+        // A copy without segments has no record to show; the hash is in the tiles.
+        if let Ok(Some(entry)) = leaf(&Dir::new(dir), fork.first) {
+            write(&folder.join(format!("{name}.entry")), &entry)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a key for a log or a witness and prints its public half.

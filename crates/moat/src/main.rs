@@ -26,12 +26,17 @@ mod latency;
 mod manual;
 mod matrix;
 mod message;
+mod mirror;
+mod pack;
 mod policy;
 mod role;
 mod serve;
+mod sql;
 mod status;
 mod svid;
+mod timestamp;
 mod top;
+mod tsp;
 mod witness;
 
 use std::process::ExitCode;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use moat_auditor::{AuditorOptions, LogKeys, Witnessing};
+use moat_audit::keep::Retention;
+use moat_auditor::{AuditorOptions, Keeping, LogKeys, Witnessing};
 use moat_kernel::{Jail, Report, Role, User, enter};
 use moat_net::control::Channel;
 use moat_tlog::policy::Policy;
@@ -14,6 +15,9 @@ use moat_witness::courier::{Address, carry};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::RoleArgs;
+
+/// A day in nanoseconds.
+const DAY_NS: u64 = 86_400_000_000_000;
 
 /// The log's folder, for a role that has made it its working folder.
 const LOG: &str = ".";
@@ -41,6 +45,10 @@ pub(crate) struct Settings {
     pub(crate) checkpoint_every_ms: u64,
     /// Whether there is a tree over SM3 too.
     pub(crate) has_sm3: bool,
+    /// Whether full segments are compressed.
+    pub(crate) is_packing: bool,
+    /// How long records are kept, in days: any, C1, C2, PAN, C3.
+    pub(crate) retention: Option<[u64; 5]>,
     /// Who must witness the log, for the auditor: the text of the policy.
     pub(crate) policy: Option<String>,
     /// How long records may be unwitnessed, in milliseconds.
@@ -144,6 +152,18 @@ fn auditor_options(settings: &Settings) -> Result<AuditorOptions> {
     options.segment_bytes = settings.segment_bytes;
     options.checkpoint_every_ms = settings.checkpoint_every_ms;
     options.has_sm3 = settings.has_sm3;
+    let retention = settings.retention.map(|days| days.map(|days| days.saturating_mul(DAY_NS)));
+    options.keeping = Keeping {
+        is_packing: settings.is_packing,
+        retention: retention.map(|[any_ns, c1_ns, c2_ns, pan_ns, c3_ns]| Retention {
+            any_ns,
+            c1_ns,
+            c2_ns,
+            pan_ns,
+            c3_ns,
+        }),
+        ..Keeping::default()
+    };
     options.boot_id =
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().and_then(|text| {
             let digits = text.trim().replace('-', "");

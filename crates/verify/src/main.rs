@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use moat_audit::evidence::{Against, Copied, Evidence, Kept, verify_evidence};
+use moat_audit::pack::{Verdict, check_pack};
 use moat_audit::store::Dir;
 use moat_tlog::key::VerifierKey;
 use moat_tlog::logproof::{FILE_BYTES_MAX, LogProof};
@@ -68,6 +69,8 @@ enum Command {
         #[arg(short, long, default_value = "table")]
         output: Output,
     },
+    /// Verify a pack of records (`moat audit pack`): each by its own proof, and that none is missing.
+    Pack(PackArgs),
     /// Verify the proof of one record (`moat audit prove SEQ --entry FILE`).
     Proof {
         /// The proof.
@@ -81,6 +84,18 @@ enum Command {
         #[arg(short, long, default_value = "table")]
         output: Output,
     },
+}
+
+/// What `moat audit pack` wrote.
+#[derive(Debug, Args)]
+struct PackArgs {
+    /// The folder.
+    dir: PathBuf,
+    #[command(flatten)]
+    trust: Trust,
+    /// `table` for people, `json` for programs.
+    #[arg(short, long, default_value = "table")]
+    output: Output,
 }
 
 /// Whom to believe. It is never asked of the log's machine.
@@ -117,6 +132,7 @@ fn main() -> ExitCode {
             };
             log(dir, trust, checkpoints, tiles, demanded, *output)
         }
+        Command::Pack(args) => pack(args),
         Command::Proof { proof, entry, trust, output } => self::proof(proof, entry, trust, *output),
     };
     match done {
@@ -159,6 +175,41 @@ fn log(
         Output::Table => print!("{}", evidence.text()),
     }
     Ok(evidence.is_good())
+}
+
+/// Whether everything in a pack is proven.
+fn pack(args: &PackArgs) -> Result<bool, Failure> {
+    let policy = policy(&args.trust)?;
+    let checked = check_pack(&Dir::new(&args.dir), &policy, &Arithmetic)
+        .map_err(|error| format!("{}: {error}", args.dir.display()))?;
+    let count = |wanted: fn(&Verdict) -> bool| {
+        checked.records.iter().filter(|(_, verdict)| wanted(verdict)).count()
+    };
+    let proven = count(|verdict| matches!(verdict, Verdict::Proven(_)));
+    let hashes = count(|verdict| matches!(verdict, Verdict::HashOnly));
+    let wrong = checked.first_wrong();
+    match args.output {
+        Output::Json => {
+            let wrong = wrong.map(|(seq, why)| json!({ "record": seq, "why": why }));
+            println!(
+                "{}",
+                json!({ "log": checked.origin, "proven": proven, "hash_only": hashes,
+                "first_wrong": wrong, "good": checked.is_good() })
+            );
+        }
+        Output::Table => {
+            println!("log          {}", checked.origin);
+            println!("records      {proven} proven");
+            if hashes > 0 {
+                println!("removed      {hashes} proven by their hashes alone");
+            }
+            match wrong {
+                Some((seq, why)) => println!("pack         WRONG: record {seq}: {why}"),
+                None => println!("pack         good"),
+            }
+        }
+    }
+    Ok(checked.is_good())
 }
 
 /// Whether the proof is good.

@@ -327,8 +327,8 @@ fn a_proof_convinces_whoever_has_the_record_and_the_key_and_nobody_of_another_re
         path.display().to_string()
     };
     let proof = write("proof", proven.proof.to_string().as_bytes());
-    let entry = write("entry", &proven.entry);
-    let other = write("other", &[proven.entry.as_slice(), b"!"].concat());
+    let entry = write("entry", proven.entry.as_ref().unwrap());
+    let other = write("other", &[proven.entry.as_deref().unwrap(), b"!"].concat());
     let vkey = Key::log().public.to_string();
     let stranger = Key::new(LOG, Algorithm::Ed25519, 9).public.to_string();
     for (entry, key, good) in

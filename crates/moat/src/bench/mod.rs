@@ -4,6 +4,7 @@
 //! missing is an error and never a skip.
 
 mod append;
+mod audit;
 mod calls;
 mod cpu;
 mod e2e;
@@ -57,6 +58,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
         return Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let (BenchCommand::Append { common, .. }
+    | BenchCommand::Audit { common, .. }
     | BenchCommand::Gateway { common, .. }
     | BenchCommand::Handshake { common, .. }
     | BenchCommand::E2e { common, .. }
@@ -76,6 +78,10 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     };
     let good = match command {
         BenchCommand::Append { seconds, .. } => show(append::run(dir, *seconds)?),
+        BenchCommand::Audit { seconds, postgres, .. } => {
+            let settings = audit::Settings { seconds: *seconds, postgres: postgres.clone() };
+            show(audit::run(dir, &settings, &Interrupt::new()?)?)
+        }
         BenchCommand::Gateway { requests, rounds, .. } => {
             show(calls::gateway(dir, *requests, *rounds, &Interrupt::new()?)?)
         }

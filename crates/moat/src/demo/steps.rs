@@ -449,7 +449,7 @@ pub(crate) async fn proven(setup: &Setup, say: &mut Say) -> Result<()> {
     let key = VerifierKey::parse(vkey.trim_end())?;
     let policy = Policy::k_of_n(std::slice::from_ref(&key), &[], 0)?;
     let proof = LogProof::parse(proven.proof.to_string().as_bytes())?;
-    let leaf = Sha256::leaf(&proven.entry);
+    let leaf = Sha256::leaf(proven.entry.as_deref().unwrap_or_default());
     let good = proof.verify::<Sha256>(&leaf, &policy, &AwsLc).is_ok()
         && proof.verify::<Sha256>(&Sha256::leaf(b"another record"), &policy, &AwsLc).is_err();
     let seen = format!(

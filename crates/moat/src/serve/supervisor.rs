@@ -707,6 +707,11 @@ fn role_settings(restart: &Restart) -> Result<RoleSettings> {
         log_keys: restart.audit.keys.clone(),
         checkpoint_every_ms: restart.audit.checkpoint_every_ms,
         has_sm3: restart.audit.has_sm3,
+        is_packing: restart.audit.is_packing,
+        retention: restart
+            .audit
+            .retention
+            .map(|days| [days.any, days.c1, days.c2, days.pan, days.c3]),
         policy: witnesses.map(|witnesses| witnesses.policy.to_string()),
         unwitnessed_ms_max: witnesses.map_or(0, |witnesses| witnesses.unwitnessed_ms_max),
         witnesses: witnesses.map_or_else(Vec::new, |witnesses| {

@@ -8,6 +8,8 @@
 mod bench;
 mod bundles;
 mod ca;
+mod canary;
+mod copies;
 mod decisions;
 mod durability;
 mod evidence;
@@ -30,6 +32,7 @@ mod protocols;
 mod reload;
 mod sandbox;
 mod slowness;
+mod stamps;
 mod step_up;
 mod support;
 mod svid;

@@ -91,6 +91,21 @@ super::codes! {
     UNSIGNED_TAIL = "MOAT-A040", 0, Operator,
         en: "Too many records at the end of the log are under no accepted checkpoint", "They are chained and not signed: whoever can write the folder may have written them. A log that runs is signed within seconds: look at `moat status`. `--unsigned-max` allows more.",
         zh: "日志末尾未被可接受的 checkpoint 覆盖的记录过多", "这些记录仅有链式散列而未签名：能写入该目录者即可伪造。运行中的日志数秒内即会签名，请查看 `moat status`。可用 `--unsigned-max` 放宽。";
+    REMOVED_UNSAID = "MOAT-A041", 0, Operator,
+        en: "Records are not there, and no record says that retention removed them", "Restore the segments from a copy or a mirror; find out who removed them.",
+        zh: "记录缺失，且没有记录表明系按保留期删除", "请从副本或镜像恢复这些段，并查明由何人删除。";
+    CANNOT_SEAL = "MOAT-A042", 0, Operator,
+        en: "Old segments cannot be packed or removed", "Records are not touched by that. Look at the audit volume; what is wrong stands beside it.",
+        zh: "无法压缩或删除旧段", "记录本身不受影响。请检查审计卷；具体原因见旁注。";
+    FROZEN = "MOAT-A043", 503, Operator,
+        en: "Two histories of the log were signed, so nothing new is begun", "The file `frozen` in the log's folder names the proofs. Find out who signed the other history; begin a log with another origin and other keys. Remove the file only if it was put there in error.",
+        zh: "日志存在两份均已签名的历史，因此不受理新的调用", "日志目录中的 `frozen` 文件指明证据所在。请查明另一历史由何人签名；以新的 origin 与新密钥开始新日志。仅当该文件系误放时方可删除。";
+    BAD_STAMP = "MOAT-A044", 0, Operator,
+        en: "A time stamp is none, is over something else, or is signed by nobody who may", "Compare the authority's certificate; ask for another token over the present checkpoint.",
+        zh: "时间戳无效、所盖内容不符或签名者无权签发", "请核对时间戳机构的证书；对当前 checkpoint 重新申请时间戳。";
+    TIME_BRACKET = "MOAT-A045", 0, Operator,
+        en: "The time in a record contradicts the time stamps around it", "The clock of the machine was wrong, or was set wrong on purpose; the tokens bound when the record was made.",
+        zh: "记录中的时间与前后的时间戳矛盾", "机器时钟有误或被人为调整；时间戳界定了记录实际产生的时间。";
 }
 
 /// Why a record could not be made now and may be made later: the same try is worth repeating.
