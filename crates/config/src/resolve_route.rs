@@ -9,13 +9,13 @@ use serde_saphyr::Spanned;
 
 use crate::problem::nearest;
 use crate::raw::{
-    RawBefore, RawClass, RawFieldKind, RawMatch, RawPer, RawRate, RawRetry, RawRoute, RawToken,
-    Text,
+    RawBefore, RawBodyKind, RawClass, RawFieldKind, RawMatch, RawPer, RawRate, RawRetry, RawRoute,
+    RawToken, Text,
 };
 use crate::resolve::{Resolver, WAIT_MS_MAX};
 use crate::resolved::{
-    After, BodyField, CallClass, FieldKind, MaskRule, OnBefore, Op, Per, Rate, Retry, Route,
-    RouteAudit, RouteMatch, TokenUse,
+    After, BodyField, BodyKind, CallClass, FieldKind, MaskRule, OnBefore, Op, Per, Rate, Retry,
+    Route, RouteAudit, RouteMatch, TokenUse,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -52,6 +52,7 @@ pub(crate) fn route(r: &mut Resolver<'_>, raw: &RawRoute) -> Route {
         headers: raw.headers.iter().map(|h| h.value.to_ascii_lowercase()).collect(),
         token: token(r, raw),
         hold: raw.hold,
+        bodies: bodies(&raw.bodies),
         mask: masks(r, &raw.mask, &audit),
         mask_plans: mask_plans(r, raw, &audit),
         mask_request: masks(r, &raw.mask_request, &audit),
@@ -412,6 +413,17 @@ fn answer_headers(r: &mut Resolver<'_>, raw: &[Text]) -> Vec<String> {
         names.push(lower);
     }
     names
+}
+
+fn bodies(raw: &[RawBodyKind]) -> Vec<BodyKind> {
+    let kind = |kind: &RawBodyKind| match kind {
+        RawBodyKind::Json => BodyKind::Json,
+        RawBodyKind::Ndjson => BodyKind::Ndjson,
+        RawBodyKind::Events => BodyKind::Events,
+        RawBodyKind::Form => BodyKind::Form,
+        RawBodyKind::Csv => BodyKind::Csv,
+    };
+    if raw.is_empty() { vec![BodyKind::Json] } else { raw.iter().map(kind).collect() }
 }
 
 fn field_kind(kind: RawFieldKind) -> FieldKind {

@@ -632,18 +632,8 @@ fn capture(pointer: &str, class: Class, uses: &mut Vec<Use>, r#use: Use) -> Resu
 
 fn masking(route: &Route, pointer: &str, strategy: &str) -> Result<Rule, Refused> {
     let strategy: Strategy = strategy.parse().map_err(|e| Refused::new(&BAD_VALUE, e))?;
-    let class = recorded_class(route, pointer).unwrap_or_else(|| default_class(strategy));
+    let class = recorded_class(route, pointer).unwrap_or_else(|| strategy.usual_class());
     Ok(Rule::new(pattern(pointer)?, class).masked(strategy))
-}
-
-/// The class that a strategy is meant for, where the route declares none.
-fn default_class(strategy: Strategy) -> Class {
-    match strategy {
-        Strategy::BankCard(_) => Class::Pan,
-        Strategy::Fixed => Class::C3,
-        Strategy::Drop => Class::Sad,
-        _ => Class::C2,
-    }
 }
 
 fn recorded(route: &Route, pointer: &str, class: &str) -> Result<Recorded, Refused> {

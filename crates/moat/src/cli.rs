@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cli_ca::CaCommand;
+use crate::cli_mask::MaskCommand;
 use crate::cli_message::MessageCommand;
 use crate::cli_svid::SvidArgs;
 
@@ -100,6 +101,12 @@ pub(crate) enum Command {
     ///   moat svid --socket unix:/run/spire/agent.sock --dir /var/lib/moat/svid
     #[command(verbatim_doc_comment)]
     Svid(SvidArgs),
+    /// Try masks on a body, and find what no mask names.
+    ///
+    ///   moat mask try --route read-account answer.json
+    ///   moat mask discover --route read-account answers.ndjson
+    #[command(subcommand, verbatim_doc_comment)]
+    Mask(MaskCommand),
     /// Look into messages of ISO 8583, make them, compare them.
     ///
     ///   moat message specs
