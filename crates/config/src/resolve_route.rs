@@ -330,6 +330,10 @@ fn masks(r: &mut Resolver<'_>, raw: &BTreeMap<String, Text>, audit: &RouteAudit)
             Err(error) => {
                 r.bad(&codes::BAD_VALUE, strategy, error.to_string(), "name a strategy");
             }
+            Ok(Strategy::Fpe) => {
+                let message = "there is no setting for the keys of tokens";
+                r.bad(&codes::BAD_VALUE, strategy, message, "use `hash_anchor`");
+            }
             Ok(parsed) => {
                 if class.is_some_and(|class| !parsed.allowed_for(class)) {
                     let message = "this strategy shows too much for the field's class";

@@ -32,7 +32,7 @@ pub(crate) fn kind(headers: &HeaderMap, rules: &RouteRules) -> Option<Kind> {
 
 /// Captures fields and writes nothing.
 pub(crate) enum Looker {
-    Json(Extractor),
+    Json(Box<Extractor>),
     /// The masker writes what it reads; nobody wants it.
     Other(Masker, Vec<u8>),
 }
@@ -40,7 +40,7 @@ pub(crate) enum Looker {
 impl Looker {
     pub(crate) fn new(kind: Kind, plan: &Plan) -> Looker {
         match kind {
-            Kind::Json => Looker::Json(Extractor::new(plan)),
+            Kind::Json => Looker::Json(Box::new(Extractor::new(plan))),
             _ => Looker::Other(Masker::new(kind, plan, Mode::Extract, None), Vec::new()),
         }
     }

@@ -285,16 +285,19 @@ pub trait Classify {
     fn visit(&self, at: usize, visitor: &mut dyn Visitor);
 }
 
+/// Shows the fields of an object to a visitor.
+pub type Fields<'a> = &'a mut dyn FnMut(&mut dyn Visitor);
+
 /// What the fields of a value are shown to. Only this crate has one.
 pub trait Visitor {
     /// A classified value.
     fn leaf(&mut self, id: usize, name: &'static str, class: Class, value: &dyn Leaf);
     /// A value of a classified type, or a list of such.
-    fn nested(&mut self, name: &'static str, visit: &mut dyn FnMut(&mut dyn Visitor));
+    fn nested(&mut self, name: &'static str, visit: Fields<'_>);
     /// A list begins; nothing follows the last of `length` elements.
     fn list(&mut self, length: usize, each: &mut dyn FnMut(usize, &mut dyn Visitor));
     /// An object, or nothing.
-    fn object(&mut self, visit: Option<&mut dyn FnMut(&mut dyn Visitor)>);
+    fn object(&mut self, visit: Option<Fields<'_>>);
 }
 
 /// A classified type, a list of them, or one or nothing.
@@ -629,7 +632,7 @@ impl Visitor for Writer<'_> {
         }
     }
 
-    fn nested(&mut self, name: &'static str, visit: &mut dyn FnMut(&mut dyn Visitor)) {
+    fn nested(&mut self, name: &'static str, visit: Fields<'_>) {
         self.name(name);
         visit(self);
     }
@@ -645,7 +648,7 @@ impl Visitor for Writer<'_> {
         self.out.push(b']');
     }
 
-    fn object(&mut self, visit: Option<&mut dyn FnMut(&mut dyn Visitor)>) {
+    fn object(&mut self, visit: Option<Fields<'_>>) {
         let Some(visit) = visit else { return self.out.extend_from_slice(b"null") };
         self.out.push(b'{');
         let comma = core::mem::replace(&mut self.comma, false);
@@ -673,7 +676,7 @@ impl Visitor for Walker<'_> {
         self.path.truncate(before);
     }
 
-    fn nested(&mut self, name: &'static str, visit: &mut dyn FnMut(&mut dyn Visitor)) {
+    fn nested(&mut self, name: &'static str, visit: Fields<'_>) {
         let before = self.path.len();
         self.path.push('/');
         self.path.push_str(name);
@@ -690,7 +693,7 @@ impl Visitor for Walker<'_> {
         }
     }
 
-    fn object(&mut self, visit: Option<&mut dyn FnMut(&mut dyn Visitor)>) {
+    fn object(&mut self, visit: Option<Fields<'_>>) {
         if let Some(visit) = visit {
             visit(self);
         }

@@ -180,15 +180,14 @@ fn one(text: &str, looking: Looking) -> Option<Found> {
     if looking == Looking::Checked {
         return None;
     }
-    let tests: [(fn(&str) -> bool, Found); 6] = [
-        (mobile::is_mobile, Found::Mobile),
-        (email::is_email, Found::Email),
-        (passport::is_passport, Found::Passport),
-        (passport::is_permit, Found::Passport),
-        (plate::is_plate, Found::Plate),
-        (geo::is_place, Found::Geo),
+    let kinds = [
+        (mobile::is_mobile(text), Found::Mobile),
+        (email::is_email(text), Found::Email),
+        (passport::is_passport(text) || passport::is_permit(text), Found::Passport),
+        (plate::is_plate(text), Found::Plate),
+        (geo::is_place(text), Found::Geo),
     ];
-    tests.iter().find(|(test, _)| test(text)).map(|(_, found)| *found)
+    kinds.iter().find(|(is, _)| *is).map(|(_, found)| *found)
 }
 
 /// A card of a known network (ISO/IEC 7812) with a right check digit.
@@ -196,14 +195,10 @@ fn is_card(text: &str) -> bool {
     let Some(card) = bank_card::card(text) else { return false };
     let digits = card.as_str();
     let prefix = |length: usize| digits.get(..length).and_then(|d| d.parse::<u32>().ok());
-    let known = match (prefix(2), prefix(4)) {
-        (
-            Some(62 | 81 | 40..=49 | 51..=55 | 34 | 37 | 35 | 30 | 36 | 38 | 39 | 60 | 64 | 65),
-            _,
-        ) => true,
-        (_, Some(2221..=2720)) => true,
-        _ => false,
-    };
+    let known = matches!(
+        prefix(2),
+        Some(62 | 81 | 40..=49 | 51..=55 | 34 | 37 | 35 | 30 | 36 | 38 | 39 | 60 | 64 | 65)
+    ) || matches!(prefix(4), Some(2221..=2720));
     known && bank_card::luhn(digits)
 }
 

@@ -32,7 +32,7 @@ pub struct Aes(Inner);
 
 #[derive(Clone)]
 enum Inner {
-    Short(Aes128),
+    Short(Box<Aes128>),
     Long(Box<Aes256>),
 }
 
@@ -41,7 +41,7 @@ impl Aes {
     #[must_use]
     pub fn new(key: &[u8]) -> Option<Aes> {
         match key.len() {
-            16 => Some(Aes(Inner::Short(Aes128::new_from_slice(key).ok()?))),
+            16 => Some(Aes(Inner::Short(Box::new(Aes128::new_from_slice(key).ok()?)))),
             32 => Some(Aes(Inner::Long(Box::new(Aes256::new_from_slice(key).ok()?)))),
             _ => None,
         }

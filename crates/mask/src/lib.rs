@@ -57,8 +57,8 @@ pub mod view;
 
 pub use capture::{Capture, Captures, Scalar};
 pub use classified::{
-    Classified, Classify, FieldRow, FieldSpec, Leaf, Nested, TypePlan, Value, Visitor, is_stricter,
-    may_show, strictest,
+    Classified, Classify, FieldRow, FieldSpec, Fields, Leaf, Nested, TypePlan, Value, Visitor,
+    is_stricter, may_show, strictest,
 };
 pub use error::{MaskError, Syntax};
 pub use moat_mask_derive::Classify;

@@ -784,6 +784,22 @@ pub(crate) enum BenchCommand {
         #[command(flatten)]
         common: BenchArgs,
     },
+    /// Bodies masked, beside serde_json; views of a type; tokens.
+    ///
+    /// Everything runs in this process, on one core. Other peers are in bench-peers/mask, a program
+    /// that prints a table of its own.
+    Mask {
+        /// Rounds of each side; the median counts.
+        #[arg(long, value_name = "N", default_value_t = crate::bench::mask::Settings::ROUNDS,
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
+        /// Length of a round, in milliseconds.
+        #[arg(long, value_name = "N", default_value_t = crate::bench::mask::Settings::ROUND_MS,
+              value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        round_ms: u32,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
     /// Messages of ISO 8583, EMV, ISO 20022 and ASN.1, beside other crates.
     ///
     /// The other crates are iso_8583_rs, asn1 and roxmltree, in a program of their own that reads the
