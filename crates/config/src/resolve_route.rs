@@ -53,9 +53,9 @@ pub(crate) fn route(r: &mut Resolver<'_>, raw: &RawRoute) -> Route {
         token: token(r, raw),
         hold: raw.hold,
         bodies: bodies(&raw.bodies),
-        mask: masks(r, &raw.mask, &audit),
+        mask: masks(r, &raw.mask, &audit, false),
         mask_plans: mask_plans(r, raw, &audit),
-        mask_request: masks(r, &raw.mask_request, &audit),
+        mask_request: masks(r, &raw.mask_request, &audit, false),
         body_bytes_max: r.bounded(raw.body_bytes_max.as_ref(), MIB, 0..=u64::MAX),
         answer_bytes_max: r.bounded(raw.answer_bytes_max.as_ref(), 4 * MIB, 1..=HELD_BYTES_MAX),
         deadline_ms,
@@ -320,12 +320,23 @@ fn check_class(r: &mut Resolver<'_>, class: &Text) {
     }
 }
 
-fn masks(r: &mut Resolver<'_>, raw: &BTreeMap<String, Text>, audit: &RouteAudit) -> Vec<MaskRule> {
+/// Rules of one list. `reveal` stands only in plans, since a permit must name one.
+fn masks(
+    r: &mut Resolver<'_>,
+    raw: &BTreeMap<String, Text>,
+    audit: &RouteAudit,
+    may_reveal: bool,
+) -> Vec<MaskRule> {
     let mut rules = Vec::new();
     for (pointer, strategy) in raw {
         check_pointer(r, strategy, pointer);
         let class = audit.fields.iter().find(|f| f.pointer == *pointer);
         let class = class.and_then(|f| f.class.parse::<Class>().ok());
+        if strategy.value == MaskRule::REVEAL {
+            check_reveal(r, strategy, class, may_reveal);
+            rules.push(MaskRule { pointer: pointer.clone(), strategy: strategy.value.clone() });
+            continue;
+        }
         match strategy.value.parse::<Strategy>() {
             Err(error) => {
                 r.bad(&codes::BAD_VALUE, strategy, error.to_string(), "name a strategy");
@@ -346,6 +357,20 @@ fn masks(r: &mut Resolver<'_>, raw: &BTreeMap<String, Text>, audit: &RouteAudit)
     rules
 }
 
+/// A revealed field is recorded, or nobody could say later what was seen.
+fn check_reveal(r: &mut Resolver<'_>, at: &Text, class: Option<Class>, may_reveal: bool) {
+    let (message, fix) = match class {
+        _ if !may_reveal => (
+            "`reveal` stands only in a plan under `mask_plans`",
+            "move it to a plan, or name a mask",
+        ),
+        None => ("a revealed field is not recorded", "declare it under `audit.fields`"),
+        Some(Class::C1 | Class::C2) => return,
+        Some(_) => ("classes PAN, C3 and SAD are never revealed", "name a mask"),
+    };
+    r.bad(&codes::CONFLICT, at, message, fix);
+}
+
 fn mask_plans(
     r: &mut Resolver<'_>,
     raw: &RawRoute,
@@ -362,7 +387,7 @@ fn mask_plans(
             let message = format!("the mask plan `{name}` masks nothing");
             r.bad(&codes::BAD_VALUE, &raw.name, message, "name a pointer and a strategy");
         }
-        let rules = masks(r, rules, audit);
+        let rules = masks(r, rules, audit, true);
         // What the plan says of a pointer counts; all else of the route stays masked.
         let others =
             raw.mask.iter().filter(|(pointer, _)| !rules.iter().any(|m| m.pointer == **pointer));

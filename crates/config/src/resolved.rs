@@ -633,8 +633,13 @@ pub enum BodyKind {
 pub struct MaskRule {
     /// JSON pointer pattern.
     pub pointer: String,
-    /// Strategy by name.
+    /// Strategy by name, or [`MaskRule::REVEAL`].
     pub strategy: String,
+}
+
+impl MaskRule {
+    /// In place of a strategy in a plan: the field is shown as it is, and that is recorded.
+    pub const REVEAL: &'static str = "reveal";
 }
 
 /// One kind of call.

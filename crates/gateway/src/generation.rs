@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::HeaderName;
 use moat_audit::anchor::field_id;
 use moat_audit::hash::Hash;
-use moat_config::{FactSource, FieldKind, Hot, Op, Route};
+use moat_config::{FactSource, FieldKind, Hot, MaskRule, Op, Route};
 use moat_identity::token::Issuer;
 use moat_identity::{Algorithm, SpiffeId};
 use moat_mask::{Pattern, Plan, Rule, Strategy};
@@ -189,6 +189,8 @@ pub(crate) struct RouteRules {
     pub(crate) images: Option<Images>,
     /// The same route with the masks of a plan that a policy may oblige to.
     pub(crate) plans: Vec<(String, Arc<RouteRules>)>,
+    /// What the record says of fields that these masks reveal: `reveal:PLAN:POINTER`.
+    pub(crate) reveals: Vec<String>,
 }
 
 impl RouteSpec {
@@ -508,11 +510,16 @@ fn route(route: Route, upstreams: usize, kept: &Kept) -> Result<RouteRules, Refu
         .mask_plans
         .iter()
         .map(|(name, masks)| {
-            Ok((name.clone(), Arc::new(self::route(with(masks), upstreams, kept)?)))
+            let mut rules = self::route(with(masks), upstreams, kept)?;
+            let revealed = masks.iter().filter(|rule| rule.strategy == MaskRule::REVEAL);
+            rules.reveals =
+                revealed.map(|rule| format!("reveal:{name}:{}", rule.pointer)).collect();
+            Ok((name.clone(), Arc::new(rules)))
         })
         .collect::<Result<_, Refused>>()?;
     Ok(RouteRules {
         plans,
+        reveals: Vec::new(),
         table: table(&route),
         deadline: Duration::from_millis(route.deadline_ms),
         class: limits::class(route.class),
@@ -595,7 +602,7 @@ fn answer_reading(route: &Route, images: Option<&Images>) -> Result<Option<Readi
         }
     }
     let masks = !route.mask.is_empty();
-    for rule in &route.mask {
+    for rule in route.mask.iter().filter(|rule| rule.strategy != MaskRule::REVEAL) {
         rules.push(masking(route, &rule.pointer, &rule.strategy)?);
     }
     reading(&rules, uses, masks)

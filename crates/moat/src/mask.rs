@@ -79,7 +79,7 @@ fn rules(route: &Route, masks: &[MaskRule]) -> Result<Vec<Rule>> {
         let class = declared_class(route, &mask.pointer)?.unwrap_or(strategy.usual_class());
         Ok(Rule::new(mask.pointer.parse()?, class).masked(strategy))
     };
-    masks.iter().map(rule).collect()
+    masks.iter().filter(|mask| mask.strategy != MaskRule::REVEAL).map(rule).collect()
 }
 
 /// One line of a view: pointer, class, what is shown.
