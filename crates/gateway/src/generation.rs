@@ -501,7 +501,7 @@ fn route(route: Route, upstreams: usize, kept: &Kept) -> Result<RouteRules, Refu
         return Err(Refused::new(&DANGLING, format!("route {}", route.name)));
     }
     let images = images(&route)?;
-    let with = |masks: &Vec<moat_config::MaskRule>| Route {
+    let with = |masks: &Vec<MaskRule>| Route {
         mask: masks.clone(),
         mask_plans: Vec::new(),
         ..route.clone()

@@ -120,20 +120,6 @@ fn main() {
         "{:<34}{:>9}{:>12}{:>12}{:>8}",
         "document, plan", "KB", "moat MB/s", "DOM MB/s", "ratio"
     );
-    if let Ok(name) = std::env::var("ONLY") {
-        let large = list(1000);
-        let small = record(7);
-        let all = of("/accounts/*", &many);
-        let one = of("", &few);
-        for _ in 0..40 {
-            match name.as_str() {
-                "few" => println!("{:.0}", rewrite(&one, &large)),
-                "small" => println!("{:.0}", rewrite(&of("", &many), &small)),
-                _ => println!("{:.0}", rewrite(&all, &large)),
-            }
-        }
-        return;
-    }
     let row = |name: &str, text: &str, moat: f64, peer: f64| {
         println!("{name:<34}{:>9}{moat:>12.0}{peer:>12.0}{:>8.1}", text.len() / 1000, moat / peer);
     };

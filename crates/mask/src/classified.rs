@@ -84,6 +84,10 @@
 //! println!("{:?}", Classified::new("4111111111111111".to_owned()));
 //! ```
 //! ```compile_fail
+//! # use moat_mask::{Classified, Leaf};
+//! fn open(card: &Classified<String>) -> moat_mask::Scalar { card.scalar() }
+//! ```
+//! ```compile_fail
 //! # use moat_mask::Classified;
 //! #[derive(serde::Serialize)]
 //! struct Account { card: Classified<String> }
@@ -111,7 +115,7 @@ impl<T: Value> Classified<T> {
     /// Whether two values are the same. Takes as long for any two of one length.
     #[must_use]
     pub fn is_same(&self, other: &Classified<T>) -> bool {
-        let (mine, theirs) = (self.scalar(), other.scalar());
+        let (mine, theirs) = (self.0.scalar(), other.0.scalar());
         match (mine.as_text(), theirs.as_text()) {
             (Some(mine), Some(theirs)) => mine.as_bytes().ct_eq(theirs.as_bytes()).into(),
             _ => false,
@@ -126,15 +130,17 @@ impl<T: Value> Drop for Classified<T> {
 }
 
 /// Something that can be looked at as a scalar; only for this crate's eyes.
+///
+/// Its methods take an argument that only this crate can make.
 pub trait Leaf: sealed::Sealed {
     #[doc(hidden)]
-    fn scalar(&self) -> Scalar;
+    fn scalar(&self, with: sealed::Opener) -> Scalar;
     /// Writes the value as JSON.
     #[doc(hidden)]
-    fn write(&self, out: &mut Vec<u8>);
+    fn write(&self, out: &mut Vec<u8>, with: sealed::Opener);
     /// The text, if it is one already.
     #[doc(hidden)]
-    fn text(&self) -> Option<&str>;
+    fn text(&self, with: sealed::Opener) -> Option<&str>;
 }
 
 /// What can be classified: texts, numbers, booleans, and any of them or nothing.
@@ -152,20 +158,26 @@ pub trait Value: Zeroize + sealed::Sealed {
 mod sealed {
     /// Only the types of this module can be classified.
     pub trait Sealed {}
+
+    /// Opens a classified value.
+    #[derive(Clone, Copy)]
+    pub struct Opener(pub(super) ());
 }
+
+const OPEN: sealed::Opener = sealed::Opener(());
 
 impl<T: Value> sealed::Sealed for Classified<T> {}
 
 impl<T: Value> Leaf for Classified<T> {
-    fn scalar(&self) -> Scalar {
+    fn scalar(&self, _: sealed::Opener) -> Scalar {
         self.0.scalar()
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut Vec<u8>, _: sealed::Opener) {
         self.0.write(out);
     }
 
-    fn text(&self) -> Option<&str> {
+    fn text(&self, _: sealed::Opener) -> Option<&str> {
         self.0.text()
     }
 }
@@ -591,10 +603,10 @@ impl Writer<'_> {
 
     fn masked(&mut self, strategy: Strategy, class: Class, value: &dyn Leaf) {
         let room;
-        let text = match value.text() {
+        let text = match value.text(OPEN) {
             Some(text) => text,
             None => {
-                room = value.scalar();
+                room = value.scalar(OPEN);
                 match &room {
                     Scalar::Null => return self.out.extend_from_slice(b"null"),
                     Scalar::Bool(_) => fixed(class),
@@ -615,7 +627,7 @@ impl Visitor for Writer<'_> {
     fn leaf(&mut self, id: usize, name: &'static str, class: Class, value: &dyn Leaf) {
         let Some(plan) = self.plan else {
             self.name(name);
-            return value.write(self.out);
+            return value.write(self.out, OPEN);
         };
         // A field that the plan does not know, which cannot be, is not shown.
         let row = plan.rows.get(id).map_or(Some(Strategy::Drop), |row| row.strategy);
@@ -627,7 +639,7 @@ impl Visitor for Writer<'_> {
             }
             None => {
                 self.name(name);
-                value.write(self.out);
+                value.write(self.out, OPEN);
             }
         }
     }
@@ -671,7 +683,7 @@ impl Visitor for Walker<'_> {
         self.path.push('/');
         self.path.push_str(name);
         if let Some(row) = self.plan.rows.get(id) {
-            (self.each)(row, &self.path, &value.scalar());
+            (self.each)(row, &self.path, &value.scalar(OPEN));
         }
         self.path.truncate(before);
     }

@@ -111,6 +111,10 @@ impl Csv {
             if self.columns.len() >= COLUMNS_MAX {
                 return Err(self.broken("there are too many columns"));
             }
+            // Another separator would make one column of all, which no rule names.
+            if text.contains([';', '\t', '|']) {
+                return Err(self.broken("names are not separated by commas"));
+            }
             let name = text.trim_start_matches('\u{feff}').trim();
             self.columns.push(self.fields.named(name));
             Fate::Stays

@@ -43,6 +43,10 @@ impl Form {
         if pair.is_empty() {
             return Ok(());
         }
+        // Some services take it for `&`; whoever means it writes `%3B`.
+        if pair.contains(&b';') {
+            return Err(self.broken("a semicolon is not percent-encoded"));
+        }
         let equals = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
         let (name, value) = pair.split_at(equals);
         let value = value.get(1..).unwrap_or(&[]);

@@ -67,7 +67,7 @@ proptest! {
         decrypt(&cipher, &tweak, 10, &mut back).expect("decrypts");
         prop_assert_eq!(&back, &text);
         let mut other = text.clone();
-        let mut longer = tweak.clone();
+        let mut longer = tweak;
         longer.push(0);
         encrypt(&cipher, &longer, 10, &mut other).expect("encrypts");
         if text.len() > 12 {
