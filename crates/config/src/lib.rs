@@ -30,12 +30,12 @@ pub use messages::{MessageMatch, Messages};
 pub use outline::{Change, Effect, Outline};
 pub use problem::{Problem, Problems};
 pub use resolved::{
-    AdminSettings, After, Asking, AuditSettings, Balance, Bind, BodyField, Breaker, CallClass,
-    Clients, Config, Egress, Endpoint, Enforcers, FactSource, FieldKind, Health, HealthAsk, Hot,
-    HsmSettings, Identity, KeyUrl, Listener, MaskRule, Method, National, OnBefore, Op, Outlier,
-    PROBES, Per, Place, PolicySigned, Profile, Protocol, Rate, Restart, Retry, Revocation, RingKey,
-    Route, RouteAudit, RouteMatch, Tls, TlsRecords, TokenIssuer, TokenUse, Trust, Upstream, Users,
-    WitnessAddress, WitnessSettings,
+    AdminSettings, After, Asking, AuditSettings, Balance, Bind, BodyField, BodyKind, Breaker,
+    CallClass, Clients, Config, Egress, Endpoint, Enforcers, FactSource, FieldKind, Health,
+    HealthAsk, Hot, HsmSettings, Identity, KeyUrl, Listener, MaskRule, Method, National, OnBefore,
+    Op, Outlier, PROBES, Per, Place, PolicySigned, Profile, Protocol, Rate, Restart, Retry,
+    Revocation, RingKey, Route, RouteAudit, RouteMatch, Tls, TlsRecords, TokenIssuer, TokenUse,
+    Trust, Upstream, Users, WitnessAddress, WitnessSettings,
 };
 
 /// The JSON Schema (draft 2020-12) of the raw form, for editors and `moat schema`.

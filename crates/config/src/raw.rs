@@ -657,6 +657,11 @@ pub struct RawRoute {
     /// What is recorded.
     #[serde(default)]
     pub audit: RawRouteAudit,
+    /// Kinds of bodies that this route reads, in requests and answers, where it looks into them:
+    /// `json` (default), `ndjson`, `events` (server-sent, with JSON data), `form`, `csv`. Whatever else
+    /// comes is refused.
+    #[serde(default)]
+    pub bodies: Vec<RawBodyKind>,
     /// Fields of the answer to mask: JSON pointer (with `*` and `**`) to a strategy.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
@@ -805,6 +810,22 @@ pub struct RawMatch {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub processing: Vec<Text>,
+}
+
+/// A kind of body whose fields can be looked into.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawBodyKind {
+    /// `application/json` and `application/…+json`.
+    Json,
+    /// A JSON document a line.
+    Ndjson,
+    /// Server-sent events whose data is JSON.
+    Events,
+    /// Form fields.
+    Form,
+    /// CSV with names in its first record.
+    Csv,
 }
 
 /// Type of a body field in the policy's input.

@@ -10,13 +10,13 @@ use serde_saphyr::Spanned;
 use crate::messages::{self, MessageMatch};
 use crate::problem::nearest;
 use crate::raw::{
-    RawBefore, RawClass, RawFieldKind, RawMatch, RawPer, RawRate, RawRetry, RawRoute, RawToken,
-    Text,
+    RawBefore, RawBodyKind, RawClass, RawFieldKind, RawMatch, RawPer, RawRate, RawRetry, RawRoute,
+    RawToken, Text,
 };
 use crate::resolve::{Resolver, WAIT_MS_MAX};
 use crate::resolved::{
-    After, BodyField, CallClass, FieldKind, MaskRule, OnBefore, Op, Per, Rate, Retry, Route,
-    RouteAudit, RouteMatch, TokenUse,
+    After, BodyField, BodyKind, CallClass, FieldKind, MaskRule, OnBefore, Op, Per, Rate, Retry,
+    Route, RouteAudit, RouteMatch, TokenUse,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -58,9 +58,10 @@ pub(crate) fn route(r: &mut Resolver<'_>, raw: &RawRoute) -> Route {
         headers: raw.headers.iter().map(|h| h.value.to_ascii_lowercase()).collect(),
         token: token(r, raw),
         hold: raw.hold,
-        mask: masks(r, &raw.mask, &audit),
+        bodies: bodies(&raw.bodies),
+        mask: masks(r, &raw.mask, &audit, false),
         mask_plans: mask_plans(r, raw, &audit),
-        mask_request: masks(r, &raw.mask_request, &audit),
+        mask_request: masks(r, &raw.mask_request, &audit, false),
         body_bytes_max: r.bounded(raw.body_bytes_max.as_ref(), MIB, 0..=u64::MAX),
         answer_bytes_max: r.bounded(raw.answer_bytes_max.as_ref(), 4 * MIB, 1..=HELD_BYTES_MAX),
         deadline_ms,
@@ -355,15 +356,30 @@ fn check_class(r: &mut Resolver<'_>, class: &Text) {
     }
 }
 
-fn masks(r: &mut Resolver<'_>, raw: &BTreeMap<String, Text>, audit: &RouteAudit) -> Vec<MaskRule> {
+/// Rules of one list. `reveal` stands only in plans, since a permit must name one.
+fn masks(
+    r: &mut Resolver<'_>,
+    raw: &BTreeMap<String, Text>,
+    audit: &RouteAudit,
+    may_reveal: bool,
+) -> Vec<MaskRule> {
     let mut rules = Vec::new();
     for (pointer, strategy) in raw {
         check_pointer(r, strategy, pointer);
         let class = audit.fields.iter().find(|f| f.pointer == *pointer);
         let class = class.and_then(|f| f.class.parse::<Class>().ok());
+        if strategy.value == MaskRule::REVEAL {
+            check_reveal(r, strategy, class, may_reveal);
+            rules.push(MaskRule { pointer: pointer.clone(), strategy: strategy.value.clone() });
+            continue;
+        }
         match strategy.value.parse::<Strategy>() {
             Err(error) => {
                 r.bad(&codes::BAD_VALUE, strategy, error.to_string(), "name a strategy");
+            }
+            Ok(Strategy::Fpe) => {
+                let message = "there is no setting for the keys of tokens";
+                r.bad(&codes::BAD_VALUE, strategy, message, "use `hash_anchor`");
             }
             Ok(parsed) => {
                 if class.is_some_and(|class| !parsed.allowed_for(class)) {
@@ -375,6 +391,20 @@ fn masks(r: &mut Resolver<'_>, raw: &BTreeMap<String, Text>, audit: &RouteAudit)
         rules.push(MaskRule { pointer: pointer.clone(), strategy: strategy.value.clone() });
     }
     rules
+}
+
+/// A revealed field is recorded, or nobody could say later what was seen.
+fn check_reveal(r: &mut Resolver<'_>, at: &Text, class: Option<Class>, may_reveal: bool) {
+    let (message, fix) = match class {
+        _ if !may_reveal => (
+            "`reveal` stands only in a plan under `mask_plans`",
+            "move it to a plan, or name a mask",
+        ),
+        None => ("a revealed field is not recorded", "declare it under `audit.fields`"),
+        Some(Class::C1 | Class::C2) => return,
+        Some(_) => ("classes PAN, C3 and SAD are never revealed", "name a mask"),
+    };
+    r.bad(&codes::CONFLICT, at, message, fix);
 }
 
 fn mask_plans(
@@ -393,7 +423,7 @@ fn mask_plans(
             let message = format!("the mask plan `{name}` masks nothing");
             r.bad(&codes::BAD_VALUE, &raw.name, message, "name a pointer and a strategy");
         }
-        let rules = masks(r, rules, audit);
+        let rules = masks(r, rules, audit, true);
         // What the plan says of a pointer counts; all else of the route stays masked.
         let others =
             raw.mask.iter().filter(|(pointer, _)| !rules.iter().any(|m| m.pointer == **pointer));
@@ -448,6 +478,17 @@ fn answer_headers(r: &mut Resolver<'_>, raw: &[Text]) -> Vec<String> {
         names.push(lower);
     }
     names
+}
+
+fn bodies(raw: &[RawBodyKind]) -> Vec<BodyKind> {
+    let kind = |kind: &RawBodyKind| match kind {
+        RawBodyKind::Json => BodyKind::Json,
+        RawBodyKind::Ndjson => BodyKind::Ndjson,
+        RawBodyKind::Events => BodyKind::Events,
+        RawBodyKind::Form => BodyKind::Form,
+        RawBodyKind::Csv => BodyKind::Csv,
+    };
+    if raw.is_empty() { vec![BodyKind::Json] } else { raw.iter().map(kind).collect() }
 }
 
 fn field_kind(kind: RawFieldKind) -> FieldKind {

@@ -621,13 +621,33 @@ pub struct RouteAudit {
     pub before: Option<OnBefore>,
 }
 
+/// A kind of body whose fields can be looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BodyKind {
+    /// JSON.
+    Json,
+    /// A JSON document a line.
+    Ndjson,
+    /// Server-sent events.
+    Events,
+    /// Form fields.
+    Form,
+    /// CSV.
+    Csv,
+}
+
 /// One masked field.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MaskRule {
     /// JSON pointer pattern.
     pub pointer: String,
-    /// Strategy by name.
+    /// Strategy by name, or [`MaskRule::REVEAL`].
     pub strategy: String,
+}
+
+impl MaskRule {
+    /// In place of a strategy in a plan: the field is shown as it is, and that is recorded.
+    pub const REVEAL: &'static str = "reveal";
 }
 
 /// One kind of call.
@@ -651,6 +671,8 @@ pub struct Route {
     pub hold: bool,
     /// What is recorded.
     pub audit: RouteAudit,
+    /// Kinds of bodies that are looked into; any other is refused.
+    pub bodies: Vec<BodyKind>,
     /// Masks of the answer.
     pub mask: Vec<MaskRule>,
     /// Further masks of the answer, by name.

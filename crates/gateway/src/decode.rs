@@ -9,7 +9,8 @@ use http::request::Parts;
 use http::{Method, Request, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use moat_mask::{Captures, Extractor};
+use moat_mask::body::BodyError;
+use moat_mask::{Captures, Plan};
 use moat_model::code::decision::{BODY_UNSEEN, NOT_HERE};
 use moat_model::code::{http as codes, mask};
 use moat_model::limit::TARGET_BYTES_MAX;
@@ -18,6 +19,7 @@ use moat_policy::BodyValue;
 
 use crate::call::Call;
 use crate::generation::RouteRules;
+use crate::reader::{self, Looker};
 use crate::table::{self, Params};
 use crate::{body, fields, headers, limits};
 
@@ -59,7 +61,7 @@ pub(crate) async fn decode(call: &Call, request: Request<Incoming>) -> Result<De
         };
         return Ok(Decoded { head, rules, params, decide_on: Vec::new(), body });
     };
-    let body = held(call, &rules, &head, incoming, Some(Extractor::new(&reading.plan))).await?;
+    let body = held(call, &rules, &head, incoming, Some(&reading.plan)).await?;
     let decide_on = match &body {
         InBody::Held { captures, .. } => {
             fields::decided_on(reading, captures, &rules.route.decide_on)?
@@ -99,12 +101,12 @@ pub(crate) fn passed_on(
     call.digest_in.set(Some(body::sha256(&bytes)));
     let captures = match &rules.request {
         Some(reading) if !bytes.is_empty() || has_content(&head.method) => {
-            if !headers::is_json(&head.headers) || headers::is_encoded(&head.headers) {
+            let Some(kind) = reader::kind(&head.headers, &rules) else {
                 return Err(Refusal::new(Stage::Mask, &mask::CONTENT_TYPE));
-            }
-            let mut extractor = Extractor::new(&reading.plan);
-            extractor.push(&bytes).map_err(|e| not_json(&e))?;
-            extractor.finish().map_err(|e| not_json(&e))?
+            };
+            let mut looker = Looker::new(kind, &reading.plan);
+            looker.push(&bytes).map_err(|e| not_json(&e))?;
+            looker.finish().map_err(|e| not_json(&e))?
         }
         _ => Captures::default(),
     };
@@ -194,15 +196,15 @@ async fn held(
     rules: &RouteRules,
     head: &Parts,
     incoming: Incoming,
-    extractor: Option<Extractor>,
+    plan: Option<&Plan>,
 ) -> Result<InBody, Refusal> {
     if incoming.is_end_stream() && !has_content(&head.method) {
         return Ok(InBody::Held { bytes: Bytes::new(), captures: Captures::default() });
     }
-    if !headers::is_json(&head.headers) || headers::is_encoded(&head.headers) {
+    let Some(kind) = reader::kind(&head.headers, rules) else {
         return Err(Refusal::new(Stage::Mask, &mask::CONTENT_TYPE));
-    }
-    take(call, rules, incoming, extractor).await
+    };
+    take(call, rules, incoming, plan.map(|plan| Looker::new(kind, plan))).await
 }
 
 /// Reads the whole body, whatever it is.
@@ -210,7 +212,7 @@ async fn take(
     call: &Call,
     rules: &RouteRules,
     incoming: Incoming,
-    extractor: Option<Extractor>,
+    looker: Option<Looker>,
 ) -> Result<InBody, Refusal> {
     let most = rules.route.body_bytes_max;
     let announced = incoming.size_hint().lower();
@@ -218,7 +220,7 @@ async fn take(
         return Err(no(&codes::BODY_TOO_LONG));
     }
     let deadline = call.deadline().into();
-    let read = read_body(incoming, most, extractor);
+    let read = read_body(incoming, most, looker);
     let (bytes, captures) = tokio::time::timeout_at(deadline, read)
         .await
         .map_err(|_| no(&codes::SLOW_BODY))?
@@ -247,7 +249,7 @@ fn guard_finding(call: &Call, refusal: Refusal) -> Refusal {
 pub(crate) async fn read_body(
     mut incoming: Incoming,
     most: u64,
-    mut extractor: Option<Extractor>,
+    mut looker: Option<Looker>,
 ) -> Result<(Bytes, Captures), Refusal> {
     let mut held = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
@@ -258,18 +260,18 @@ pub(crate) async fn read_body(
         if length > most {
             return Err(no(&codes::BODY_TOO_LONG));
         }
-        if let Some(extractor) = &mut extractor {
-            extractor.push(&data).map_err(|e| not_json(&e))?;
+        if let Some(looker) = &mut looker {
+            looker.push(&data).map_err(|e| not_json(&e))?;
         }
         held.extend_from_slice(&data);
     }
-    let captures = match extractor {
-        Some(extractor) => extractor.finish().map_err(|e| not_json(&e))?,
+    let captures = match looker {
+        Some(looker) => looker.finish().map_err(|e| not_json(&e))?,
         None => Captures::default(),
     };
     Ok((held.freeze(), captures))
 }
 
-fn not_json(error: &moat_mask::MaskError) -> Refusal {
+fn not_json(error: &BodyError) -> Refusal {
     Refusal::new(Stage::Mask, error.code()).because(error)
 }

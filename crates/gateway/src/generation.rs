@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::HeaderName;
 use moat_audit::anchor::field_id;
 use moat_audit::hash::Hash;
-use moat_config::{FactSource, FieldKind, Hot, Op, Route};
+use moat_config::{FactSource, FieldKind, Hot, MaskRule, Op, Route};
 use moat_identity::token::Issuer;
 use moat_identity::{Algorithm, SpiffeId};
 use moat_mask::{Pattern, Plan, Rule, Strategy};
@@ -196,6 +196,8 @@ pub(crate) struct RouteRules {
     pub(crate) plans: Vec<(String, Arc<RouteRules>)>,
     /// What it does with messages, if it takes any.
     pub(crate) message: Option<MessageRules>,
+    /// What the record says of fields that these masks reveal: `reveal:PLAN:POINTER`.
+    pub(crate) reveals: Vec<String>,
 }
 
 impl RouteSpec {
@@ -517,7 +519,7 @@ fn route(
         return Err(Refused::new(&DANGLING, format!("route {}", route.name)));
     }
     let images = images(&route)?;
-    let with = |masks: &Vec<moat_config::MaskRule>| Route {
+    let with = |masks: &Vec<MaskRule>| Route {
         mask: masks.clone(),
         mask_plans: Vec::new(),
         ..route.clone()
@@ -526,8 +528,11 @@ fn route(
         .mask_plans
         .iter()
         .map(|(name, masks)| {
-            let route = self::route(with(masks), (upstreams, listeners), kept)?;
-            Ok((name.clone(), Arc::new(route)))
+            let mut rules = self::route(with(masks), (upstreams, listeners), kept)?;
+            let revealed = masks.iter().filter(|rule| rule.strategy == MaskRule::REVEAL);
+            rules.reveals =
+                revealed.map(|rule| format!("reveal:{name}:{}", rule.pointer)).collect();
+            Ok((name.clone(), Arc::new(rules)))
         })
         .collect::<Result<_, Refused>>()?;
     let of_message = |pointer: &str, class: Class| recorded_as(&route, pointer, class);
@@ -535,6 +540,7 @@ fn route(
     Ok(RouteRules {
         plans,
         message,
+        reveals: Vec::new(),
         table: table(&route),
         deadline: Duration::from_millis(route.deadline_ms),
         class: limits::class(route.class),
@@ -617,7 +623,7 @@ fn answer_reading(route: &Route, images: Option<&Images>) -> Result<Option<Readi
         }
     }
     let masks = !route.mask.is_empty();
-    for rule in &route.mask {
+    for rule in route.mask.iter().filter(|rule| rule.strategy != MaskRule::REVEAL) {
         rules.push(masking(route, &rule.pointer, &rule.strategy)?);
     }
     reading(&rules, uses, masks)
@@ -654,18 +660,8 @@ fn capture(pointer: &str, class: Class, uses: &mut Vec<Use>, r#use: Use) -> Resu
 
 fn masking(route: &Route, pointer: &str, strategy: &str) -> Result<Rule, Refused> {
     let strategy: Strategy = strategy.parse().map_err(|e| Refused::new(&BAD_VALUE, e))?;
-    let class = recorded_class(route, pointer).unwrap_or_else(|| default_class(strategy));
+    let class = recorded_class(route, pointer).unwrap_or_else(|| strategy.usual_class());
     Ok(Rule::new(pattern(pointer)?, class).masked(strategy))
-}
-
-/// The class that a strategy is meant for, where the route declares none.
-fn default_class(strategy: Strategy) -> Class {
-    match strategy {
-        Strategy::BankCard(_) => Class::Pan,
-        Strategy::Fixed => Class::C3,
-        Strategy::Drop => Class::Sad,
-        _ => Class::C2,
-    }
 }
 
 fn recorded(route: &Route, pointer: &str, class: &str) -> Result<Recorded, Refused> {

@@ -28,6 +28,7 @@ mod memory;
 pub mod messages;
 mod pace;
 mod pipeline;
+mod reader;
 mod record;
 mod reply;
 mod role;

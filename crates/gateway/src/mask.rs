@@ -3,14 +3,15 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::request::Parts as RequestHead;
 use http::response::Parts as AnswerHead;
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use moat_mask::{Captures, Extractor, MaskError, Plan, Rewriter, Scalar};
+use moat_mask::body::{BodyError, Kind};
+use moat_mask::{Captures, Keys, Plan, Scalar};
 use moat_model::code::decision::BODY_UNSEEN;
 use moat_model::code::{http as codes, mask, upstream};
 use moat_model::{Class, Refusal, Stage};
@@ -24,6 +25,7 @@ use crate::decode::InBody;
 use crate::forward::Answer;
 use crate::generation::{Reading, RouteRules};
 use crate::headers;
+use crate::reader::{self, Reader};
 use crate::route::Routed;
 use crate::table::Params;
 use crate::tries;
@@ -53,7 +55,7 @@ pub(crate) fn outbound(call: &Call, routed: Routed) -> Result<Outbound, Refusal>
     let mut head = decoded.head;
     let (body, captures, upload) = match decoded.body {
         InBody::Held { bytes, captures } => {
-            let bytes = mask_request(call, &rules, bytes)?;
+            let bytes = mask_request(call, &rules, &head, bytes)?;
             set_length(&mut head, bytes.len());
             let body = OutBody::Full((!bytes.is_empty()).then_some(bytes));
             (body, Some(captures), None)
@@ -102,28 +104,33 @@ fn set_length(head: &mut RequestHead, length: usize) {
     }
 }
 
-fn mask_request(call: &Call, rules: &RouteRules, bytes: Bytes) -> Result<Bytes, Refusal> {
+fn mask_request(
+    call: &Call,
+    rules: &RouteRules,
+    head: &RequestHead,
+    bytes: Bytes,
+) -> Result<Bytes, Refusal> {
     let Some(plan) = &rules.mask_request else { return Ok(bytes) };
     if bytes.is_empty() {
         return Ok(bytes);
     }
-    let no = |e: MaskError| Refusal::new(Stage::Mask, e.code()).because(e);
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut rewriter = rewriter(plan, call, rules);
-    rewriter.push(&bytes, &mut out).map_err(no)?;
-    rewriter.finish(&mut out).map_err(no)?;
-    Ok(out.into())
+    let no = |e: BodyError| Refusal::new(Stage::Mask, e.code()).because(e);
+    let kind = reader::kind(&head.headers, rules);
+    let kind = kind.ok_or_else(|| Refusal::new(Stage::Mask, &mask::CONTENT_TYPE))?;
+    let mut reader = Reader::rewriting(kind, plan, keys(plan, call, rules));
+    reader.push(&bytes).map_err(no)?;
+    let (bytes, _) = reader.finish().map_err(no)?;
+    Ok(bytes)
 }
 
-/// A rewriter whose `hash_anchor` rules make anchors of this call's object.
-fn rewriter(plan: &Plan, call: &Call, rules: &RouteRules) -> Rewriter {
-    let rewriter = Rewriter::new(plan);
-    if !plan.needs_anchors() {
-        return rewriter;
+/// What makes the anchors of this call's object, if any rule shows them.
+fn keys(plan: &Plan, call: &Call, rules: &RouteRules) -> Option<Arc<dyn Keys>> {
+    if !plan.needs_keys() {
+        return None;
     }
-    let Some(key) = call.session.worker.recorder.anchors() else { return rewriter };
+    let key = call.session.worker.recorder.anchors()?;
     let (table, object) = (rules.table.clone(), call.object().to_string());
-    rewriter.with_anchors(Arc::new(move |pointer: &str, class: Class, value: &Scalar| {
+    Some(Arc::new(move |pointer: &str, class: Class, value: &Scalar| {
         crate::fields::shown_anchor(&key, &table, &object, pointer, class, value)
     }))
 }
@@ -176,12 +183,12 @@ async fn read_inbound(call: &Call, answer: Answer) -> Result<Inbound, Refusal> {
         return Ok(empty(rules, head, lease));
     }
     let is_error = head.status.is_client_error() || head.status.is_server_error();
-    let readable = headers::is_json(&head.headers) && !headers::is_encoded(&head.headers);
+    let kind = reader::kind(&head.headers, &rules);
     if head.status == StatusCode::PARTIAL_CONTENT {
         let why = "a part of an answer cannot be masked";
         return Err(Refusal::new(Stage::Mask, &mask::ANSWER_NOT_JSON).because(why));
     }
-    let read = read_answer(call, &rules, reading, &mut incoming, readable);
+    let read = read_answer(call, &rules, reading, &mut incoming, kind);
     let read = tokio::time::timeout_at(call.deadline().into(), read)
         .await
         .map_err(|_| Refusal::new(Stage::Forward, &upstream::TIMEOUT))?;
@@ -229,15 +236,18 @@ async fn read_answer(
     rules: &RouteRules,
     reading: &Reading,
     incoming: &mut Incoming,
-    readable: bool,
+    kind: Option<Kind>,
 ) -> Result<(Bytes, Captures), Refusal> {
     let unmaskable = |why: &dyn core::fmt::Display| {
         Refusal::new(Stage::Mask, &mask::ANSWER_NOT_JSON).because(why)
     };
-    if !readable {
-        return Err(unmaskable(&"not JSON, or encoded"));
-    }
-    let mut machine = Machine::new(call, rules, reading);
+    let Some(kind) = kind else {
+        return Err(unmaskable(&"of no kind that the route reads, or encoded"));
+    };
+    let mut machine = match reading.masks {
+        true => Reader::rewriting(kind, &reading.plan, keys(&reading.plan, call, rules)),
+        false => Reader::reading(kind, &reading.plan),
+    };
     let mut length = 0_u64;
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|e| crate::forward::broken(&e))?;
@@ -261,46 +271,12 @@ pub(crate) fn answered(
     bytes: &[u8],
 ) -> Result<(Bytes, Option<Captures>), Refusal> {
     let Some(reading) = &rules.answer else { return Ok((Bytes::copy_from_slice(bytes), None)) };
-    let no = |e: MaskError| Refusal::new(Stage::Mask, &mask::ANSWER_NOT_JSON).because(e);
-    let mut machine = Machine::new(call, rules, reading);
+    let no = |e: BodyError| Refusal::new(Stage::Mask, &mask::ANSWER_NOT_JSON).because(e);
+    let mut machine = match reading.masks {
+        true => Reader::rewriting(Kind::Json, &reading.plan, keys(&reading.plan, call, rules)),
+        false => Reader::reading(Kind::Json, &reading.plan),
+    };
     machine.push(bytes).map_err(no)?;
     let (bytes, captures) = machine.finish().map_err(no)?;
     Ok((bytes, Some(captures)))
-}
-
-/// Rewrites where the plan masks, and only reads where it does not.
-enum Machine {
-    Rewrite { rewriter: Rewriter, out: Vec<u8> },
-    Extract { extractor: Extractor, out: BytesMut },
-}
-
-impl Machine {
-    fn new(call: &Call, rules: &RouteRules, reading: &Reading) -> Machine {
-        if reading.masks {
-            let rewriter = rewriter(&reading.plan, call, rules);
-            Machine::Rewrite { rewriter, out: Vec::new() }
-        } else {
-            Machine::Extract { extractor: Extractor::new(&reading.plan), out: BytesMut::new() }
-        }
-    }
-
-    fn push(&mut self, data: &[u8]) -> Result<(), MaskError> {
-        match self {
-            Machine::Rewrite { rewriter, out } => rewriter.push(data, out),
-            Machine::Extract { extractor, out } => {
-                out.extend_from_slice(data);
-                extractor.push(data)
-            }
-        }
-    }
-
-    fn finish(self) -> Result<(Bytes, Captures), MaskError> {
-        match self {
-            Machine::Rewrite { rewriter, mut out } => {
-                let captures = rewriter.finish(&mut out)?;
-                Ok((out.into(), captures))
-            }
-            Machine::Extract { extractor, out } => Ok((out.freeze(), extractor.finish()?)),
-        }
-    }
 }

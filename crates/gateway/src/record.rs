@@ -150,6 +150,8 @@ pub(crate) async fn outcome(call: &Call, inbound: Inbound) -> Result<Answerable,
         }
     });
     described?;
+    // A revealed read says what was revealed and by which plan.
+    body.reasons.extend(rules.reveals.iter().cloned());
     body.intent_seq = intent.as_ref().map(|intent| intent.receipt.seq());
     let receipt = commit(call, body).await?;
     // The closing record of a stream still has to say how it ended.

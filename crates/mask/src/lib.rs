@@ -35,19 +35,36 @@
     )
 )]
 
+// What the derive macro writes names the crate from outside.
+#[cfg(test)]
+extern crate self as moat_mask;
+
+pub mod body;
 mod capture;
+mod classified;
+pub mod discover;
 mod error;
+pub mod ff1;
 pub mod formats;
 mod machine;
 mod plan;
 mod pointer;
 mod rewriter;
+mod scan;
 mod strategy;
+mod token;
 pub mod view;
 
 pub use capture::{Capture, Captures, Scalar};
+pub use classified::{
+    Classified, Classify, FieldRow, FieldSpec, Fields, Leaf, Nested, TypePlan, Value, Visitor,
+    is_stricter, may_show, strictest,
+};
 pub use error::{MaskError, Syntax};
+pub use moat_mask_derive::Classify;
+pub use moat_model::Class;
 pub use plan::{Plan, PlanError, Rule};
 pub use pointer::{Pattern, PatternError};
-pub use rewriter::{Anchors, Extractor, Rewriter};
+pub use rewriter::{Extractor, Keys, Rewriter};
 pub use strategy::{Show, Strategy, StrategyError, fixed};
+pub use token::{TokenKey, TokenKind, Tokens};

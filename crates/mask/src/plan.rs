@@ -33,13 +33,15 @@ pub struct Rule {
     pub strategy: Option<Strategy>,
     /// The id under which their values are captured, if they are.
     pub capture: Option<u16>,
+    /// Whether it only says where discovery looks; it classifies nothing.
+    pub(crate) looks: bool,
 }
 
 impl Rule {
     /// A rule that neither masks nor captures yet.
     #[must_use]
     pub fn new(pattern: Pattern, class: Class) -> Rule {
-        Rule { pattern, class, strategy: None, capture: None }
+        Rule { pattern, class, strategy: None, capture: None, looks: false }
     }
 
     /// The same rule, masking.
@@ -73,6 +75,18 @@ pub enum PlanError {
         /// The strategy.
         strategy: Strategy,
     },
+    /// A classified type has no field of this pointer.
+    NoField {
+        /// The pointer.
+        pattern: String,
+    },
+    /// The class is never revealed: C3, PAN, SAD.
+    NeverRevealed {
+        /// The pointer.
+        pattern: String,
+        /// The class.
+        class: Class,
+    },
 }
 
 impl PlanError {
@@ -92,6 +106,10 @@ impl fmt::Display for PlanError {
             }
             PlanError::TooOpen { pattern, class, strategy } => {
                 write!(f, "{pattern}: `{strategy}` shows more than class {class} allows")
+            }
+            PlanError::NoField { pattern } => write!(f, "there is no field {pattern}"),
+            PlanError::NeverRevealed { pattern, class } => {
+                write!(f, "{pattern}: class {class} is never revealed")
             }
         }
     }
@@ -126,7 +144,7 @@ struct Inner {
     /// For each key length, where its keys start in `keys`, which is ordered by length.
     by_len: Vec<u32>,
     index_keys: bool,
-    needs_anchors: bool,
+    needs_keys: bool,
     path_needed: bool,
 }
 
@@ -143,6 +161,8 @@ pub(crate) struct Action {
     pub(crate) shown: Option<(Strategy, Class)>,
     /// Whether any of the rules captures.
     pub(crate) captures: bool,
+    /// Whether discovery looks here, since no other rule says anything.
+    pub(crate) looks: bool,
 }
 
 /// One step down a document.
@@ -196,10 +216,10 @@ impl Plan {
         self.0.rules.iter().any(|rule| rule.capture.is_some())
     }
 
-    /// Whether any rule shows anchors: if not, a [`crate::Rewriter`] can do without.
+    /// Whether any rule shows anchors or tokens: if not, a [`crate::Rewriter`] can do without keys.
     #[must_use]
-    pub fn needs_anchors(&self) -> bool {
-        self.0.needs_anchors
+    pub fn needs_keys(&self) -> bool {
+        self.0.needs_keys
     }
 
     /// Words in one state set.
@@ -257,6 +277,10 @@ impl Plan {
     pub(crate) fn action(&self, set: &[u64]) -> Action {
         let mut action = Action::default();
         for rule in self.ending(set) {
+            if rule.looks {
+                action.looks = true;
+                continue;
+            }
             action.class = action.class.max(Some(rule.class));
             action.captures |= rule.capture.is_some();
             if let Some(strategy) = rule.strategy {
@@ -274,6 +298,7 @@ impl Plan {
         {
             action.shown = Some((Strategy::Fixed, class));
         }
+        action.looks &= action.class.is_none();
         action
     }
 

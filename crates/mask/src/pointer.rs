@@ -36,6 +36,11 @@ pub struct Pattern {
 }
 
 impl Pattern {
+    /// `/**`: every field.
+    pub(crate) fn everywhere() -> Pattern {
+        Pattern { text: "/**".to_owned(), steps: vec![Step::Deep] }
+    }
+
     pub(crate) fn steps(&self) -> &[Step] {
         &self.steps
     }

@@ -10,16 +10,22 @@ use crate::error::MaskError;
 use crate::machine::{Machine, Nowhere};
 use crate::plan::Plan;
 
-/// Makes the keyed hash that `hash_anchor` shows, as `H:alg:keyid:base64url`.
+/// What makes keyed masks: the keyed hash that `hash_anchor` shows, as `H:alg:keyid:base64url`, and
+/// the token that `fpe` shows.
 ///
-/// The key is chosen per request (it belongs to the data subject), so it is handed to the
-/// [`Rewriter`], not to the plan. `None` gives the fixed mask.
-pub trait Anchors: Send + Sync {
+/// Keys are chosen per request (they belong to the tenant and the data subject), so they are handed
+/// to the [`Rewriter`], not to the plan. `None` gives the fixed mask.
+pub trait Keys: Send + Sync {
     /// The anchor of the value that stands at `pointer`.
     fn anchor(&self, pointer: &str, class: Class, value: &Scalar) -> Option<String>;
+
+    /// The token of the value that stands at `pointer`.
+    fn token(&self, _pointer: &str, _class: Class, _value: &Scalar) -> Option<String> {
+        None
+    }
 }
 
-impl<F> Anchors for F
+impl<F> Keys for F
 where
     F: Fn(&str, Class, &Scalar) -> Option<String> + Send + Sync,
 {
@@ -45,10 +51,10 @@ impl Rewriter {
         Rewriter(Machine::new(plan, true))
     }
 
-    /// The same, able to show anchors.
+    /// The same, able to show anchors and tokens.
     #[must_use]
-    pub fn with_anchors(mut self, anchors: Arc<dyn Anchors>) -> Rewriter {
-        self.0.set_anchors(anchors);
+    pub fn with_keys(mut self, keys: Arc<dyn Keys>) -> Rewriter {
+        self.0.set_keys(keys);
         self
     }
 

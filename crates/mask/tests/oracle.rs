@@ -358,7 +358,9 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
             .prop_map(|(pattern, class, strategy, capture)| {
                 let pattern: Pattern = pattern.parse().expect("pattern");
                 let strategy = strategy.filter(|strategy| strategy.allowed_for(class));
-                Rule { pattern, class, strategy, capture }
+                let mut rule = Rule::new(pattern, class);
+                (rule.strategy, rule.capture) = (strategy, capture);
+                rule
             });
     prop::collection::vec(rule, 0..5)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cli_ca::CaCommand;
+use crate::cli_mask::MaskCommand;
 use crate::cli_message::MessageCommand;
 use crate::cli_svid::SvidArgs;
 
@@ -100,6 +101,12 @@ pub(crate) enum Command {
     ///   moat svid --socket unix:/run/spire/agent.sock --dir /var/lib/moat/svid
     #[command(verbatim_doc_comment)]
     Svid(SvidArgs),
+    /// Try masks on a body, and find what no mask names.
+    ///
+    ///   moat mask try --route read-account answer.json
+    ///   moat mask discover --route read-account answers.ndjson
+    #[command(subcommand, verbatim_doc_comment)]
+    Mask(MaskCommand),
     /// Look into messages of ISO 8583, make them, compare them.
     ///
     ///   moat message specs
@@ -969,6 +976,22 @@ pub(crate) enum BenchCommand {
         /// Folder that `cargo xtask peers` builds into; default: moat in the cache of the user.
         #[arg(long, value_name = "FOLDER")]
         peers: Option<PathBuf>,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+    /// Bodies masked, beside serde_json; views of a type; tokens.
+    ///
+    /// Everything runs in this process, on one core. Other peers are in bench-peers/mask, a program
+    /// that prints a table of its own.
+    Mask {
+        /// Rounds of each side; the median counts.
+        #[arg(long, value_name = "N", default_value_t = crate::bench::mask::Settings::ROUNDS,
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
+        /// Length of a round, in milliseconds.
+        #[arg(long, value_name = "N", default_value_t = crate::bench::mask::Settings::ROUND_MS,
+              value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        round_ms: u32,
         #[command(flatten)]
         common: BenchArgs,
     },

@@ -13,6 +13,7 @@ mod ca_serve;
 mod check;
 mod cli;
 mod cli_ca;
+mod cli_mask;
 mod cli_message;
 mod cli_svid;
 mod demo;
@@ -24,6 +25,7 @@ mod explain;
 mod heap;
 mod latency;
 mod manual;
+mod mask;
 mod matrix;
 mod message;
 mod mirror;
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Svid(args) => svid::run(&args),
+        Command::Mask(args) => mask::run(&args),
         Command::Message(args) => message::run(&args),
         Command::Egress(command) => egress::run(&command),
         Command::Latency(args) => latency::run(&args),

@@ -59,11 +59,17 @@ fn has_street(name: &str) -> bool {
 }
 
 /// Down to the district, or strictly the province, then `***`.
-pub(crate) fn mask(text: &str, show: Show) -> Option<String> {
+pub(crate) fn mask(text: &str, show: Show, out: &mut String) -> bool {
     let text = text.trim();
     let shown = match show {
-        Show::Normal => to_district(text)?,
-        Show::Strict => level(text, &PROVINCES).filter(|(name, _)| !has_street(name))?.0,
+        Show::Normal => to_district(text),
+        Show::Strict => {
+            let province = level(text, &PROVINCES).filter(|(name, _)| !has_street(name));
+            province.map(|(name, _)| name)
+        }
     };
-    Some(format!("{shown}***"))
+    let Some(shown) = shown else { return false };
+    out.push_str(shown);
+    out.push_str("***");
+    true
 }

@@ -1,6 +1,7 @@
 //! Mail addresses: the first character and the domain.
 
 use super::fold;
+use crate::strategy::Show;
 
 /// Local part and domain of an address of the usual form (a dot-atom on both sides, RFC 5321
 /// §4.1.2 without quoted strings and address literals). Full-width signs are folded.
@@ -22,13 +23,14 @@ pub fn is_email(text: &str) -> bool {
     parts(text).is_some()
 }
 
-/// First character, `***`, domain. The only character of a short local part is hidden too.
-pub(crate) fn mask(text: &str) -> Option<String> {
-    let (local, domain) = parts(text)?;
+/// First character, `***`, domain; strictly the domain alone. The only character of a short local
+/// part is hidden too.
+pub(crate) fn mask(text: &str, show: Show, out: &mut String) -> bool {
+    let Some((local, domain)) = parts(text) else { return false };
     let mut chars = local.chars();
-    let first = chars.next().filter(|_| chars.next().is_some());
-    Some(match first {
-        Some(first) => format!("{first}***@{domain}"),
-        None => format!("***@{domain}"),
-    })
+    let first = chars.next().filter(|_| chars.next().is_some() && show == Show::Normal);
+    out.extend(first);
+    out.push_str("***@");
+    out.push_str(&domain);
+    true
 }

@@ -2,7 +2,7 @@
 //! form of 15 digits, residence permits for Hong Kong, Macao and Taiwan (81, 82, 83), and permanent
 //! residence cards for foreigners (9…).
 
-use super::{fold, keep};
+use super::{fold, keep_into};
 use crate::strategy::Show;
 
 const WEIGHTS: [u32; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
@@ -72,7 +72,7 @@ fn known_province(number: &[u8]) -> bool {
 }
 
 /// Whether eight digits are a day between 1800 and 2199.
-fn is_date(digits: &[u8]) -> bool {
+pub(crate) fn is_date(digits: &[u8]) -> bool {
     let number = |range: core::ops::Range<usize>| {
         digits
             .get(range)?
@@ -94,13 +94,61 @@ fn is_date(digits: &[u8]) -> bool {
 }
 
 /// First 3 and last 4, or strictly first 1 and last 1. Shorter than the old form: nothing.
-pub(crate) fn mask(text: &str, show: Show) -> Option<String> {
+pub(crate) fn mask(text: &str, show: Show, out: &mut String) -> bool {
     let text = text.trim();
     if text.chars().count() < OLD_LENGTH {
-        return None;
+        return false;
     }
     match show {
-        Show::Normal => keep(text, 3, 4),
-        Show::Strict => keep(text, 1, 1),
+        Show::Normal => keep_into(text, 3, 4, out),
+        Show::Strict => keep_into(text, 1, 1, out),
     }
+}
+
+/// First and last year of the days that are counted.
+const YEARS: core::ops::RangeInclusive<u32> = 1900..=2099;
+
+fn is_leap(year: u32) -> bool {
+    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+}
+
+/// Days of a month.
+fn days_in(year: u32, month: u32) -> u64 {
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 if is_leap(year) => 29,
+        2 => 28,
+        _ => 31,
+    }
+}
+
+/// How many days after 1 January 1900 a date of eight digits is; none after 2099.
+pub(crate) fn days_of(digits: &str) -> Option<u64> {
+    let number = |range: core::ops::Range<usize>| digits.get(range)?.parse::<u32>().ok();
+    let (year, month, day) = (number(0..4)?, number(4..6)?, number(6..8)?);
+    if digits.len() != 8 || !is_date(digits.as_bytes()) || !YEARS.contains(&year) {
+        return None;
+    }
+    let years: u64 = (*YEARS.start()..year).map(|y| 365 + u64::from(is_leap(y))).sum();
+    let months: u64 = (1..month).map(|month| days_in(year, month)).sum();
+    Some(years + months + u64::from(day) - 1)
+}
+
+/// The date so many days after 1 January 1900.
+pub(crate) fn digits_of_day(mut day: u64) -> Option<String> {
+    for year in YEARS {
+        let days = 365 + u64::from(is_leap(year));
+        if day >= days {
+            day -= days;
+            continue;
+        }
+        for month in 1..=12 {
+            let days = days_in(year, month);
+            if day < days {
+                return Some(format!("{year:04}{month:02}{:02}", day + 1));
+            }
+            day -= days;
+        }
+    }
+    None
 }

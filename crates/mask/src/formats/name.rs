@@ -27,21 +27,28 @@ pub fn surname(name: &str) -> Option<&str> {
 
 /// The surname and `*`, the first letter of each Latin word and `***`, or strictly `**`. Names of
 /// other forms, such as transliterated ones with a dot, are hidden: they have no surname.
-pub(crate) fn mask(text: &str, show: Show) -> Option<String> {
+pub(crate) fn mask(text: &str, show: Show, out: &mut String) -> bool {
     if show == Show::Strict {
-        return Some("**".to_owned());
+        out.push_str("**");
+        return true;
     }
     let text = text.trim();
     if let Some(surname) = surname(text) {
-        return Some(format!("{surname}*"));
+        out.push_str(surname);
+        out.push('*');
+        return true;
     }
-    let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
-    let latin = |word: &&str| {
+    let words = || text.split(' ').filter(|word| !word.is_empty());
+    let latin = |word: &str| {
         word.len() > 1 && word.chars().all(|c| c.is_ascii_alphabetic() || "'-.".contains(c))
     };
-    if words.is_empty() || words.len() > 5 || !words.iter().all(latin) {
-        return None;
+    if !(1..=5).contains(&words().count()) || !words().all(latin) {
+        return false;
     }
-    let masked = words.iter().filter_map(|word| word.chars().next());
-    Some(masked.map(|first| format!("{first}***")).collect::<Vec<_>>().join(" "))
+    for (place, word) in words().enumerate() {
+        out.push_str(if place > 0 { " " } else { "" });
+        out.extend(word.chars().next());
+        out.push_str("***");
+    }
+    true
 }

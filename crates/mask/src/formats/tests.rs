@@ -250,7 +250,9 @@ fn no_mask_panics_or_shows_the_whole_of_a_text_that_is_not_tiny() {
                         Strategy::BankCard(show),
                         Strategy::Name(show),
                         Strategy::Address(show),
-                        Strategy::Email,
+                        Strategy::Email(show),
+                        Strategy::Uscc(show),
+                        Strategy::Passport(show),
                     ] {
                         assert!(strategy.mask(Class::C2, &text).contains('*'), "{strategy} {text}");
                     }
@@ -258,4 +260,99 @@ fn no_mask_panics_or_shows_the_whole_of_a_text_that_is_not_tiny() {
             }
         }
     }
+}
+
+#[test]
+fn credit_codes_of_organisations() {
+    for valid in
+        ["91350100M000100Y43", "91350100m000100y43", "９１３５０１００Ｍ０００１００Ｙ４３"]
+    {
+        assert!(uscc::is_uscc(valid), "{valid}");
+    }
+    for wrong in ["", "91350100M000100Y4", "91350100M000100Y434", "91350100I000100Y43"] {
+        assert!(!uscc::is_uscc(wrong), "{wrong}");
+    }
+    golden(
+        "uscc",
+        &[
+            ("91350100M000100Y43", "9135**********0Y43"),
+            ("91350100M000100Y44", "9135**********0Y44"),
+            ("91350100M", "***"),
+            ("", "***"),
+        ],
+    );
+    golden("uscc_strict", &[("91350100M000100Y43", "****************43")]);
+}
+
+#[test]
+fn every_single_change_and_every_swap_of_neighbours_fails_a_credit_code() {
+    let valid = b"91350100M000100Y43";
+    for place in 0..valid.len() {
+        for symbol in b"0123456789ABCDEFGHJKLMNPQRTUWXY" {
+            let mut other = *valid;
+            other[place] = *symbol;
+            let text = String::from_utf8(other.to_vec()).expect("ascii");
+            assert_eq!(uscc::is_uscc(&text), other == *valid, "{text}");
+        }
+        if place + 1 < valid.len() && valid[place] != valid[place + 1] {
+            let mut other = *valid;
+            other.swap(place, place + 1);
+            assert!(!uscc::is_uscc(core::str::from_utf8(&other).expect("ascii")));
+        }
+    }
+}
+
+#[test]
+fn passports_permits_and_plates() {
+    for valid in ["E12345678", "G12345678", "EA1234567", "PE1234567", "ｅ12345678"] {
+        assert!(passport::is_passport(valid), "{valid}");
+    }
+    for wrong in ["E1234567", "EI1234567", "EO1234567", "X12345678", "E123456789", "E1234567A", ""]
+    {
+        assert!(!passport::is_passport(wrong), "{wrong}");
+    }
+    for valid in ["C12345678", "CA1234567", "H12345678", "M1234567890", "T12345678"] {
+        assert!(passport::is_permit(valid), "{valid}");
+    }
+    assert!(!passport::is_permit("H1234567") && !passport::is_permit("12345678"));
+    golden("passport", &[("E12345678", "E******78"), ("E12", "***"), ("", "***")]);
+    golden("passport_strict", &[("E12345678", "***")]);
+    for valid in ["京A12345", "粤BD12345", "粤B·D123学", "沪a1234Z"] {
+        assert!(plate::is_plate(valid), "{valid}");
+    }
+    for wrong in ["京I12345", "京A1234", "京A1234O", "A京12345", "京A1234567", "美A12345", ""]
+    {
+        assert!(!plate::is_plate(wrong), "{wrong}");
+    }
+    golden("plate", &[("京A12345", "京A****5"), ("京A1", "***")]);
+    golden("plate_strict", &[("粤BD12345", "粤B******")]);
+}
+
+#[test]
+fn networks_and_places() {
+    golden(
+        "ip",
+        &[
+            ("203.0.113.77", "203.0.113.0/24"),
+            ("2001:db8:1:2::3", "2001:db8:1::/48"),
+            ("::ffff:203.0.113.77", "203.0.113.0/24"),
+            ("203.0.113.777", "***"),
+            ("", "***"),
+        ],
+    );
+    golden(
+        "geo",
+        &[
+            ("39.90872", "39.9"),
+            ("-116.39748", "-116.3"),
+            ("39.90872,116.39748", "39.9,116.3"),
+            ("39", "39"),
+            ("39.9087N", "***"),
+            ("1e3", "***"),
+            ("39.9,", "***"),
+            ("", "***"),
+        ],
+    );
+    golden("geo_strict", &[("39.90872", "***")]);
+    assert!(geo::is_place("39.90872,116.39748") && !geo::is_place("3.14,2.71"));
 }

@@ -36,22 +36,9 @@ impl KeyBuffer {
         self.over
     }
 
-    /// Appends `/` and the key to a JSON pointer, escaped as RFC 6901 §3 asks; a cut key ends in
-    /// `…`.
-    pub(super) fn append_to(&self, path: &mut String) {
-        path.push('/');
-        // A long key may be cut inside a character.
-        let valid = self.bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-        for c in valid.chars() {
-            match c {
-                '~' => path.push_str("~0"),
-                '/' => path.push_str("~1"),
-                other => path.push(other),
-            }
-        }
-        if self.over {
-            path.push('…');
-        }
+    /// As much of it as was kept.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -101,7 +88,13 @@ impl ScalarBuffer {
     /// Bytes of the meaning only.
     pub(super) fn decoded(&mut self, bytes: &[u8]) {
         match &mut self.long {
-            None => self.text.extend_from_slice(bytes),
+            None => {
+                if self.text.capacity() == 0 {
+                    // Room for the longest: growth would leave an unwiped copy behind.
+                    self.text.reserve_exact(JSON_SCALAR_BYTES_MAX);
+                }
+                self.text.extend_from_slice(bytes);
+            }
             Some((len, hash)) => {
                 *len += bytes.len() as u64;
                 hash.update(bytes);
@@ -126,21 +119,18 @@ impl ScalarBuffer {
         core::str::from_utf8(&self.text).ok()
     }
 
-    /// A copy of the value read.
-    pub(super) fn value(&self, kind: Kind) -> Scalar {
+    /// A copy of the value read. `whole` is its text, if it was not buffered.
+    pub(super) fn value(&self, kind: Kind, whole: Option<&str>) -> Scalar {
+        let text = || Zeroizing::new(whole.or_else(|| self.text()).unwrap_or("").to_owned());
         match (&self.long, kind) {
             (Some((len, hash)), _) => {
                 Scalar::TooLong { len: *len, sha256: hash.clone().finalize().into() }
             }
             (None, Kind::Null) => Scalar::Null,
             (None, Kind::Bool(value)) => Scalar::Bool(value),
-            (None, Kind::Number) => Scalar::Number(self.string()),
-            (None, Kind::Text) => Scalar::Text(self.string()),
+            (None, Kind::Number) => Scalar::Number(text()),
+            (None, Kind::Text) => Scalar::Text(text()),
         }
-    }
-
-    fn string(&self) -> Zeroizing<String> {
-        Zeroizing::new(self.text().unwrap_or("").to_owned())
     }
 
     /// Forgets the scalar. What was used is overwritten; wiping the whole room each time would cost microseconds.
@@ -150,13 +140,6 @@ impl ScalarBuffer {
         self.spelled = 0;
         self.is_quoted = false;
         self.long = None;
-    }
-
-    /// Room for the longest scalar, so that growth never leaves an unwiped copy behind.
-    pub(super) fn reserve(&mut self) {
-        if self.text.capacity() == 0 {
-            self.text.reserve_exact(JSON_SCALAR_BYTES_MAX);
-        }
     }
 }
 

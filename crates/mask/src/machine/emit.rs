@@ -41,10 +41,7 @@ impl Machine {
         byte: u8,
     ) -> Result<(), MaskError> {
         self.replacing = self.rewriting && self.dropping.is_none() && self.action.shown.is_some();
-        self.collecting = self.replacing || self.action.captures;
-        if self.collecting {
-            self.scalar.reserve();
-        }
+        self.collecting = self.replacing || self.action.captures || self.action.looks;
         if self.replacing {
             self.flush(cur);
             self.route = Route::Discard;
@@ -53,11 +50,9 @@ impl Machine {
             let reader = if self.collecting { Reader::Scalar } else { Reader::Nobody };
             self.begin_string(cur, reader, false)?;
         } else if let Some(number) = Number::first(byte) {
-            if self.collecting {
-                self.scalar.plain(&[byte]);
-            }
+            let start = cur.at;
             cur.at += 1;
-            self.state = State::Number(number);
+            self.number_from(cur, number, Some(start))?;
         } else if let Some(literal) = Literal::first(byte) {
             cur.at += 1;
             self.state = State::Literal(literal);
@@ -68,55 +63,83 @@ impl Machine {
         Ok(())
     }
 
-    /// A scalar has been read; the cursor stands behind it.
+    /// A scalar has been read; the cursor stands behind it. `whole` is its text, if it stands as it
+    /// is in this chunk.
     pub(super) fn end_scalar<S: Sink>(
         &mut self,
         cur: &mut Cursor<'_, S>,
         kind: Kind,
+        whole: Option<&str>,
     ) -> Result<(), MaskError> {
         if self.collecting {
             self.collecting = false;
             if core::mem::replace(&mut self.replacing, false) {
-                self.write_mask(cur, kind);
+                self.write_mask(cur, kind, whole);
                 cur.from = cur.at;
                 self.route = Route::Forward;
             }
             if self.action.captures {
-                self.capture(cur, self.scalar.value(kind))?;
+                self.capture(cur, self.scalar.value(kind, whole))?;
             }
-            self.scalar.wipe();
+            if self.action.looks
+                && let (Some(findings), Some(text)) =
+                    (&mut self.findings, whole.or_else(|| self.scalar.text()))
+            {
+                findings.look(&self.path, text);
+            }
+            if whole.is_none() {
+                self.scalar.wipe();
+            }
         }
         self.end_value(cur);
         Ok(())
     }
 
-    fn write_mask<S: Sink>(&self, cur: &mut Cursor<'_, S>, kind: Kind) {
+    fn write_mask<S: Sink>(&mut self, cur: &mut Cursor<'_, S>, kind: Kind, whole: Option<&str>) {
         let Some((strategy, class)) = self.action.shown else { return };
-        let masked = match (kind, strategy) {
-            (Kind::Null, _) => return cur.out.put(b"null"),
-            (_, Strategy::HashAnchor) => self.anchor(class, kind),
-            (Kind::Number | Kind::Text, _) => {
-                self.scalar.text().map(|text| strategy.mask(class, text))
+        if matches!(kind, Kind::Null) || strategy == Strategy::Null {
+            return cur.out.put(b"null");
+        }
+        let mut shown = core::mem::take(&mut self.shown);
+        shown.clear();
+        let text = whole.or_else(|| self.scalar.text());
+        match (kind, text) {
+            (_, text) if strategy.is_keyed() => {
+                let made = self.keyed(strategy, class, kind, text);
+                shown.push_str(made.as_deref().unwrap_or(fixed(class)));
             }
-            (Kind::Bool(_), _) => None,
-        };
-        cur.out.put(b"\"");
-        put_escaped(masked.as_deref().unwrap_or(fixed(class)), cur.out);
-        cur.out.put(b"\"");
+            (Kind::Number | Kind::Text, Some(text)) => strategy.write(class, text, &mut shown),
+            _ => shown.push_str(fixed(class)),
+        }
+        if matches!(kind, Kind::Number) && strategy.keeps_numbers() && is_number(&shown) {
+            cur.out.put(shown.as_bytes());
+        } else {
+            cur.out.put(b"\"");
+            put_escaped(&shown, cur.out);
+            cur.out.put(b"\"");
+        }
+        self.shown = shown;
     }
 
-    fn anchor(&self, class: Class, kind: Kind) -> Option<String> {
-        let anchors = self.anchors.as_ref()?;
-        anchors.anchor(&self.path, class, &self.scalar.value(kind))
+    fn keyed(
+        &self,
+        strategy: Strategy,
+        class: Class,
+        kind: Kind,
+        text: Option<&str>,
+    ) -> Option<String> {
+        let keys = self.keys.as_ref()?;
+        let value = self.scalar.value(kind, text);
+        match strategy {
+            Strategy::HashAnchor => keys.anchor(&self.path, class, &value),
+            _ => keys.token(&self.path, class, &value),
+        }
     }
 
     fn capture<S: Sink>(&mut self, cur: &Cursor<'_, S>, value: Scalar) -> Result<(), MaskError> {
         let class = self.action.class.unwrap_or(Class::C1);
         let value = if class == Class::Sad { Scalar::Withheld } else { value };
-        let width = self.plan.width();
-        let start = self.levels.len() * width;
-        let set = self.sets.get(start..start + width).unwrap_or(&[]);
-        let ids = self.plan.capture_ids(set);
+        let ids = self.plan.capture_ids(self.set());
         if self.captures.len() + ids.len() > CAPTURES_MAX {
             return Err(MaskError::TooManyFields { offset: self.offset(cur) });
         }
@@ -131,8 +154,14 @@ impl Machine {
     }
 }
 
+/// Whether a text is a number as JSON spells it, without sign, point and exponent.
+fn is_number(text: &str) -> bool {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits && (text == "0" || !text.starts_with('0'))
+}
+
 /// Writes the content of a JSON string (RFC 8259 §7).
-fn put_escaped<S: Sink>(text: &str, out: &mut S) {
+pub(crate) fn put_escaped<S: Sink>(text: &str, out: &mut S) {
     let mut rest = text.as_bytes();
     while let Some(place) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
         let (plain, special) = rest.split_at(place);

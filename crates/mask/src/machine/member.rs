@@ -1,15 +1,15 @@
 //! Stepping to a member or an element: which rules follow, what the path is, whether it stays.
 
 use super::string::Reader;
-use super::{Container, Cursor, Machine, Route, Sink, State};
+use super::{Cursor, Machine, Route, Sink, State};
 use crate::error::MaskError;
 use crate::plan::{Action, Down};
+use crate::pointer::KEY_BYTES_MAX;
 
 impl Machine {
     pub(super) fn comma<S: Sink>(&mut self, cur: &mut Cursor<'_, S>) {
-        let top = self.levels.last();
-        let object = top.is_some_and(|level| level.container == Container::Object);
-        let may_drop = top.is_some_and(|level| level.may_drop);
+        let object = self.in_object();
+        let may_drop = !self.is_dead() && self.levels.last().is_some_and(|level| level.may_drop);
         if object && may_drop && self.route == Route::Forward {
             // Whether this comma stays depends on the member behind it.
             self.flush(cur);
@@ -24,7 +24,7 @@ impl Machine {
         if self.route == Route::Hold {
             self.flush(cur);
         }
-        let live = self.levels.last().is_some_and(|level| level.live);
+        let live = !self.is_dead();
         self.key.clear();
         self.key_resolved = false;
         self.live = false;
@@ -32,13 +32,23 @@ impl Machine {
         self.begin_string(cur, if live { Reader::Key } else { Reader::Nobody }, true)
     }
 
-    pub(super) fn end_key<S: Sink>(&mut self, cur: &mut Cursor<'_, S>) {
+    /// The key has been read; the cursor stands behind it. `whole` is the key, if it stands
+    /// unescaped in this chunk.
+    pub(super) fn end_key<S: Sink>(&mut self, cur: &mut Cursor<'_, S>, whole: Option<&[u8]>) {
         if self.reading.reader == Reader::Key {
-            self.resolve_key(cur);
-            let parent = self.levels.last().map_or(0, |level| level.path);
-            self.path.truncate(parent);
-            if self.live && self.plan.path_needed() {
-                self.key.append_to(&mut self.path);
+            match whole {
+                Some(key) => {
+                    let kept = key.get(..KEY_BYTES_MAX).unwrap_or(key);
+                    let is_cut = kept.len() < key.len();
+                    self.resolve_key(cur, if is_cut { Down::LongKey } else { Down::Key(key) });
+                    self.step_path(|path| append_key(path, kept, is_cut));
+                }
+                None => {
+                    let key = core::mem::take(&mut self.key);
+                    self.resolve_key(cur, key.known().map_or(Down::LongKey, Down::Key));
+                    self.step_path(|path| append_key(path, key.bytes(), key.is_over()));
+                    self.key = key;
+                }
             }
         }
         self.state = State::Colon;
@@ -48,27 +58,37 @@ impl Machine {
         }
     }
 
+    /// Sets the path to a child of the innermost container, if anybody will ask for it.
+    fn step_path(&mut self, append: impl FnOnce(&mut String)) {
+        if !self.plan.path_needed() {
+            return;
+        }
+        let parent = self.levels.last().map_or(0, |level| level.path);
+        self.path.truncate(parent);
+        if self.live {
+            append(&mut self.path);
+        }
+    }
+
     /// A key longer than any rule's is decided at once, so that it need not be held.
     pub(super) fn check_long_key<S: Sink>(&mut self, cur: &mut Cursor<'_, S>) {
         if self.route == Route::Hold && self.key.is_over() {
-            self.resolve_key(cur);
+            self.resolve_key(cur, Down::LongKey);
         }
     }
 
     /// Finds the rules for the member whose key has been read, and whether the member stays.
-    fn resolve_key<S: Sink>(&mut self, cur: &mut Cursor<'_, S>) {
+    fn resolve_key<S: Sink>(&mut self, cur: &mut Cursor<'_, S>, key: Down<'_>) {
         if core::mem::replace(&mut self.key_resolved, true) {
             return;
         }
-        let key = core::mem::take(&mut self.key);
-        self.descend(key.known().map_or(Down::LongKey, Down::Key));
-        self.key = key;
+        self.descend(key);
         if self.route != Route::Hold {
             return;
         }
         if self.drops() {
             self.hold.clear();
-            self.dropping = Some(self.levels.len());
+            self.dropping = Some(self.depth);
             self.route = Route::Discard;
         } else {
             self.release_hold(cur);
@@ -91,6 +111,10 @@ impl Machine {
     fn descend(&mut self, step: Down<'_>) {
         let width = self.plan.width();
         let depth = self.levels.len();
+        let needed = (depth + 1) * width;
+        if self.sets.len() < needed {
+            self.sets.resize(needed, 0);
+        }
         let below = self.sets.split_at_mut_checked(depth * width);
         let Some((above, below)) = below else { return };
         let parent = depth.checked_sub(1).and_then(|depth| above.get(depth * width..));
@@ -102,24 +126,37 @@ impl Machine {
 
     /// Finds the rules for an array's next element; says whether the value is an object's member.
     pub(super) fn enter_element(&mut self) -> bool {
-        let Some(level) = self.levels.last_mut() else { return false };
-        if level.container == Container::Object {
+        if self.depth > 0 && self.in_object() {
             return true;
         }
-        let index = level.index;
-        level.index += 1;
-        let (live, path) = (level.live, level.path);
-        if live {
-            self.descend(Down::Index(index));
-            self.path.truncate(path);
-            if self.live && self.plan.path_needed() {
-                self.path.push('/');
-                self.path.push_str(&index.to_string());
-            }
-        } else {
+        if self.is_dead() {
             self.live = false;
             self.action = Action::default();
+            return false;
         }
+        let Some(level) = self.levels.last_mut() else { return false };
+        let index = level.index;
+        level.index += 1;
+        self.descend(Down::Index(index));
+        self.step_path(|path| {
+            path.push('/');
+            path.push_str(&index.to_string());
+        });
         false
+    }
+}
+
+/// Appends `/` and a key to a JSON pointer, escaped as RFC 6901 §3 asks; a cut key ends in `…`.
+fn append_key(path: &mut String, key: &[u8], is_cut: bool) {
+    path.push('/');
+    // A long key may be cut inside a character.
+    let valid = key.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    if valid.contains(['~', '/']) {
+        path.push_str(&valid.replace('~', "~0").replace('/', "~1"));
+    } else {
+        path.push_str(valid);
+    }
+    if is_cut {
+        path.push('…');
     }
 }

@@ -1,29 +1,39 @@
 //! The streaming machine behind [`crate::Rewriter`] and [`crate::Extractor`].
 //!
-//! One pass, one state, no look-ahead. Working memory: 65 state sets of at most 128 bytes, the path
-//! (64 keys of at most 128 bytes, escaped), two buffers of 4 KiB for a matched scalar, and 4 KiB
-//! for a member that may have to be dropped. Everything unmatched goes out as slices of the input.
+//! One pass, one state. Where a rule may match, tokens are read one by one; a container that no
+//! rule can match below is skimmed ([`skim`]). Working memory: 65 state sets of at most 128 bytes,
+//! the path (64 keys of at most 128 bytes, escaped), two buffers of 4 KiB for a matched scalar, and
+//! 4 KiB for a member that may have to be dropped. A key or scalar that stands whole and unescaped
+//! in its chunk is not copied. Everything unmatched goes out as slices of the input.
 
 use std::sync::Arc;
 
 use moat_model::limit::JSON_DEPTH_MAX;
 
 use crate::capture::{Capture, Captures};
+use crate::discover::Findings;
 use crate::error::{MaskError, Syntax};
 use crate::plan::{Action, Plan};
-use crate::rewriter::Anchors;
+use crate::rewriter::Keys;
 use crate::strategy::Strategy;
 
 mod buffer;
 mod emit;
 mod member;
-mod scan;
+mod skim;
 mod string;
 mod token;
 
+use crate::scan;
+pub(crate) use emit::put_escaped;
+
 use buffer::{KeyBuffer, ScalarBuffer};
-use string::Reading;
+use skim::{After, Place, Skim};
+use string::{Reader, Reading};
 use token::{Literal, Number};
+
+/// State sets that there is room for at first; a deeper match makes more.
+const SETS_AT_FIRST: usize = 8;
 
 /// Where output goes.
 pub(crate) trait Sink {
@@ -95,11 +105,8 @@ enum Container {
     Object,
 }
 
-/// One open array or object.
+/// One open array or object below which a rule may match.
 struct Level {
-    container: Container,
-    /// Whether any rule can match at or below this level.
-    live: bool,
     /// Whether a member of this object may have to be dropped.
     may_drop: bool,
     /// Whether a member of this object has been kept.
@@ -114,13 +121,20 @@ struct Level {
 pub(crate) struct Machine {
     plan: Plan,
     rewriting: bool,
-    anchors: Option<Arc<dyn Anchors>>,
+    keys: Option<Arc<dyn Keys>>,
+    /// What is found in fields that no rule names.
+    findings: Option<Box<Findings>>,
     /// Bytes read in earlier chunks.
     before: u64,
     state: State,
     failed: Option<MaskError>,
+    /// A bit for each open container, the innermost lowest: whether it is an object.
+    kinds: u64,
+    /// How many containers are open.
+    depth: usize,
+    /// The outer ones, as far as any rule can match below them.
     levels: Vec<Level>,
-    /// State sets: that of each open container, then that of the value being read.
+    /// State sets: that of each of these, then that of the value being read.
     sets: Vec<u64>,
     path: String,
     /// Whether any rule is alive at the value being read, and what those that end there say.
@@ -137,25 +151,34 @@ pub(crate) struct Machine {
     /// The depth of the value being dropped, if one is.
     dropping: Option<usize>,
     captures: Vec<Capture>,
+    /// Up to here nothing is to be had by skimming in this chunk.
+    skimmed: usize,
+    skims: bool,
+    /// The mask being written.
+    shown: String,
 }
 
 impl Machine {
     pub(crate) fn new(plan: &Plan, rewriting: bool) -> Machine {
-        let mut sets = vec![0; plan.width() * (JSON_DEPTH_MAX + 1)];
+        let mut sets = Vec::with_capacity(plan.width() * SETS_AT_FIRST);
+        sets.resize(plan.width(), 0);
         let live = plan.start(&mut sets);
-        let action = sets.get(..plan.width()).map(|root| plan.action(root));
+        let action = plan.action(&sets);
         Machine {
             plan: plan.clone(),
             rewriting,
-            anchors: None,
+            keys: None,
+            findings: None,
             before: 0,
             state: State::Value,
             failed: None,
-            levels: Vec::with_capacity(JSON_DEPTH_MAX),
+            kinds: 0,
+            depth: 0,
+            levels: Vec::new(),
             sets,
             path: String::new(),
             live,
-            action: action.unwrap_or_default(),
+            action,
             key: KeyBuffer::default(),
             key_resolved: false,
             reading: Reading::new(),
@@ -166,11 +189,29 @@ impl Machine {
             hold: Vec::new(),
             dropping: None,
             captures: Vec::new(),
+            skimmed: 0,
+            skims: true,
+            shown: String::new(),
         }
     }
 
-    pub(crate) fn set_anchors(&mut self, anchors: Arc<dyn Anchors>) {
-        self.anchors = Some(anchors);
+    /// Reads every token by itself: what tests compare with.
+    #[cfg(test)]
+    pub(crate) fn without_skimming(mut self) -> Machine {
+        self.skims = false;
+        self
+    }
+
+    pub(crate) fn set_keys(&mut self, keys: Arc<dyn Keys>) {
+        self.keys = Some(keys);
+    }
+
+    pub(crate) fn set_findings(&mut self, findings: Box<Findings>) {
+        self.findings = Some(findings);
+    }
+
+    pub(crate) fn take_findings(&mut self) -> Option<Box<Findings>> {
+        self.findings.take()
     }
 
     /// Reads a chunk. After an error every further call gives the same error.
@@ -179,6 +220,7 @@ impl Machine {
             return Err(error);
         }
         let mut cur = Cursor { chunk, at: 0, from: 0, out };
+        self.skimmed = 0;
         let done = self.run(&mut cur);
         if let Err(error) = done {
             self.failed = Some(error);
@@ -198,9 +240,9 @@ impl Machine {
         let mut cur = Cursor { chunk: &[], at: 0, from: 0, out };
         if let State::Number(number) = self.state
             && number.complete()
-            && self.levels.is_empty()
+            && self.depth == 0
         {
-            self.end_scalar(&mut cur, buffer::Kind::Number)?;
+            self.end_scalar(&mut cur, buffer::Kind::Number, None)?;
         }
         match self.state {
             State::End => Ok(Captures::new(core::mem::take(&mut self.captures))),
@@ -215,9 +257,13 @@ impl Machine {
                 State::Number(number) => self.number(cur, number)?,
                 State::Literal(literal) => self.literal(cur, literal)?,
                 _ => {
-                    cur.at += scan::space(cur.rest());
-                    if let Some(byte) = cur.peek() {
-                        self.structure(cur, byte)?;
+                    if self.is_dead() && self.skims && cur.at >= self.skimmed {
+                        self.skim(cur);
+                    } else {
+                        cur.at += scan::space(cur.rest());
+                        if let Some(byte) = cur.peek() {
+                            self.structure(cur, byte)?;
+                        }
                     }
                 }
             }
@@ -225,6 +271,50 @@ impl Machine {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether no rule can match in the innermost container.
+    fn is_dead(&self) -> bool {
+        self.depth > self.levels.len()
+    }
+
+    /// Goes on to the end of the container that no rule can match in, or as far as all is clear.
+    fn skim<S: Sink>(&mut self, cur: &mut Cursor<'_, S>) {
+        let after = match self.state {
+            State::FirstKey | State::FirstElement => After::Open,
+            State::Key => After::Comma,
+            // In an array a value follows a comma; in an object, a colon.
+            State::Value if self.in_object() => After::Colon,
+            State::Value => After::Comma,
+            State::Colon => After::Key,
+            _ => After::Value,
+        };
+        let from = Place { at: cur.at, kinds: self.kinds, depth: self.depth, after };
+        let done = scan::fastest(Skim::new(cur.chunk, self.levels.len() + 1, from));
+        self.skimmed = done.tried;
+        let Place { at, kinds, depth, after } = done.place;
+        (cur.at, self.kinds, self.depth) = (at, kinds, depth);
+        self.state = match after {
+            After::Open if self.in_object() => State::FirstKey,
+            After::Open => State::FirstElement,
+            After::Comma if self.in_object() => State::Key,
+            After::Comma | After::Colon => State::Value,
+            After::Key => State::Colon,
+            After::Value => State::Comma,
+            After::Close => return self.end_value(cur),
+            After::String { is_key } => {
+                self.reading.begin(Reader::Nobody, is_key);
+                State::String
+            }
+        };
+        self.live = false;
+        self.action = Action::default();
+        self.collecting = false;
+    }
+
+    /// Whether the innermost container is an object.
+    fn in_object(&self) -> bool {
+        self.kinds & 1 == 1
     }
 
     fn structure<S: Sink>(&mut self, cur: &mut Cursor<'_, S>, byte: u8) -> Result<(), MaskError> {
@@ -258,7 +348,7 @@ impl Machine {
         if self.drops() && self.dropping.is_none() && !in_object {
             self.flush(cur);
             cur.out.put(b"null");
-            self.dropping = Some(self.levels.len());
+            self.dropping = Some(self.depth);
             self.route = Route::Discard;
         }
         match byte {
@@ -273,32 +363,31 @@ impl Machine {
         cur: &mut Cursor<'_, S>,
         container: Container,
     ) -> Result<(), MaskError> {
-        if self.levels.len() >= JSON_DEPTH_MAX {
+        if self.depth >= JSON_DEPTH_MAX {
             return Err(MaskError::TooDeep { offset: self.offset(cur) });
         }
+        let is_object = container == Container::Object;
+        self.depth += 1;
+        self.kinds = (self.kinds << 1) | u64::from(is_object);
+        cur.at += 1;
+        if self.live {
+            let may_drop = self.rewriting && self.plan.may_drop(self.set());
+            let path = self.path.len();
+            self.levels.push(Level { may_drop, kept: false, index: 0, path });
+            if is_object && may_drop && self.route == Route::Forward {
+                self.flush(cur);
+                self.route = Route::Hold;
+            }
+        }
+        self.state = if is_object { State::FirstKey } else { State::FirstElement };
+        Ok(())
+    }
+
+    /// The states at the value being read, where a rule may match.
+    fn set(&self) -> &[u64] {
         let width = self.plan.width();
         let start = self.levels.len() * width;
-        let set = self.sets.get(start..start + width).unwrap_or(&[]);
-        let may_drop = self.rewriting && self.live && self.plan.may_drop(set);
-        let path = self.path.len();
-        self.levels.push(Level {
-            container,
-            live: self.live,
-            may_drop,
-            kept: false,
-            index: 0,
-            path,
-        });
-        cur.at += 1;
-        if container == Container::Object && may_drop && self.route == Route::Forward {
-            self.flush(cur);
-            self.route = Route::Hold;
-        }
-        self.state = match container {
-            Container::Array => State::FirstElement,
-            Container::Object => State::FirstKey,
-        };
-        Ok(())
+        self.sets.get(start..start + width).unwrap_or(&[])
     }
 
     fn close<S: Sink>(
@@ -306,25 +395,27 @@ impl Machine {
         cur: &mut Cursor<'_, S>,
         container: Container,
     ) -> Result<(), MaskError> {
-        if self.levels.last().is_none_or(|level| level.container != container) {
+        if self.in_object() != (container == Container::Object) {
             return Err(self.wrong(cur, Syntax::Comma));
         }
         if self.route == Route::Hold {
             self.release_hold(cur);
         }
         cur.at += 1;
-        self.levels.pop();
+        self.depth = self.depth.saturating_sub(1);
+        self.kinds >>= 1;
+        self.levels.truncate(self.depth);
         self.end_value(cur);
         Ok(())
     }
 
     fn end_value<S: Sink>(&mut self, cur: &mut Cursor<'_, S>) {
-        if self.dropping == Some(self.levels.len()) {
+        if self.dropping == Some(self.depth) {
             self.dropping = None;
             self.route = Route::Forward;
             cur.from = cur.at;
         }
-        self.state = if self.levels.is_empty() { State::End } else { State::Comma };
+        self.state = if self.depth == 0 { State::End } else { State::Comma };
     }
 
     fn offset<S>(&self, cur: &Cursor<'_, S>) -> u64 {
@@ -336,5 +427,7 @@ impl Machine {
     }
 }
 
+#[cfg(test)]
+mod skim_tests;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,8 @@
 
 use super::{Cursor, Machine, Sink, State};
 use crate::error::{MaskError, Syntax};
-use crate::machine::scan;
+use crate::scan;
+use moat_model::limit::JSON_SCALAR_BYTES_MAX;
 
 /// Who wants the content of the string being read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,30 +60,41 @@ impl Reading {
             cut: Cut { read: 0, missing: 0, low: 0x80, high: 0xbf },
         }
     }
+
+    /// A string begins, or its part that is read one byte after the other.
+    pub(super) fn begin(&mut self, reader: Reader, is_key: bool) {
+        self.reader = reader;
+        self.is_key = is_key;
+    }
 }
 
 impl Machine {
-    /// Starts a string; the cursor stands on its quote. Most strings are plain and whole in their
-    /// chunk, and end here as well.
+    /// Starts a string; the cursor stands on its quote. Most strings are whole in their chunk and
+    /// have no escapes: they end here as well, and are not copied.
     pub(super) fn begin_string<S: Sink>(
         &mut self,
         cur: &mut Cursor<'_, S>,
         reader: Reader,
         is_key: bool,
     ) -> Result<(), MaskError> {
-        self.reading.reader = reader;
-        self.reading.is_key = is_key;
+        self.reading.begin(reader, is_key);
+        if let Some(text) = whole(cur.chunk.get(cur.at + 1..).unwrap_or(&[])) {
+            let is_short = text.len() <= JSON_SCALAR_BYTES_MAX;
+            if is_key || is_short || reader == Reader::Nobody {
+                cur.at += text.len() + 2;
+                if is_key {
+                    self.end_key(cur, Some(text.as_bytes()));
+                    return Ok(());
+                }
+                return self.end_scalar(cur, super::buffer::Kind::Text, Some(text));
+            }
+        }
         if reader == Reader::Scalar {
             self.scalar.quote();
         }
-        self.state = State::String;
         cur.at += 1;
-        let run = scan::plain(cur.rest());
-        self.content(cur, run);
-        match cur.peek() {
-            Some(b'"') => self.end_string(cur),
-            _ => Ok(()),
-        }
+        self.state = State::String;
+        Ok(())
     }
 
     /// Reads on in a string until its end or the end of the chunk.
@@ -119,10 +131,10 @@ impl Machine {
         self.spelling();
         cur.at += 1;
         if self.reading.is_key {
-            self.end_key(cur);
+            self.end_key(cur, None);
             Ok(())
         } else {
-            self.end_scalar(cur, super::buffer::Kind::Text)
+            self.end_scalar(cur, super::buffer::Kind::Text, None)
         }
     }
 
@@ -245,6 +257,22 @@ impl Machine {
         self.content(cur, 1);
         Ok(())
     }
+}
+
+/// The string at the start up to its quote, if it ends there, is UTF-8 and has no escape.
+fn whole(bytes: &[u8]) -> Option<&str> {
+    let mut end = scan::plain(bytes);
+    while let Some(byte) = bytes.get(end) {
+        match byte {
+            b'"' => return core::str::from_utf8(bytes.get(..end)?).ok(),
+            0x80.. => {
+                end += scan::not_ascii(bytes.get(end..)?);
+                end += scan::plain(bytes.get(end..)?);
+            }
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// What must follow a lead byte that the standard library found to start a valid sequence.

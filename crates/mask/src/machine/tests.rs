@@ -183,7 +183,7 @@ fn anchors_are_shown_where_a_key_is_given_and_the_fixed_mask_elsewhere() {
     let anchors = |pointer: &str, class: Class, value: &crate::Scalar| {
         Some(format!("H:{pointer}:{class}:{}", value.as_text().map_or(0, str::len)))
     };
-    let rewriter = Rewriter::new(&plan).with_anchors(Arc::new(anchors));
+    let rewriter = Rewriter::new(&plan).with_keys(Arc::new(anchors));
     assert_eq!(run(rewriter), r#"{"pan":"H:/pan:PAN:16"}"#);
 }
 

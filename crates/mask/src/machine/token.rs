@@ -1,5 +1,7 @@
 //! Numbers and literals.
 
+use moat_model::limit::JSON_SCALAR_BYTES_MAX;
+
 use super::buffer::Kind;
 use super::{Cursor, Machine, Sink, State};
 use crate::error::{MaskError, Syntax};
@@ -75,27 +77,41 @@ impl Machine {
     pub(super) fn number<S: Sink>(
         &mut self,
         cur: &mut Cursor<'_, S>,
-        mut number: Number,
+        number: Number,
     ) -> Result<(), MaskError> {
-        let rest = cur.rest();
+        self.number_from(cur, number, None)
+    }
+
+    /// Reads on in a number. `start` is its first byte, if that stands in this chunk.
+    pub(super) fn number_from<S: Sink>(
+        &mut self,
+        cur: &mut Cursor<'_, S>,
+        mut number: Number,
+        start: Option<usize>,
+    ) -> Result<(), MaskError> {
+        let from = start.unwrap_or(cur.at);
         let mut taken = 0;
-        for byte in rest {
+        for byte in cur.rest() {
             let Some(next) = number.next(*byte) else { break };
             number = next;
             taken += 1;
         }
-        if self.collecting {
-            self.scalar.plain(rest.get(..taken).unwrap_or(&[]));
-        }
         cur.at += taken;
-        if taken == rest.len() {
+        let read = cur.chunk.get(from..cur.at).unwrap_or(&[]);
+        let ended = cur.at < cur.chunk.len();
+        let whole = start.filter(|_| ended && read.len() <= JSON_SCALAR_BYTES_MAX);
+        let whole = whole.and_then(|_| core::str::from_utf8(read).ok());
+        if self.collecting && whole.is_none() {
+            self.scalar.plain(read);
+        }
+        if !ended {
             self.state = State::Number(number);
             return Ok(());
         }
         if !number.complete() || cur.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             return Err(self.wrong(cur, Syntax::Number));
         }
-        self.end_scalar(cur, Kind::Number)
+        self.end_scalar(cur, Kind::Number, whole)
     }
 
     pub(super) fn literal<S: Sink>(
@@ -117,6 +133,6 @@ impl Machine {
         if self.collecting {
             self.scalar.spelling(literal.word.len());
         }
-        self.end_scalar(cur, literal.kind)
+        self.end_scalar(cur, literal.kind, None)
     }
 }

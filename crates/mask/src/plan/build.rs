@@ -12,7 +12,7 @@ pub(super) struct Building {
 
 impl Building {
     pub(super) fn new(rules: &[Rule], states: usize) -> Building {
-        let anchors = |rule: &Rule| rule.strategy == Some(Strategy::HashAnchor);
+        let keyed = |rule: &Rule| rule.strategy.is_some_and(Strategy::is_keyed);
         let inner = Inner {
             rules: rules.to_vec(),
             rule_of_state: vec![u16::MAX; states],
@@ -20,8 +20,10 @@ impl Building {
             keys: Vec::new(),
             by_len: Vec::new(),
             index_keys: false,
-            needs_anchors: rules.iter().any(anchors),
-            path_needed: rules.iter().any(|rule| rule.capture.is_some() || anchors(rule)),
+            needs_keys: rules.iter().any(keyed),
+            path_needed: rules
+                .iter()
+                .any(|rule| rule.capture.is_some() || rule.looks || keyed(rule)),
         };
         Building { inner, next: 0 }
     }

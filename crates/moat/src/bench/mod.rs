@@ -17,6 +17,7 @@ pub(crate) mod kernel;
 mod latency;
 mod load;
 mod machine;
+pub(crate) mod mask;
 pub(crate) mod message;
 mod probe;
 mod process;
@@ -64,6 +65,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     | BenchCommand::E2e { common, .. }
     | BenchCommand::Start { common, .. }
     | BenchCommand::Sm { common, .. }
+    | BenchCommand::Mask { common, .. }
     | BenchCommand::Message { common, .. }
     | BenchCommand::ExtAuthz { common, .. }
     | BenchCommand::EnvoyHandshake { common, .. }
@@ -99,6 +101,10 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
             let settings = sm::Settings { rounds: *rounds, round, peers: peers.as_deref() };
             show(sm::run(dir, &settings, &Interrupt::new()?)?)
         }
+        BenchCommand::Mask { rounds, round_ms, .. } => {
+            let round = Duration::from_millis(u64::from(*round_ms));
+            show(mask::run(mask::Settings { rounds: *rounds, round }, &Interrupt::new()?)?)
+        }
         BenchCommand::Message { rounds, round_ms, .. } => {
             let round = Duration::from_millis(u64::from(*round_ms));
             let settings = message::Settings { rounds: *rounds, round };
@@ -124,6 +130,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
             good &= show(calls::handshake(dir, HANDSHAKE.0, HANDSHAKE.1, &interrupt)?);
             good &= show(start::run(dir, STARTS, &interrupt)?);
             good &= show(sm::run(dir, &sm::Settings::USUAL, &interrupt)?);
+            good &= show(mask::run(mask::Settings::USUAL, &interrupt)?);
             good & show(message::run(dir, message::Settings::USUAL, &interrupt)?)
         }
     };

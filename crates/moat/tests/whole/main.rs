@@ -24,6 +24,7 @@ mod latency;
 mod limits;
 mod live;
 mod load;
+mod masks;
 mod message;
 mod metrics;
 mod national;

@@ -296,6 +296,11 @@ async fn serve_http1(mut io: TlsStream<TcpStream>, seen: &Seen) -> io::Result<()
                 json_answer(&json!({ "fields": fields, "length": length, "body": body,
                     "method": head.method, "path": head.path }))
             }
+            // What was sent comes back, called what the caller wants it called.
+            "mirror" => {
+                let content_type = head.field("x-type").unwrap_or("application/json");
+                plain(content_type, "", &String::from_utf8_lossy(&body))
+            }
             "hang" => {
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 return Ok(());
