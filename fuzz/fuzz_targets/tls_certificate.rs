@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use moat_tls::Stack;
 use moat_tls::der::{algorithm, issuer};
+use moat_tls::{Stack, embedded_timestamps};
 
 fuzz_target!(|der: &[u8]| {
     let _ = Stack::of_certificate(&der.into());
@@ -12,6 +12,11 @@ fuzz_target!(|der: &[u8]| {
     for part in found.into_iter().flatten() {
         let (whole, part) = (der.as_ptr_range(), part.as_ptr_range());
         assert!(whole.start <= part.start && part.end <= whole.end);
+    }
+    // What the logs saw of it is shorter, and has no timestamps.
+    if let Some((timestamps, before)) = embedded_timestamps(der) {
+        assert!(timestamps <= 16 && before.len() < der.len());
+        assert!(embedded_timestamps(&before).is_none());
     }
     // More bytes behind it change nothing.
     let longer = [der, &[0x30, 0]].concat();

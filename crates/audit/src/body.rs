@@ -188,6 +188,8 @@ pub struct Body {
     pub wire: String,
     /// Protections of the kernel that were not in force, separated by commas.
     pub unguarded: String,
+    /// How the call compared with what its subject did before: `known 350 new_device=200 …`.
+    pub risk: String,
 }
 
 impl Body {
@@ -240,6 +242,7 @@ impl Body {
             ja4: String::new(),
             wire: String::new(),
             unguarded: String::new(),
+            risk: String::new(),
         }
     }
 
@@ -326,6 +329,7 @@ impl Body {
         w.text(tag::JA4, &self.ja4);
         w.text(tag::WIRE, &self.wire);
         w.text(tag::UNGUARDED, &self.unguarded);
+        w.text(tag::RISK, &self.risk);
         let bytes = w.finish()?;
         if bytes.len() > BODY_BYTES_MAX { Err(RecordError::TooLong) } else { Ok(bytes) }
     }
@@ -415,6 +419,7 @@ impl Body {
             ja4: r.text(tag::JA4)?.to_owned(),
             wire: r.text(tag::WIRE)?.to_owned(),
             unguarded: r.text(tag::UNGUARDED)?.to_owned(),
+            risk: r.text(tag::RISK)?.to_owned(),
         };
         r.finish()?;
         body.check()?;

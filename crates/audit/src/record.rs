@@ -42,7 +42,7 @@ pub mod tag {
         BODY_DIGEST_IN = 0x2d; BODY_DIGEST_OUT = 0x2e; DURATION_US = 0x2f; UPSTREAM_US = 0x30;
         SQL_FINGERPRINT = 0x31; LSN = 0x32; TICKET = 0x33; NOTE = 0x34; SUITE = 0x35;
         GROUP = 0x36; UPSTREAM_SUITE = 0x37; UPSTREAM_GROUP = 0x38; STEP_UP = 0x39;
-        JA4 = 0x40; WIRE = 0x41; UNGUARDED = 0x42;
+        JA4 = 0x40; WIRE = 0x41; UNGUARDED = 0x42; RISK = 0x50;
     }
 }
 

@@ -68,6 +68,7 @@ pub(crate) fn full() -> Body {
         ja4: "t13d1516h2_8daaf6152771_e5627efa2ab1".into(),
         wire: "seen ttl=64".into(),
         unguarded: "egress".into(),
+        risk: "known 200 new_device=200".into(),
         ..Body::new(Kind::Outcome, [1; 16])
     }
 }

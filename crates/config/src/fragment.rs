@@ -10,8 +10,9 @@ use serde_saphyr::Spanned;
 use crate::load::{parse_as, problem};
 use crate::problem::Problem;
 use crate::raw::{
-    Raw, RawAdmin, RawAudit, RawDns, RawEgress, RawIssuer, RawKernel, RawListener, RawOverload,
-    RawPolicy, RawProfile, RawRoute, RawSandbox, RawStepUp, RawUpstream, RawUsers, Text,
+    Raw, RawAdmin, RawAudit, RawDns, RawEgress, RawIssuer, RawKernel, RawListener, RawOrder,
+    RawOverload, RawPolicy, RawProfile, RawReplay, RawRisk, RawRoute, RawSandbox, RawStepUp,
+    RawUpstream, RawUsers, Text,
 };
 use crate::sources::{Source, Sources};
 
@@ -35,6 +36,9 @@ struct Fragment {
     #[serde(default)]
     tokens: Vec<RawIssuer>,
     step_up: Option<RawStepUp>,
+    risk: Option<RawRisk>,
+    replay: Option<RawReplay>,
+    tls: Option<RawOrder>,
     audit: Option<RawAudit>,
     admin: Option<RawAdmin>,
     workers: Option<Spanned<u16>>,
@@ -89,6 +93,9 @@ impl Taker<'_> {
         self.once("policy", &mut whole.policy, more.policy);
         whole.tokens.extend(more.tokens);
         self.once("step_up", &mut whole.step_up, more.step_up);
+        self.once("risk", &mut whole.risk, more.risk);
+        self.once("replay", &mut whole.replay, more.replay);
+        self.once("tls", &mut whole.tls, more.tls);
         self.once("audit", &mut whole.audit, more.audit);
         self.once("admin", &mut whole.admin, more.admin);
         self.once("workers", &mut whole.workers, more.workers);
@@ -151,6 +158,9 @@ fn finish(whole: Fragment, sources: &Sources) -> Result<Raw, Vec<Problem>> {
         policy,
         tokens: whole.tokens,
         step_up: whole.step_up.unwrap_or_default(),
+        risk: whole.risk,
+        replay: whole.replay,
+        tls: whole.tls.unwrap_or_default(),
         audit,
         admin: whole.admin.unwrap_or_default(),
         workers: whole.workers,

@@ -16,6 +16,7 @@ pub mod raw;
 mod resolve;
 mod resolve_enforcers;
 mod resolve_keys;
+mod resolve_risk;
 mod resolve_route;
 mod resolve_trust;
 mod resolve_upstream;
@@ -33,7 +34,7 @@ pub use resolved::{
     AdminSettings, After, Asking, AuditSettings, Balance, Bind, BodyField, BodyKind, Breaker,
     CallClass, Clients, Config, Egress, Endpoint, Enforcers, FactSource, FieldKind, Health,
     HealthAsk, Hot, HsmSettings, Identity, KeyUrl, Listener, MaskRule, Method, National, OnBefore,
-    Op, Outlier, PROBES, Per, Place, PolicySigned, Profile, Protocol, Rate, Restart, Retry,
+    Op, Outlier, PROBES, Per, Place, PolicySigned, Profile, Protocol, Rate, ReplaySettings, Restart, Retry,
     Revocation, RingKey, Route, RouteAudit, RouteMatch, Tls, TlsRecords, TokenIssuer, TokenUse,
     Trust, Upstream, Users, WitnessAddress, WitnessSettings,
 };

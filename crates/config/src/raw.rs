@@ -45,6 +45,13 @@ pub struct Raw {
     /// With what machines answer challenges.
     #[serde(default)]
     pub step_up: RawStepUp,
+    /// What is remembered of callers, to compare their calls with. Default: nothing.
+    pub risk: Option<RawRisk>,
+    /// Groups and suites of all TLS connections. Default: all, the post-quantum group first.
+    #[serde(default)]
+    pub tls: RawOrder,
+    /// Inputs of decisions that are kept, to ask other policies the same. Default: none.
+    pub replay: Option<RawReplay>,
     /// The audit log.
     pub audit: RawAudit,
     /// Admin socket and probes.
@@ -175,6 +182,80 @@ pub struct RawStepUp {
     /// `tpm` or `file`): `file:step-up-keys.json`.
     #[schemars(with = "Option<String>")]
     pub keys: Option<Text>,
+}
+
+/// Groups and suites of TLS, the preferred ones first. Of a kind of cryptography of which none is named
+/// all are used.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawOrder {
+    /// Of `X25519MLKEM768`, `X25519`, `secp256r1`, `secp384r1`, `curveSM2`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub groups: Vec<Text>,
+    /// Of `TLS13_AES_256_GCM_SHA384`, `TLS13_AES_128_GCM_SHA256`, `TLS13_CHACHA20_POLY1305_SHA256`,
+    /// `TLS_SM4_GCM_SM3`, `TLS_SM4_CCM_SM3`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub suites: Vec<Text>,
+}
+
+/// Logs of certificate transparency (RFC 6962).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawTransparency {
+    /// Their public keys, PEM: `file:logs/one.pem`.
+    #[schemars(with = "Vec<String>")]
+    pub logs: Vec<Text>,
+    /// How many of them must have signed a certificate, by timestamps that are embedded in it.
+    #[schemars(with = "u64")]
+    pub needed: Spanned<u64>,
+}
+
+/// What is remembered of callers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRisk {
+    /// Most callers, and persons behind them, that are remembered, of about 512 bytes each in memory
+    /// and on disk; default 65536, from 512 to 4194304. Beyond them who was not there for longest is
+    /// forgotten.
+    #[schemars(with = "Option<u32>")]
+    pub subjects_max: Option<Spanned<u32>>,
+    /// Places by name, each a list of networks such as `10.1.0.0/16`: a caller that moves within one
+    /// is in no new network. Elsewhere a network is an IPv4 /24 or an IPv6 /48.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Vec<String>>")]
+    pub places: BTreeMap<String, Vec<Text>>,
+}
+
+/// Inputs of decisions that are kept.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawReplay {
+    /// For how many days; default 7, from 1 to 90.
+    #[schemars(with = "Option<u64>")]
+    pub days: Option<Spanned<u64>>,
+    /// Most disk for them, in MiB; default 1024, from 64 to 1048576. The oldest go first.
+    #[schemars(with = "Option<u64>")]
+    pub mib_max: Option<Spanned<u64>>,
+    /// Whether declared headers are kept, though they have no class; default: no.
+    #[serde(default)]
+    pub headers: bool,
+    /// Whether subject and claims of tokens are kept; default: no.
+    #[serde(default)]
+    pub person: bool,
+}
+
+/// What of a route's calls is compared beside who calls, whence and how often.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRouteRisk {
+    /// JSON pointer of the amount: one of `decide_on`, an `amount` or an `integer`.
+    #[schemars(with = "Option<String>")]
+    pub amount: Option<Text>,
+    /// JSON pointer of the counterparty: one of `decide_on`.
+    #[schemars(with = "Option<String>")]
+    pub counterparty: Option<Text>,
 }
 
 /// What a route does with a bearer token.
@@ -372,6 +453,8 @@ pub struct RawClients {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub crls: Vec<Text>,
+    /// Logs of certificate transparency that must have signed the certificate; default: none.
+    pub transparency: Option<RawTransparency>,
     /// OCSP responses for single callers, DER, fetched ahead: `file:teller.ocsp`.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
@@ -614,6 +697,8 @@ pub struct RawUpstreamTls {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub crls: Vec<Text>,
+    /// Logs of certificate transparency that must have signed the certificate; default: none.
+    pub transparency: Option<RawTransparency>,
     /// Whether the service must staple a sound OCSP response: `off` (default) or `require`.
     #[serde(default)]
     pub ocsp: RawStaple,
@@ -643,6 +728,9 @@ pub struct RawRoute {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, RawFieldKind>")]
     pub decide_on: BTreeMap<String, Spanned<RawFieldKind>>,
+    /// Fields of `decide_on` that are compared with the caller's history.
+    #[serde(default)]
+    pub risk: RawRouteRisk,
     /// Request headers in the policy's input. The caller asserts them; nothing proves them.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]

@@ -32,8 +32,8 @@ use crate::secret::{Fetched, OPEN, Read};
 use crate::sources::Sources;
 use crate::witnesses::witnesses;
 use crate::{
-    Problem, resolve_enforcers, resolve_keys, resolve_route, resolve_trust, resolve_upstream,
-    secret,
+    Problem, resolve_enforcers, resolve_keys, resolve_risk, resolve_route, resolve_trust,
+    resolve_upstream, secret,
 };
 
 /// Most connections a listener may be told to hold.
@@ -114,7 +114,7 @@ impl Resolver<'_> {
     }
 
     /// Notes a problem that has no place of its own.
-    fn bad_whole(&mut self, code: &'static Code, message: impl Into<String>) {
+    pub(crate) fn bad_whole(&mut self, code: &'static Code, message: impl Into<String>) {
         let (message, fix) = (message.into(), String::new());
         self.problems.push(problem(&self.sources.name, code, (0, 0), message, fix));
     }
@@ -275,6 +275,9 @@ pub(crate) fn resolve(
         policy_signed: policy_signed(&mut r),
         facts: facts(&mut r),
         tokens: tokens(&mut r),
+        tls_groups: raw.tls.groups.iter().map(|name| name.value.clone()).collect(),
+        tls_suites: raw.tls.suites.iter().map(|name| name.value.clone()).collect(),
+        places: resolve_risk::places(&mut r),
         step_up_keys: raw.step_up.keys.as_ref().map_or_else(Vec::new, |keys| r.fetch(keys)),
         labels: raw.labels.clone(),
         dns: resolve_upstream::dns(&mut r),
@@ -473,6 +476,8 @@ fn restart(r: &mut Resolver<'_>) -> Restart {
         probes_required: probes_required(r),
         tls_records: r.raw.kernel.tls_records.as_ref().map(|raw| tls_records(r, raw)),
         latency_stall_ms: latency(r),
+        risk_subjects_max: resolve_risk::subjects_max(r),
+        replay: resolve_risk::replay(r),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::raw::{
     RawToken, Text,
 };
 use crate::resolve::{Resolver, WAIT_MS_MAX};
+use crate::resolve_risk;
 use crate::resolved::{
     After, BodyField, BodyKind, CallClass, FieldKind, MaskRule, OnBefore, Op, Per, Rate, Retry,
     Route, RouteAudit, RouteMatch, TokenUse,
@@ -49,12 +50,15 @@ pub(crate) fn route(r: &mut Resolver<'_>, raw: &RawRoute) -> Route {
         check_pointer(r, kind, pointer);
         (pointer.clone(), field_kind(kind.value))
     });
-    let decide_on = decide_on.collect();
+    let decide_on: Vec<_> = decide_on.collect();
+    let (risk_amount, risk_counterparty) = resolve_risk::fields(r, raw, &decide_on);
     Route {
         name: raw.name.value.clone(),
         upstream: upstream(r, &raw.upstream),
         policy: package(r, &raw.policy),
         decide_on,
+        risk_amount,
+        risk_counterparty,
         headers: raw.headers.iter().map(|h| h.value.to_ascii_lowercase()).collect(),
         token: token(r, raw),
         hold: raw.hold,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use moat_model::code::config as codes;
 use serde_saphyr::Spanned;
 
-use crate::raw::{RawClients, RawRevocation, RawStaple, RawUpstreamTls, Text};
+use crate::raw::{RawClients, RawRevocation, RawStaple, RawTransparency, RawUpstreamTls, Text};
 use crate::resolve::Resolver;
 use crate::resolved::{Clients, Revocation, Trust};
 
@@ -51,10 +51,11 @@ fn one(r: &mut Resolver<'_>, raw: &RawClients, seen: &mut BTreeSet<String>) -> C
         }
     }
     let names = raw.server_names.iter().map(|name| name.value.to_ascii_lowercase());
+    let believed = trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls, &raw.ocsp, false);
     Clients {
         role: raw.role.value.clone(),
         server_names: names.collect(),
-        trust: trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls, &raw.ocsp, false),
+        trust: logged(r, raw.transparency.as_ref(), believed),
     }
 }
 
@@ -69,7 +70,20 @@ pub(crate) fn passed_on(r: &mut Resolver<'_>, raw: &RawClients) -> Clients {
 
 pub(crate) fn service(r: &mut Resolver<'_>, raw: &RawUpstreamTls) -> Trust {
     let must_staple = raw.ocsp == RawStaple::Require;
-    trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls, &[], must_staple)
+    let believed = trust(r, &raw.trust, raw.revocation.as_ref(), &raw.crls, &[], must_staple);
+    logged(r, raw.transparency.as_ref(), believed)
+}
+
+/// The same authorities, and the logs that must have signed what they issue.
+fn logged(r: &mut Resolver<'_>, raw: Option<&RawTransparency>, trust: Trust) -> Trust {
+    let Some(raw) = raw else { return trust };
+    let most = u64::try_from(raw.logs.len()).unwrap_or(u64::MAX);
+    if raw.needed.value == 0 || raw.needed.value > most {
+        let fix = "write a number from 1 to that of the files under `logs`";
+        r.bad(&codes::BAD_VALUE, &raw.needed, "so many logs cannot have signed", fix);
+    }
+    let logs = raw.logs.iter().map(|log| r.fetch(log)).collect();
+    Trust { logs, logs_needed: usize::try_from(raw.needed.value).unwrap_or(usize::MAX), ..trust }
 }
 
 fn trust(
@@ -110,6 +124,8 @@ fn trust(
         crls: crls.iter().map(|list| r.fetch(list)).collect(),
         ocsp: ocsp.iter().map(|response| r.fetch(response)).collect(),
         must_staple,
+        logs: Vec::new(),
+        logs_needed: 0,
         revocation: match said {
             Some(RawRevocation::Leaf) => Revocation::Leaf,
             Some(RawRevocation::All) => Revocation::All,

@@ -49,6 +49,23 @@ pub struct Restart {
     pub tls_records: Option<TlsRecords>,
     /// From how many milliseconds on a worker stands still; nothing if calls' time is not looked at.
     pub latency_stall_ms: Option<u64>,
+    /// Most subjects whose behaviour is remembered; 0 if none is.
+    pub risk_subjects_max: u32,
+    /// What is kept of decisions, if anything is.
+    pub replay: Option<ReplaySettings>,
+}
+
+/// What is kept of decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplaySettings {
+    /// For how many days.
+    pub days: u64,
+    /// Most bytes on disk.
+    pub bytes_max: u64,
+    /// Whether declared headers are kept.
+    pub keeps_headers: bool,
+    /// Whether subject and claims of tokens are kept.
+    pub keeps_person: bool,
 }
 
 /// Where a listener listens.
@@ -117,6 +134,12 @@ pub struct Hot {
     pub tokens: Vec<TokenIssuer>,
     /// Second keys of machines, a JWK set; nothing if there are none.
     pub step_up_keys: Vec<u8>,
+    /// Groups of TLS in the order of preference; nothing for all.
+    pub tls_groups: Vec<String>,
+    /// Suites of TLS in the order of preference; nothing for all.
+    pub tls_suites: Vec<String>,
+    /// Places by name and their networks, each as `ADDRESS/BITS`.
+    pub places: Vec<(String, Vec<String>)>,
     /// Facts about this gateway.
     pub labels: BTreeMap<String, String>,
     /// Longest wait for a record to become durable, in milliseconds.
@@ -186,6 +209,10 @@ pub struct Trust {
     pub revocation: Revocation,
     /// Whether a service must staple an OCSP response.
     pub must_staple: bool,
+    /// Public keys of logs of certificate transparency, PEM.
+    pub logs: Vec<Vec<u8>>,
+    /// How many of them must have signed a certificate.
+    pub logs_needed: usize,
 }
 
 /// One group of callers.
@@ -663,6 +690,10 @@ pub struct Route {
     pub policy: String,
     /// Body fields in the policy's input.
     pub decide_on: Vec<(String, FieldKind)>,
+    /// Which of them is the amount that is compared with the caller's history.
+    pub risk_amount: Option<String>,
+    /// Which of them is the counterparty.
+    pub risk_counterparty: Option<String>,
     /// Headers in the policy's input, in lower case.
     pub headers: Vec<String>,
     /// What is done with a bearer token.

@@ -19,6 +19,7 @@ use tokio::time::Sleep;
 use crate::generation::RouteRules;
 use crate::headers;
 use crate::pace::{Pace, Paced};
+use crate::streams::Stream;
 
 /// Most bytes of a held answer that are handed over at once.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -78,6 +79,8 @@ pub(crate) struct Upload {
     /// Why it was cut, if it was.
     pub(crate) cut: Cell<Option<&'static Code>>,
     pub(crate) bytes: Cell<u64>,
+    /// What ends it if the call would not be allowed any more.
+    stream: Option<Rc<Stream>>,
 }
 
 /// The request's body on its way to the service.
@@ -89,13 +92,19 @@ pub(crate) enum OutBody {
 }
 
 impl OutBody {
-    pub(crate) fn stream(incoming: Incoming, bytes_max: u64, pace: &Pace) -> (OutBody, Rc<Upload>) {
+    pub(crate) fn stream(
+        incoming: Incoming,
+        bytes_max: u64,
+        pace: &Pace,
+        stream: Option<Rc<Stream>>,
+    ) -> (OutBody, Rc<Upload>) {
         let upload = Rc::new(Upload {
             progress: Cell::new(Instant::now()),
             is_done: Cell::new(false),
             is_awaited: Cell::new(false),
             cut: Cell::new(None),
             bytes: Cell::new(0),
+            stream,
         });
         let paced = Box::new(Paced::new(pace.clone()));
         (OutBody::Stream { incoming, upload: Rc::clone(&upload), bytes_max, paced }, upload)
@@ -120,6 +129,9 @@ impl Body for OutBody {
             upload.cut.set(Some(code));
             Poll::Ready(Some(Err(Cut(code))))
         };
+        if let Some(code) = upload.stream.as_ref().and_then(|stream| stream.poll(cx)) {
+            return cut(code);
+        }
         let polled = Pin::new(&mut *incoming).poll_frame(cx);
         upload.is_awaited.set(polled.is_pending());
         match polled {
@@ -197,12 +209,19 @@ pub(crate) struct Download {
     /// Whether trailers pass.
     has_trailers: bool,
     meter: Option<Meter>,
+    /// What ends it if the call would not be allowed any more.
+    stream: Option<Rc<Stream>>,
     on_end: Option<OnEnd>,
 }
 
 impl Download {
     /// `on_end` is called exactly once, when the answer has ended in whatever way.
-    pub(crate) fn new(incoming: Incoming, rules: &RouteRules, on_end: OnEnd) -> Download {
+    pub(crate) fn new(
+        incoming: Incoming,
+        rules: &RouteRules,
+        stream: Option<Rc<Stream>>,
+        on_end: OnEnd,
+    ) -> Download {
         Download {
             incoming,
             idle: rules.stream_idle,
@@ -212,6 +231,7 @@ impl Download {
             offered: 0,
             has_trailers: rules.answer_headers.is_none(),
             meter: Some(Meter::new()),
+            stream,
             on_end: Some(on_end),
         }
     }
@@ -227,6 +247,9 @@ impl Download {
         if self.on_end.is_none() {
             // It has ended and is recorded so: nothing that comes later may change that.
             return Poll::Ready(None);
+        }
+        if let Some(code) = self.stream.as_ref().and_then(|stream| stream.poll(cx)) {
+            return self.cut(code);
         }
         let now = Instant::now();
         self.sink.comes(now, std::mem::take(&mut self.offered));

@@ -10,6 +10,7 @@ use moat_audit::recorder::Receipt;
 use moat_model::code::limit::LATE;
 use moat_model::window::Part;
 use moat_model::{Code, Refusal, Stage};
+use moat_policy::risk::Risk;
 use moat_tls::{Chosen, Negotiated};
 
 use crate::body::Upload;
@@ -18,6 +19,7 @@ use crate::headers;
 use crate::limits::Exceeded;
 use crate::session::Session;
 use crate::step_up::Asked;
+use crate::streams::Stream;
 use crate::table::Params;
 use crate::trace::Trace;
 use crate::tries::{self, Tries};
@@ -73,6 +75,9 @@ pub(crate) struct Call {
     upload: RefCell<Option<Rc<Upload>>>,
     asked: RefCell<Option<Rc<Asked>>>,
     answered: RefCell<Option<Answered>>,
+    /// How it compares with what its subject did before.
+    pub(crate) risk: Cell<Option<Risk>>,
+    stream: RefCell<Option<Rc<Stream>>>,
 }
 
 /// What a call's answer to a challenge came to.
@@ -139,6 +144,8 @@ impl Call {
             upload: RefCell::new(None),
             asked: RefCell::new(None),
             answered: RefCell::new(None),
+            risk: Cell::new(None),
+            stream: RefCell::new(None),
         })
     }
 
@@ -266,6 +273,15 @@ impl Call {
 
     pub(crate) fn answered(&self) -> Option<Answered> {
         self.answered.borrow().clone()
+    }
+
+    /// Notes that its bodies stream, and what it was allowed for.
+    pub(crate) fn set_stream(&self, stream: Rc<Stream>) {
+        *self.stream.borrow_mut() = Some(stream);
+    }
+
+    pub(crate) fn stream(&self) -> Option<Rc<Stream>> {
+        self.stream.borrow().clone()
     }
 
     /// Until when the call may take: as its route or its caller says, whichever is sooner.

@@ -50,7 +50,7 @@ pub(crate) fn decided_on(
 
 /// Whether a concrete pointer is the declared one to the letter, `*` standing for one step and `**`
 /// for any number.
-fn is_spelled_as(declared: &str, concrete: &str) -> bool {
+pub(crate) fn is_spelled_as(declared: &str, concrete: &str) -> bool {
     fn fits(declared: &[&str], concrete: &[&str]) -> bool {
         match (declared, concrete) {
             ([], []) => true,

@@ -222,6 +222,9 @@ async fn one_try(
     };
     tries::state_time(request.headers_mut(), call);
     call.begin_sending(lease.negotiated());
+    if let Some(stream) = call.stream() {
+        stream.goes_to(lease.belief());
+    }
     call.tries.depart();
     let sending = lease.send(request);
     let answered = if has_spare {

@@ -14,12 +14,12 @@ use moat_identity::{Algorithm, SpiffeId};
 use moat_mask::{Pattern, Plan, Rule, Strategy};
 use moat_model::code::config::{BAD_VALUE, DANGLING};
 use moat_model::code::tls::REVOCATION_BACK;
-use moat_model::{Class, Code};
+use moat_model::{Class, Code, egress};
 use moat_net::admission::Class as CallClass;
 use moat_net::cluster::Registry;
 use moat_policy::signed::{self, Demands, Floor, Manifest};
 use moat_policy::{Bundle, BundleFile, Engine, Held};
-use moat_tls::{Authorities, Client, Depth, Keys, Material, National, Proven, Server, Trust};
+use moat_tls::{Authorities, Client, Depth, Keys, Material, National, Order, Proven, Server, Trust};
 
 use crate::iso8583::{self, Dialect, Lately, MessageRules};
 use crate::key_sets::KeySet;
@@ -60,6 +60,10 @@ pub struct Generation {
     pub(crate) number: u64,
     /// `tenant/name@version#digest` of a signed bundle.
     pub(crate) policy_name: Option<String>,
+    /// Until when a signed bundle may decide, in seconds since 1970.
+    pub(crate) policy_until_s: Option<u64>,
+    /// The operator's places and their networks.
+    pub(crate) places: Vec<(String, Vec<egress::Rule>)>,
     pub(crate) trust_domain: String,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) upstreams: Vec<Upstream>,
@@ -260,6 +264,7 @@ impl Generation {
         if manifest.is_some() {
             signed::self_test(&files, &bundle).map_err(problem)?;
         }
+        let policy_until_s = manifest.as_ref().and_then(|manifest| manifest.not_after_s);
         let policy_name = manifest.map(|manifest| {
             let digest = signed::digest_of(&files);
             format!("{}@{}#{digest}", manifest.scope(), manifest.version)
@@ -275,13 +280,17 @@ impl Generation {
                 return Err(Refused::new(code, detail));
             }
         }
-        let mut keys = Keys::default();
+        let order = Order::new(&hot.tls_groups, &hot.tls_suites);
+        let no = |e: moat_tls::Error| Refused::new(e.code, format!("tls: {}", e.detail));
+        let mut keys = Keys::with_order(order.map_err(no)?);
         let keys = &mut keys;
         let listeners: Vec<Listener> =
             hot.listeners.iter().map(|l| listener(l, keys)).collect::<Result<_, _>>()?;
         let generation = Generation {
             number,
             policy_name,
+            policy_until_s,
+            places: places(&hot.places)?,
             upstreams: hot
                 .upstreams
                 .iter()
@@ -366,6 +375,15 @@ impl Generation {
         };
         self.rules.iter().map(entry).collect()
     }
+}
+
+fn places(raw: &[(String, Vec<String>)]) -> Result<Vec<(String, Vec<egress::Rule>)>, Refused> {
+    let bad = |e: egress::RuleError| Refused::new(&BAD_VALUE, format!("risk.places: {e}"));
+    let place = |(name, networks): &(String, Vec<String>)| {
+        let networks = networks.iter().map(|network| network.parse()).collect::<Result<_, _>>();
+        Ok((name.clone(), networks.map_err(bad)?))
+    };
+    raw.iter().map(place).collect()
 }
 
 /// What a signed bundle must be.
@@ -479,6 +497,8 @@ fn trust(trust: &moat_config::Trust) -> Trust<'_> {
         lists: &trust.crls,
         responses: &trust.ocsp,
         must_staple: trust.must_staple,
+        logs: &trust.logs,
+        logs_needed: trust.logs_needed,
         depth: match trust.revocation {
             moat_config::Revocation::None => Depth::None,
             moat_config::Revocation::Leaf => Depth::Leaf,

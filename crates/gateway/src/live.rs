@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use crate::generation::Generation;
 use crate::session::Session;
+use crate::streams;
 use crate::worker::Worker;
 
 /// How long calls under way may go on after their connection was cut.
@@ -122,6 +123,7 @@ pub(crate) async fn watch(worker: Rc<Worker>) {
             () = worker.live.changed.notified() => true,
             () = tokio::time::sleep(LOOK) => false,
         };
+        streams::look(&worker, is_new).await;
         let now_s = now_s(&worker);
         if is_new || worker.live.due_s.get().is_some_and(|due_s| due_s <= now_s) {
             look(&worker, now_s).await;

@@ -64,7 +64,8 @@ pub(crate) fn outbound(call: &Call, routed: Routed) -> Result<Outbound, Refusal>
         InBody::Unseen => return Err(Refusal::new(Stage::Mask, &BODY_UNSEEN)),
         InBody::Stream(incoming) if incoming.is_end_stream() => (OutBody::Full(None), None, None),
         InBody::Stream(incoming) => {
-            let (body, upload) = OutBody::stream(incoming, rules.route.body_bytes_max, &rules.pace);
+            let most = rules.route.body_bytes_max;
+            let (body, upload) = OutBody::stream(incoming, most, &rules.pace, call.stream());
             (body, None, Some(upload))
         }
     };

@@ -34,6 +34,18 @@ pub enum ToGateway {
         /// Who asked for it.
         asker: String,
     },
+    /// The file of risk profiles, open, as a descriptor.
+    Risk {
+        /// Most subjects that are remembered.
+        subjects: usize,
+    },
+    /// A file for the inputs of decisions, open, as a descriptor: the first, or the next.
+    Inputs {
+        /// Whether declared headers are kept.
+        keeps_headers: bool,
+        /// Whether subject and claims of tokens are kept.
+        keeps_person: bool,
+    },
     /// What a kernel role sees of connections comes over this descriptor.
     Sights {},
     /// Everything needed for the start has been sent.
@@ -137,6 +149,9 @@ pub struct Status {
     pub cut: u64,
     /// Bytes of certificates that callers showed and that were not needed.
     pub spared_bytes: u64,
+    /// Inputs of decisions that were not kept.
+    #[serde(default)]
+    pub inputs_lost: u64,
     /// Whether every worker has a link to the auditor.
     pub linked: bool,
     /// Workers that have not turned their loop for a second.

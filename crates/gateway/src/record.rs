@@ -247,6 +247,7 @@ pub(crate) async fn closing(call: Rc<Call>, head: Receipt, status: u16, ending: 
     if let Some(code) = cut {
         code.id.clone_into(&mut body.code);
         body.stage = Some(Stage::Reply);
+        body.reasons = call.stream().map_or_else(Vec::new, |stream| stream.reasons());
     }
     if let Some(intent) = intent {
         body.intent_seq = Some(intent.receipt.seq());
@@ -481,6 +482,7 @@ pub(crate) fn body_of(call: &Call, kind: Kind) -> Body {
         body.step_up = answered.text;
         body.decision_id = answered.decision.map_or_else(String::new, hex);
     }
+    body.risk = crate::risk::note(call.risk.get());
     if let Some(asked) = call.asked() {
         body.decision_id = hex(asked.decision);
     }

@@ -41,7 +41,7 @@ pub(crate) fn reply(call: &Rc<Call>, answerable: Answerable) -> Response<ReplyBo
                     drop(work);
                 }));
             });
-            let download = Download::new(incoming, &inbound.rules, on_end);
+            let download = Download::new(incoming, &inbound.rules, call.stream(), on_end);
             ReplyBody::stream(download, reader)
         }
     };

@@ -18,6 +18,7 @@ use moat_model::code::config::SYNTAX;
 use moat_model::{Code, Refusal};
 use moat_net::control::{self, Channel};
 use moat_policy::Engine;
+use moat_policy::risk::Memory;
 use moat_tls::Proven;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
@@ -25,7 +26,9 @@ use zeroize::Zeroizing;
 use crate::doors::Doors;
 use crate::figures;
 use crate::generation::{Generation, Refused};
+use crate::inputs::{Inputs, Writer};
 use crate::messages::{FromGateway, Status, ToGateway};
+use crate::risk::Keeper;
 use crate::sights::Sights;
 use crate::standing::Standing;
 use crate::upkeep::Upkeep;
@@ -84,6 +87,8 @@ pub struct Prepared {
     links: Vec<(usize, UnixStream)>,
     generation: Option<(u64, String, Zeroizing<Vec<u8>>)>,
     sights: Option<OwnedFd>,
+    risk: Option<(OwnedFd, usize)>,
+    inputs: Option<(OwnedFd, bool, bool)>,
     unguarded: String,
     /// Whether somebody reads what workers tell of their calls' time.
     tells_time: bool,
@@ -111,6 +116,8 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
         links,
         generation: None,
         sights: None,
+        risk: None,
+        inputs: None,
         unguarded,
         tells_time: false,
         code: None,
@@ -130,6 +137,13 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
             }
             ToGateway::Generation { number, digest, .. } => {
                 prepared.generation = Some((number, digest, blob(&descriptors)?));
+            }
+            ToGateway::Risk { subjects } => {
+                prepared.risk = descriptors.into_iter().next().map(|file| (file, subjects));
+            }
+            ToGateway::Inputs { keeps_headers, keeps_person } => {
+                let file = descriptors.into_iter().next();
+                prepared.inputs = file.map(|file| (file, keeps_headers, keeps_person));
             }
             ToGateway::Sights {} => prepared.sights = descriptors.into_iter().next(),
             ToGateway::Begin { unguarded, tells_time } => {
@@ -154,7 +168,7 @@ pub fn prepare(control: Channel) -> Result<Prepared, Error> {
 /// [`Error`]: the first generation does not work, or threads cannot be set up.
 pub fn run(prepared: Prepared) -> Result<(), Error> {
     let Prepared { control, sockets, links, generation, sights: fed, .. } = prepared;
-    let Prepared { unguarded, tells_time, code, .. } = prepared;
+    let Prepared { risk, inputs, unguarded, tells_time, code, .. } = prepared;
     let (number, digest, bytes) =
         generation.ok_or_else(|| Error::Control("no generation".to_owned()))?;
     let workers = sockets.len();
@@ -174,10 +188,25 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
     if let Some(fd) = fed {
         sights.feed(fd)?;
     }
+    let keeper = risk.map(|(file, subjects)| Keeper::start(file, subjects)).transpose()?;
+    let writer = inputs.map(|(file, headers, person)| Writer::start(file, headers, person));
+    let writer = writer.transpose()?;
     let unguarded: Arc<str> = unguarded.into();
     let (workers, lists, candidate, upkeep) = (Vec::new(), Vec::new(), None, None);
-    let mut role =
-        Role { control, workers, number, lists, in_force, candidate, sights, kept, upkeep, code };
+    let mut role = Role {
+        control,
+        workers,
+        number,
+        lists,
+        in_force,
+        candidate,
+        sights,
+        kept,
+        upkeep,
+        code,
+        keeper,
+        writer,
+    };
     let open: OpenConnections = shared.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
     let doors = Doors::new(Instant::now());
     let standing = Arc::new(Standing::new(System::new().wall_ns() / 1_000_000_000));
@@ -190,6 +219,8 @@ pub fn run(prepared: Prepared) -> Result<(), Error> {
             open: Arc::clone(&open),
             doors: Arc::clone(&doors),
             standing: Arc::clone(&standing),
+            inputs: role.writer.as_ref().map(|writer| Arc::clone(&writer.inputs)),
+            risk: role.keeper.as_ref().map(|keeper| Arc::clone(&keeper.memory)),
             sights: Arc::clone(&role.sights),
             unguarded: Arc::clone(&unguarded),
             words,
@@ -221,6 +252,10 @@ struct Role {
     kept: Arc<Kept>,
     upkeep: Option<Upkeep>,
     code: Option<(u64, u64, u64)>,
+    /// What is remembered of callers.
+    keeper: Option<Keeper>,
+    /// Where inputs of decisions are kept.
+    writer: Option<Writer>,
 }
 
 /// What all workers have in common.
@@ -229,6 +264,8 @@ struct Common {
     open: OpenConnections,
     doors: Arc<Doors>,
     standing: Arc<Standing>,
+    risk: Option<Arc<Memory>>,
+    inputs: Option<Arc<Inputs>>,
     sights: Arc<Sights>,
     unguarded: Arc<str>,
     words: Option<Words>,
@@ -258,7 +295,8 @@ impl Role {
         engine: Engine,
         common: Common,
     ) -> Result<(), Error> {
-        let Common { generation, open, doors, standing, sights, unguarded, words } = common;
+        let Common { generation, open, doors, standing, risk, inputs, .. } = common;
+        let (sights, unguarded, words) = (common.sights, common.unguarded, common.words);
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         let counters = Arc::new(Counters::default());
         let start = worker::Start {
@@ -270,6 +308,8 @@ impl Role {
             open,
             doors,
             standing,
+            risk,
+            inputs,
             sights,
             unguarded,
             words,
@@ -343,6 +383,13 @@ impl Role {
                         self.sights.feed(descriptor)?;
                     }
                 }
+                ToGateway::Inputs { .. } => {
+                    if let (Some(writer), Some(file)) =
+                        (&self.writer, descriptors.into_iter().next())
+                    {
+                        writer.turn_to(file);
+                    }
+                }
                 ToGateway::Rows {} => {
                     let named = self.workers.iter().map(|worker| &worker.counters.named);
                     let parts = figures::parts(&figures::rows(named, &self.in_force));
@@ -357,7 +404,7 @@ impl Role {
                     }
                 }
                 ToGateway::Stop {} => break,
-                ToGateway::Sockets { .. } | ToGateway::Begin { .. } => {}
+                ToGateway::Sockets { .. } | ToGateway::Begin { .. } | ToGateway::Risk { .. } => {}
             }
             if self.workers.iter().any(|w| w.thread.is_finished()) {
                 return Err(Error::Control("a worker ended by itself".to_owned()));
@@ -370,6 +417,12 @@ impl Role {
             if let Ok(ended) = handle.thread.join() {
                 ended?;
             }
+        }
+        if let Some(keeper) = self.keeper {
+            keeper.stop();
+        }
+        if let Some(writer) = self.writer {
+            writer.stop();
         }
         Ok(())
     }
@@ -506,6 +559,7 @@ impl Role {
                 let now_s = now_s.unwrap_or(i64::MAX);
                 self.in_force.listeners.iter().any(|listener| listener.not_after_s < now_s)
             },
+            inputs_lost: self.writer.as_ref().map_or(0, |writer| writer.inputs.lost()),
             linked: self.workers.iter().all(|w| w.counters.linked.load(Ordering::Relaxed) == 1),
         }
     }

@@ -68,6 +68,8 @@ pub(crate) struct Session {
     pub(crate) ja4: String,
     /// What the kernel saw of the connection's beginning.
     pub(crate) view: View,
+    /// The part of it that stays the same for a caller's system; nothing if nobody looks.
+    pub(crate) stack: String,
     /// What every request to a service says of the caller.
     pub(crate) statement: Statement,
     pub(crate) activity: Rc<Activity>,
@@ -107,6 +109,7 @@ impl Session {
             negotiated: handshaken.negotiated,
             ja4: handshaken.ja4.clone(),
             view: handshaken.view.clone(),
+            stack: crate::risk::stack(&handshaken.view.wire),
             statement,
             activity: Rc::clone(activity),
             findings,

@@ -18,6 +18,7 @@ use moat_net::admission::Admission;
 use moat_net::chance::Chance;
 use moat_net::service::Service;
 use moat_policy::Engine;
+use moat_policy::risk::Memory;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 
@@ -27,6 +28,7 @@ use crate::doors::{self, Doors};
 use crate::enforce::{Known, local};
 use crate::figures::{Figures, Named};
 use crate::generation::Generation;
+use crate::inputs::Inputs;
 use crate::iso8583::Links;
 use crate::live::{self, Live};
 use crate::pipeline;
@@ -34,6 +36,7 @@ use crate::record;
 use crate::sights::Sights;
 use crate::standing::Standing;
 use crate::step_up::Keys;
+use crate::streams::Streams;
 use crate::table::Entry;
 use crate::tokens::Verified;
 use crate::window::{Windows, Words};
@@ -188,6 +191,12 @@ pub(crate) struct Worker {
     /// Places for records of cut connections that are being made.
     pub(crate) cuts: Semaphore,
     /// Shared by all workers.
+    /// What is remembered of callers, by all workers; nothing where risk is not configured.
+    pub(crate) risk: Option<Arc<Memory>>,
+    /// Where inputs of decisions are kept, if they are.
+    pub(crate) inputs: Option<Arc<Inputs>>,
+    /// Its calls whose bodies stream.
+    pub(crate) streams: Streams,
     pub(crate) standing: Arc<Standing>,
     /// Makes and takes the nonces of challenges.
     pub(crate) nonces: RefCell<Keys>,
@@ -305,6 +314,8 @@ pub(crate) struct Start {
     pub(crate) open: OpenConnections,
     pub(crate) doors: Arc<Doors>,
     pub(crate) standing: Arc<Standing>,
+    pub(crate) risk: Option<Arc<Memory>>,
+    pub(crate) inputs: Option<Arc<Inputs>>,
     pub(crate) sights: Arc<Sights>,
     pub(crate) unguarded: Arc<str>,
     /// Nothing where nobody reads them.
@@ -337,6 +348,9 @@ async fn serve(start: Start) -> std::io::Result<()> {
         generation: RefCell::new(Rc::new(first)),
         doors,
         live: Rc::default(),
+        streams: Streams::default(),
+        risk: start.risk,
+        inputs: start.inputs,
         cuts: Semaphore::new(CUTS_MAX),
         standing: start.standing,
         nonces: RefCell::new(nonces),

@@ -224,6 +224,7 @@ fn as_json(found: &Found) -> serde_json::Value {
         "ja4": body.ja4,
         "wire": body.wire,
         "unguarded": body.unguarded,
+        "risk": body.risk,
     })
 }
 

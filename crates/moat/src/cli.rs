@@ -382,11 +382,53 @@ pub(crate) enum PolicyCommand {
         #[arg(short, long, default_value = "policy")]
         bundle: PathBuf,
         /// File with the input in JSON; `-` reads stdin.
-        #[arg(short, long, default_value = "-")]
+        #[arg(short, long, default_value = "-", conflicts_with = "trace")]
         input: PathBuf,
-        /// For example `authz`.
-        package: String,
+        /// A call of which the input was kept, by its trace as in its record, in place of --input.
+        #[arg(long, value_name = "TRACE")]
+        trace: Option<String>,
+        /// Folder with the inputs that the gateway has kept.
+        #[arg(long, default_value = "replay-inputs")]
+        inputs: PathBuf,
+        /// For example `authz`; not needed with --trace.
+        #[arg(required_unless_present = "trace")]
+        package: Option<String>,
     },
+    /// Ask a bundle what was decided before, and list what it would decide otherwise; exit 1 if
+    /// that is more than --changed-max.
+    ///
+    /// Needs `replay` in the configuration. What the bundle may read of an input that was left out for
+    /// its class makes that decision undecidable, never unchanged.
+    ///
+    ///   moat policy replay --bundle policy-new --since 24h
+    ///   moat policy replay --bundle policy --inputs /var/lib/moat/replay-inputs --old policy-now
+    #[command(verbatim_doc_comment)]
+    Replay(ReplayArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Folder of the bundle to be asked.
+    #[arg(short, long)]
+    pub(crate) bundle: PathBuf,
+    /// Folder with the inputs that the gateway has kept: beside that of the log.
+    #[arg(short, long, default_value = "replay-inputs")]
+    pub(crate) inputs: PathBuf,
+    /// How far back: a number and s, m, h or d. Default: all that is kept.
+    #[arg(long)]
+    pub(crate) since: Option<String>,
+    /// Folder of the bundle that decided: it must give the same answers again, or exit 1.
+    #[arg(long)]
+    pub(crate) old: Option<PathBuf>,
+    /// Most decisions that may change.
+    #[arg(long, default_value_t = u64::MAX)]
+    pub(crate) changed_max: u64,
+    /// Most changed decisions that are listed each for itself.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) list_max: usize,
+    /// `table` for people, `json` for programs: one object a changed decision, then the sums.
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -1011,6 +1053,17 @@ pub(crate) enum BenchCommand {
         #[arg(long, value_name = "N", default_value_t = crate::bench::message::Settings::ROUND_MS,
               value_parser = clap::value_parser!(u32).range(1..=10_000))]
         round_ms: u32,
+        #[command(flatten)]
+        common: BenchArgs,
+    },
+    /// Decisions with few and many policies, risk, and kept decisions asked again.
+    ///
+    /// Each decision is made anew, none is recalled. Few and many take turns.
+    Policy {
+        /// Rounds of each; the median counts.
+        #[arg(long, value_name = "N", default_value_t = 5,
+              value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rounds: u32,
         #[command(flatten)]
         common: BenchArgs,
     },

@@ -11,6 +11,7 @@ use moat_policy::{Bundle, BundleFile};
 use crate::cli::PolicyCommand;
 
 mod bundle;
+mod replay;
 
 /// Longest input document, in bytes.
 const INPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -23,7 +24,14 @@ pub(crate) fn run(command: &PolicyCommand) -> Result<ExitCode> {
             println!("{}", moat_policy::eval(&load(bundle)?, rule, &read(input)?)?);
             Ok(ExitCode::SUCCESS)
         }
-        PolicyCommand::Why { bundle, input, package } => why(bundle, input, package),
+        PolicyCommand::Replay(arguments) => replay::run(arguments),
+        PolicyCommand::Why { bundle, input, trace, inputs, package } => {
+            let (asked, text) = match trace {
+                Some(trace) => replay::find(inputs, trace)?,
+                None => (String::new(), read(input)?),
+            };
+            why(bundle, &text, package.as_ref().unwrap_or(&asked))
+        }
     }
 }
 
@@ -41,20 +49,34 @@ fn test(bundle: &Path) -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn why(bundle: &Path, input: &Path, package: &str) -> Result<ExitCode> {
-    let told = moat_policy::explain(&load(bundle)?, package, &read(input)?)?;
+fn why(bundle: &Path, input: &str, package: &str) -> Result<ExitCode> {
+    let told = moat_policy::explain(&load(bundle)?, package, input)?;
     if told.answers.is_empty() {
         bail!("the package {package} has no rule deny, challenge or allow");
     }
     for (rule, value) in &told.answers {
         println!("{rule} = {value}");
     }
+    show_risk(input);
     for line in &told.lines {
         let mark = if line.reached { "reached    " } else { "not reached" };
         println!("{mark}  {}:{}  {}", line.file, line.line, line.text);
     }
     println!("The first line not reached in a rule stands behind the condition that failed.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Score and parts, if the input has them.
+fn show_risk(input: &str) {
+    let input: serde_json::Value = serde_json::from_str(input).unwrap_or_default();
+    let Some(risk) = input.get("risk") else { return };
+    let text = |name: &str| risk.get(name).map_or_else(String::new, ToString::to_string);
+    println!("risk = {} {}", text("state").trim_matches('"'), text("score"));
+    for (part, points) in
+        risk.get("parts").and_then(|parts| parts.as_object()).into_iter().flatten()
+    {
+        println!("    {points:>4}  {part}");
+    }
 }
 
 /// Every Rego module and JSON document below the folder.

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use hyper::body::Body;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use moat_model::clock::{Clock, System};
 use moat_model::code::upstream as codes;
 use moat_model::{Code, Refusal, Stage};
-use moat_tls::{Attempt, Chosen, Client, Negotiated, upstream_code_of};
+use moat_tls::{Attempt, Belief, Chosen, Client, Negotiated, upstream_code_of};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -67,12 +68,21 @@ pub struct Pool<B> {
     /// Calls of this worker that wait for a connection, in the order of arrival.
     waiting: RefCell<VecDeque<oneshot::Sender<Http1<B>>>>,
     chance: Chance,
+    clock: System,
+}
+
+/// Why a connection's service was believed, and when that must be asked again.
+struct Believed {
+    belief: Belief,
+    /// Seconds since 1970.
+    until_s: Cell<i64>,
 }
 
 struct Http1<B> {
     sender: http1::SendRequest<B>,
     guard: SharedGuard,
     negotiated: Negotiated,
+    believed: Rc<Believed>,
     /// When it is too old to be used again.
     ends: Instant,
     idle_since: Instant,
@@ -84,6 +94,7 @@ struct Http1<B> {
 struct Http2<B> {
     sender: http2::SendRequest<B>,
     negotiated: Negotiated,
+    believed: Rc<Believed>,
     /// When it is too old to be used again.
     ends: Instant,
     /// When a request was last given to it.
@@ -103,7 +114,12 @@ enum Place<B> {
 
 enum Kind<B> {
     One(Http1<B>),
-    Two { sender: http2::SendRequest<B>, negotiated: Negotiated, _slot: Rc<Slot> },
+    Two {
+        sender: http2::SendRequest<B>,
+        negotiated: Negotiated,
+        believed: Rc<Believed>,
+        _slot: Rc<Slot>,
+    },
 }
 
 /// Why there is no connection. Nothing was sent.
@@ -152,6 +168,7 @@ where
             is_swept: Cell::new(false),
             waiting: RefCell::default(),
             chance: Chance::default(),
+            clock: System::new(),
         })
     }
 
@@ -183,6 +200,7 @@ where
             // larger. The loop ends with `until`.
             match Box::pin(self.wait(until)).await? {
                 Place::New(slot) => break slot,
+                Place::Kept(kept) if !self.is_believed(&kept.believed) => {}
                 Place::Kept(kept) => {
                     if let Some(kept) = settled(kept).await {
                         return Ok(Lease(Kind::One(kept)));
@@ -224,6 +242,26 @@ where
         self.waiting.borrow_mut().pop_front()
     }
 
+    fn now_s(&self) -> i64 {
+        i64::try_from(self.clock.wall_ns() / 1_000_000_000).unwrap_or(i64::MAX)
+    }
+
+    /// Whether the service would be believed now: its certificate may have expired since, its list or
+    /// what it stapled grown old. A look at the clock until one of these is due.
+    fn is_believed(&self, believed: &Believed) -> bool {
+        let now_s = self.now_s();
+        if now_s < believed.until_s.get() {
+            return true;
+        }
+        match self.settings.terms.tls.still_believes(&believed.belief, now_s) {
+            Ok(until_s) => {
+                believed.until_s.set(until_s);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     /// When a connection that begins now ends.
     fn end_of_life(&self) -> Instant {
         let tenth = u64::try_from(AGE_MAX.as_millis() / 10).unwrap_or(0);
@@ -234,13 +272,15 @@ where
         let mut shared = self.shared.borrow_mut();
         let usable =
             shared.as_ref().is_some_and(|c| !c.sender.is_closed() && Instant::now() < c.ends);
+        let usable = usable && shared.as_ref().is_some_and(|c| self.is_believed(&c.believed));
         if !usable {
             *shared = None;
         }
         shared.as_mut().map(|c| {
             c.used = Instant::now();
-            let negotiated = c.negotiated;
-            Lease(Kind::Two { sender: c.sender.clone(), negotiated, _slot: Rc::clone(&c.slot) })
+            let (negotiated, believed) = (c.negotiated, Rc::clone(&c.believed));
+            let (sender, slot) = (c.sender.clone(), Rc::clone(&c.slot));
+            Lease(Kind::Two { sender, negotiated, believed, _slot: slot })
         })
     }
 
@@ -252,7 +292,8 @@ where
             idle.pop_front();
         }
         while let Some(kept) = idle.pop_back() {
-            if !kept.sender.is_closed() && Instant::now() < kept.ends {
+            let is_fresh = !kept.sender.is_closed() && Instant::now() < kept.ends;
+            if is_fresh && self.is_believed(&kept.believed) {
                 return Some(kept);
             }
         }
@@ -337,6 +378,10 @@ where
 
     async fn connect(self: &Rc<Self>, slot: Slot) -> Result<Lease<B>, NoLease> {
         let (tls, negotiated) = self.secured().await?;
+        let belief = self.settings.terms.tls.belief(tls.get_ref().1, self.now_s());
+        let belief = belief.ok_or_else(|| NoLease::after(&tls, &codes::HANDSHAKE))?;
+        // Asked for the first time with the first lease that follows.
+        let believed = Rc::new(Believed { belief, until_s: Cell::new(0) });
         let (born, ends) = (Instant::now(), self.end_of_life());
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
             let (sender, connection) = http2::Builder::new(LocalExecutor)
@@ -354,13 +399,14 @@ where
             let shared = Http2 {
                 sender: sender.clone(),
                 negotiated,
+                believed: Rc::clone(&believed),
                 ends,
                 used: born,
                 slot: Rc::clone(&slot),
             };
             *self.shared.borrow_mut() = Some(shared);
             self.sweep();
-            return Ok(Lease(Kind::Two { sender, negotiated, _slot: slot }));
+            return Ok(Lease(Kind::Two { sender, negotiated, believed, _slot: slot }));
         }
         let (io, guard) = UpstreamIo::http1(tls);
         let (sender, connection) = http1::Builder::new()
@@ -373,6 +419,7 @@ where
             sender,
             guard,
             negotiated,
+            believed,
             ends,
             idle_since: born,
             home: Rc::downgrade(self),
@@ -399,6 +446,15 @@ where
         match &self.0 {
             Kind::One(one) => one.negotiated,
             Kind::Two { negotiated, .. } => *negotiated,
+        }
+    }
+
+    /// Why the service was believed.
+    #[must_use]
+    pub fn belief(&self) -> &Belief {
+        match &self.0 {
+            Kind::One(one) => &one.believed.belief,
+            Kind::Two { believed, .. } => &believed.belief,
         }
     }
 

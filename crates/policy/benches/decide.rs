@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
+use moat_policy::measure::{Behaviour, Payments};
 use moat_policy::{Bundle, BundleFile, Engine, Fact, Question, StepUp, Wire};
 
 const ROUNDS: usize = 9;
@@ -53,6 +54,7 @@ fn question<'a>(facts: &'a [Fact<'a>], params: &'a [(Arc<str>, String)]) -> Ques
         body: &[],
         token: None,
         step_up: StepUp::default(),
+        risk: moat_policy::risk::Risk::OFF,
         facts,
     }
 }
@@ -74,5 +76,25 @@ fn main() {
         };
         let best = (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min);
         println!("{name:<12} {best:>7.2} us a decision");
+    }
+    many();
+}
+
+/// Few and many packages in turns, risk, and kept decisions asked again.
+fn many() {
+    let (mut few, mut many) =
+        (Payments::new(10).expect("a bundle"), Payments::new(10_000).expect("a bundle"));
+    for _ in 0..5 {
+        for (name, payments) in [("10 packages", &mut few), ("10,000 packages", &mut many)] {
+            let times = payments.decide(20_000).expect("allowed");
+            let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or(0);
+            println!("{name:<16} p50 {:>6} ns, p99 {:>6} ns", at(50), at(99));
+        }
+    }
+    let mut subjects = Behaviour::of(1_000);
+    let lines = few.keep(20_000);
+    for _ in 0..5 {
+        let (weighed, asked) = (subjects.weigh(100_000), few.ask_again(&lines).expect("the same"));
+        println!("risk {weighed:>6.0} ns, asked again {asked:>8.0} a second");
     }
 }

@@ -75,6 +75,7 @@ impl Bundle {
         for file in files {
             bundle.take(file)?;
         }
+        lint::check_heads(&bundle.modules)?;
         Ok(bundle)
     }
 

@@ -96,6 +96,18 @@ impl Engine {
         self.packages.contains_key(package)
     }
 
+    /// The bundle that it was made of.
+    #[must_use]
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// Whether rules may read a part of the input, by its name at the top.
+    #[must_use]
+    pub fn reads(&self, top: &str) -> bool {
+        self.reads.as_ref().is_none_or(|reads| reads.top(top))
+    }
+
     /// Asks `package` about one call. An allowed call has a [`Permit`]; everything but a clear allow
     /// and a clear challenge is denied: an explicit deny, no rule that allows, an undefined answer,
     /// an error, a time-out, a missing package, an answer of a wrong type.

@@ -10,6 +10,7 @@ use regorus::Value;
 use regorus::value::Object;
 
 use crate::reads::Reads;
+use crate::risk::Risk;
 
 /// A flat fact under its own top-level name, taken from an authenticated source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +193,8 @@ pub struct Question<'a> {
     pub token: Option<Token<'a>>,
     /// What an answered challenge came to.
     pub step_up: StepUp<'a>,
+    /// How the call compares with what its subject did before.
+    pub risk: Risk,
     /// Flat facts.
     pub facts: &'a [Fact<'a>],
 }
@@ -214,6 +217,7 @@ impl Question<'_> {
         say("peer", &|| self.peer_value(reads));
         say("token", &|| self.token_value());
         say("step_up", &|| self.step_up_value());
+        say("risk", &|| self.risk_value());
         say("kernel", &|| self.wire.to_value());
         say("request", &|| self.request_value(reads));
         say("body", &|| self.body_value());
@@ -281,6 +285,21 @@ impl Question<'_> {
         ])
     }
 
+    fn risk_value(&self) -> Value {
+        let mut parts = Value::new_object();
+        let mut reasons = Vec::new();
+        for (part, points) in self.risk.parts() {
+            reasons.push(text(part.name()));
+            put(&mut parts, part.name(), Value::from(u64::from(points)));
+        }
+        object([
+            ("state", text(self.risk.state.name())),
+            ("score", Value::from(u64::from(self.risk.score()))),
+            ("reasons", reasons.into()),
+            ("parts", parts),
+        ])
+    }
+
     fn request_value(&self, reads: Option<&Reads>) -> Value {
         let mut request = Value::new_object();
         let mut say = |name: &str, content: &dyn Fn() -> Value| {
@@ -301,7 +320,7 @@ impl Question<'_> {
     /// # Errors
     /// Never for a question of the gateway; the engine's serialiser may fail on its own values.
     pub fn to_json(&self) -> Result<String, String> {
-        self.to_value(None).to_json_str().map_err(|e| e.to_string())
+        serde_json::to_string(&self.to_value(None)).map_err(|e| e.to_string())
     }
 
     /// Declared body fields as nested objects. Array elements stand under their index as text.

@@ -12,10 +12,13 @@ mod engine;
 mod explain;
 mod golden;
 mod input;
+pub mod kept;
 mod lint;
 mod lint_data;
+pub mod measure;
 mod memo;
 mod reads;
+pub mod risk;
 pub mod signed;
 
 pub use bundle::{Bundle, BundleFile, Problem};

@@ -3,6 +3,8 @@
 //! The engine notices an unknown or absent function only when evaluation reaches the line, and
 //! some constructs fail open in it. They are refused here, by a scan over the module's tokens.
 
+use std::collections::BTreeMap;
+
 use moat_model::code::policy::{BAD_MODULE, FORBIDDEN_BUILTIN};
 
 use crate::Problem;
@@ -63,6 +65,71 @@ pub(crate) fn check_calls(path: &str, text: &str) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// Rules of a package that may be written as a boolean or as a set.
+const ANSWERS: [&str; 3] = ["allow", "deny", "challenge"];
+
+/// Refuses a package that gives one answer both as a boolean (`allow if …`) and as a set (`allow
+/// contains … if …`), in one file or in several: the engine would take only one of the two, and a
+/// denial that is not taken is none. A `default` beside a set stands only where the set is empty, and is let be.
+pub(crate) fn check_heads(modules: &[(String, String)]) -> Result<(), Problem> {
+    let mut first: BTreeMap<(String, &str), (bool, String)> = BTreeMap::new();
+    for (path, text) in modules {
+        let (package, heads) = heads(text);
+        for (name, is_set, line) in heads {
+            let place = format!("{path}:{line}");
+            match first.get(&(package.clone(), name)) {
+                Some((other, before)) if *other != is_set => {
+                    let (one, two) = if is_set { ("set", "boolean") } else { ("boolean", "set") };
+                    let detail = format!(
+                        "`{name}` is a {one} here and a {two} in {before}; write it as \
+                         `{name} contains \"reason\" if …` everywhere, or nowhere"
+                    );
+                    return Err(Problem { code: &BAD_MODULE, place, detail });
+                }
+                Some(_) => {}
+                None => drop(first.insert((package.clone(), name), (is_set, place))),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The package of a module, and each head of an answer: its name, whether it is of a set, its line.
+fn heads(text: &str) -> (String, Vec<(&'static str, bool, usize)>) {
+    let tokens = tokens(text);
+    let (mut package, mut found, mut depth) = (String::new(), Vec::new(), 0_usize);
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Mark('{' | '(' | '[') => depth += 1,
+            Token::Mark('}' | ')' | ']') => depth = depth.saturating_sub(1),
+            Token::Word("package", _) if package.is_empty() => {
+                if let Some(Token::Word(name, _)) = tokens.get(at + 1) {
+                    (*name).clone_into(&mut package);
+                }
+            }
+            Token::Word(word, line) if depth == 0 => {
+                let Some(name) = ANSWERS.into_iter().find(|name| name == word) else { continue };
+                let is_first = text.lines().nth(line - 1).is_some_and(|line| {
+                    // Not what stands behind `default`.
+                    line.trim_start().starts_with(name)
+                });
+                let is_set = match tokens.get(at + 1) {
+                    Some(Token::Word("contains", _)) => true,
+                    // `allow[reason]` of the older form, but not `allow["a"] := …`.
+                    Some(Token::Mark('[')) => continue,
+                    Some(Token::Word("if", _) | Token::Mark(':' | '=')) => false,
+                    _ => continue,
+                };
+                if is_first {
+                    found.push((name, is_set, *line));
+                }
+            }
+            _ => {}
+        }
+    }
+    (package, found)
 }
 
 /// Counts the arguments of a call whose opening parenthesis has just been passed.

@@ -117,6 +117,7 @@ fn write(key: &mut Vec<u8>, reads: &Reads, question: &Question<'_>) {
         body,
         token,
         step_up,
+        risk,
         facts,
     } = question;
     let plain = [
@@ -173,6 +174,9 @@ fn write(key: &mut Vec<u8>, reads: &Reads, question: &Question<'_>) {
     }
     if reads.top("step_up") {
         write_step_up(key, step_up);
+    }
+    if reads.top("risk") {
+        text(key, &risk.note());
     }
     // A fact overrides whatever else has its name.
     for fact in facts.iter().filter(|fact| reads.top(fact.name)) {

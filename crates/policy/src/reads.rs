@@ -64,6 +64,20 @@ impl Reads {
     }
 }
 
+impl Bundle {
+    /// Whether rules may read a path of the input, such as `body.card`: they name it, something above
+    /// it or something in it. What is named by a computed part counts as all of it.
+    #[must_use]
+    pub fn may_read(&self, path: &str) -> bool {
+        let steps = |path: &'_ str| -> Vec<String> {
+            path.split('.').filter(|step| !step.is_empty()).map(str::to_owned).collect()
+        };
+        let wanted = steps(path);
+        let mut named = self.modules.iter().flat_map(|(_, text)| input_paths(text));
+        named.any(|named| steps(named).iter().zip(&wanted).all(|(one, other)| one == other))
+    }
+}
+
 /// What follows the word `input`, wherever it stands: in code, in text, behind code in a comment.
 /// Only lines that are comments from their beginning are left out; one with a backtick may be the
 /// end of a raw string, with code behind it.

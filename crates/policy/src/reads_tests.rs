@@ -25,3 +25,24 @@ fn what_a_bundle_reads_is_found_in_its_text() {
     assert!(reads(&format!("{HEAD}# the input as it came\nallow if input.a")).is_some());
     assert!(reads(&format!("{HEAD}allow if {{ x := `\n#` ; input == x }}")).is_none());
 }
+
+#[test]
+fn what_was_left_out_is_needed_where_a_rule_names_it_or_what_holds_it() {
+    let may = |rule: &str, path: &str| {
+        let text = format!("{HEAD}{rule}");
+        let file = BundleFile { path: "a.rego".to_owned(), bytes: text.into_bytes() };
+        Bundle::new(vec![file]).unwrap().may_read(path)
+    };
+    for rule in [
+        "allow if input.body.card == 1",
+        "allow if input.body",
+        "allow if input.body[\"card\"] == 1",
+        "allow if { x := input; x.body.card }",
+        "allow if input.body.card.number == 1",
+    ] {
+        assert!(may(rule, "body.card"), "{rule}");
+    }
+    for rule in ["allow if input.body.amount == 1", "allow if input.route == \"body.card\""] {
+        assert!(!may(rule, "body.card"), "{rule}");
+    }
+}

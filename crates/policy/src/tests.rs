@@ -50,6 +50,7 @@ pub(crate) fn question<'a>(body: &'a [(String, BodyValue)], facts: &'a [Fact<'a>
         body,
         token: None,
         step_up: StepUp::default(),
+        risk: crate::risk::Risk::OFF,
         facts,
     }
 }
@@ -219,4 +220,26 @@ fn a_raw_string_hides_no_forbidden_call() {
     }
     let harmless = "package authz\ndefault allow := false\nallow if input.x == `time.now_ns(`\n";
     assert!(engine(&[("authz.rego", harmless)]).is_ok());
+}
+
+#[test]
+fn an_answer_is_a_boolean_or_a_set_and_never_both() {
+    let set = "allow contains \"a\" if input.route == \"transfer\"\n";
+    for boolean in ["allow if input.a", "allow := true if input.a", "allow = true if input.a"] {
+        let both = format!("package authz\n{set}{boolean}\n");
+        let problem = engine(&[("a.rego", &both)]).err().expect(boolean);
+        assert_eq!((problem.code, problem.place.as_str()), (&codes::BAD_MODULE, "a.rego:3"));
+        // Two files of one package are one package; two packages are not.
+        let (one, two) = (format!("package authz\n{set}"), format!("package authz\n{boolean}\n"));
+        assert!(engine(&[("a.rego", &one), ("b.rego", &two)]).is_err(), "{boolean}");
+        let other = format!("package other\n{boolean}\n");
+        assert!(engine(&[("a.rego", &one), ("b.rego", &other)]).is_ok(), "{boolean}");
+    }
+    let deny = "package authz\nallow if input.a\ndeny contains \"x\" if {\n  input.b\n}\n";
+    assert!(engine(&[("a.rego", deny)]).is_ok(), "each answer for itself");
+    assert!(engine(&[("a.rego", &format!("{deny}deny if input.c\n"))]).is_err());
+    let default = format!("package authz\ndefault allow := false\n{set}");
+    assert!(engine(&[("a.rego", &default)]).is_ok(), "a default is no second rule");
+    let named = "package authz\nallow if { allow_more }\nallow_more if input.x\n";
+    assert!(engine(&[("a.rego", named)]).is_ok());
 }

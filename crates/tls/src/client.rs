@@ -18,11 +18,11 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::der::issuer;
-use crate::path::{Judge, Usage};
+use crate::path::{Broken, Judge, Path, Usage};
 use crate::preference::sides;
-use crate::revocation::Proven;
+use crate::revocation::{Proven, Standing};
 use crate::stack::foreign;
-use crate::{Error, Keys, Material, National, Negotiated, Stack};
+use crate::{Error, Keys, Material, National, Negotiated, Order, Stack};
 
 /// How to reach a service: TLS 1.3 only, our own certificate shown, the service's chain verified
 /// and its SPIFFE id compared with the expected one. DNS names are not looked at: a SPIFFE id says
@@ -51,6 +51,7 @@ struct Inner {
     /// Counts the attempts.
     attempts: AtomicU32,
     left_out: Option<Stack>,
+    expected: SpiffeId,
 }
 
 /// What we can show.
@@ -60,6 +61,14 @@ struct Identity {
     key: Arc<CertifiedKey>,
     /// The names of those who issued the chain, in DER.
     issuers: Vec<Vec<u8>>,
+}
+
+/// Why a service was believed: what vouched for it, and until when what it stapled holds.
+#[derive(Clone, Debug)]
+pub struct Belief {
+    stack: Stack,
+    path: Arc<Path>,
+    staple_until_s: i64,
 }
 
 /// One handshake to be made.
@@ -127,11 +136,12 @@ impl Client {
         if identities.is_empty() {
             return Err(Error::new(&NO_TRUST, "the trust file has no authority for any identity"));
         }
+        let order = &keys.order;
         let alone = match trust.as_slice() {
             several @ [_, _, ..] => several
                 .iter()
                 .map(|one| {
-                    Ok((one.stack(), config(vec![Arc::clone(one)], expected.clone(), alpn)?))
+                    Ok((one.stack(), config(vec![Arc::clone(one)], expected.clone(), alpn, order)?))
                 })
                 .collect::<Result<_, Error>>()?,
             _ => Vec::new(),
@@ -139,14 +149,15 @@ impl Client {
         let turned = match trust.as_slice() {
             [first, second] => {
                 let trust = vec![Arc::clone(second), Arc::clone(first)];
-                Some((second.stack(), config(trust, expected.clone(), alpn)?))
+                Some((second.stack(), config(trust, expected.clone(), alpn, order)?))
             }
             _ => None,
         };
         let judges = trust.clone();
-        let config = config(trust, expected, alpn)?;
+        let config = config(trust, expected.clone(), alpn, order)?;
         let (seen, attempts) = (AtomicU8::new(NOTHING), AtomicU32::new(0));
-        let inner = Inner { identities, config, turned, alone, seen, judges, attempts, left_out };
+        let inner =
+            Inner { identities, config, turned, alone, seen, judges, attempts, left_out, expected };
         Ok(Client(Arc::new(inner)))
     }
 
@@ -160,6 +171,44 @@ impl Client {
     #[must_use]
     pub fn is_behind(&self, proven: &Proven) -> bool {
         self.0.judges.iter().any(|judge| judge.lists().is_behind(proven))
+    }
+
+    /// Why the service at the other end of a finished handshake was believed; nothing if it would not
+    /// be by now.
+    #[must_use]
+    pub fn belief(&self, connection: &ClientConnection, now_s: i64) -> Option<Belief> {
+        let (leaf, others) = connection.peer_certificates()?.split_first()?;
+        let stack = Stack::of_certificate(leaf).ok()?;
+        let judge = self.judge(stack)?;
+        let now = core::time::Duration::from_secs(u64::try_from(now_s).ok()?);
+        let path = judge.path(leaf, others, UnixTime::since_unix_epoch(now)).ok()?;
+        let staple_until_s = judge.staple_until_s(&path);
+        Some(Belief { stack, path, staple_until_s })
+    }
+
+    /// Whether a service that was believed, by this client or the one before it, would be now: the
+    /// first second in which that must be asked again, in seconds since 1970. Costs no signature
+    /// where nothing has changed.
+    ///
+    /// # Errors
+    /// What is against it; [`Broken::Anchor`] too if another service is expected.
+    pub fn still_believes(&self, belief: &Belief, now_s: i64) -> Result<i64, Broken> {
+        let judge = self.judge(belief.stack).ok_or(Broken::Anchor)?;
+        let until_s = judge.believes(&belief.path, now_s)?;
+        let leaf = belief.path.chain().first().ok_or(Broken::Anchor)?;
+        let peer = identify(leaf, self.0.expected.trust_domain()).map_err(|_| Broken::Anchor)?;
+        if *peer.spiffe() != self.0.expected {
+            return Err(Broken::Anchor);
+        }
+        let stale = Broken::Standing(Standing::Stale(belief.staple_until_s));
+        if judge.must_staple() && now_s >= belief.staple_until_s {
+            return Err(stale);
+        }
+        Ok(until_s.min(belief.staple_until_s))
+    }
+
+    fn judge(&self, stack: Stack) -> Option<&Judge> {
+        self.0.judges.iter().find(|judge| judge.stack() == stack).map(Arc::as_ref)
     }
 
     /// The stack of an identity that is of no use, since no authority of it is trusted.
@@ -244,8 +293,9 @@ fn config(
     trust: Vec<Arc<Judge>>,
     expected: SpiffeId,
     alpn: &[&[u8]],
+    order: &Order,
 ) -> Result<Arc<ClientConfig>, Error> {
-    let provider = offer(trust.iter().map(|judge| judge.stack()));
+    let provider = offer(trust.iter().map(|judge| judge.stack()), order);
     let verifier = SpiffeVerifier { trust, expected };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -261,8 +311,8 @@ fn config(
 
 /// The providers of these stacks, one after the other. rustls may negotiate a mixture of two, which
 /// [`Attempt::finish`] refuses.
-fn offer(stacks: impl Iterator<Item = Stack>) -> Arc<CryptoProvider> {
-    let joined = stacks.map(Stack::provider).reduce(|first, second| {
+fn offer(stacks: impl Iterator<Item = Stack>, order: &Order) -> Arc<CryptoProvider> {
+    let joined = stacks.map(|stack| order.apply(&stack.provider())).reduce(|first, second| {
         let mut both = CryptoProvider::clone(&first);
         both.cipher_suites.extend_from_slice(&second.cipher_suites);
         both.kx_groups.extend_from_slice(&second.kx_groups);

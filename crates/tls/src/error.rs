@@ -6,6 +6,7 @@ use moat_model::code::{tls, upstream};
 use moat_model::{Code, Refusal, Stage};
 use rustls::{AlertDescription as Alert, CertificateError as Certificate};
 
+use crate::sct::TooFew;
 use crate::stack::{Foreign, TooLong};
 
 /// A configuration that cannot be built, with its stable code.
@@ -72,6 +73,8 @@ pub fn upstream_code_of(error: &io::Error) -> &'static Code {
                 &upstream::MIXED
             } else if other.0.is::<TooLong>() {
                 &upstream::CHAIN
+            } else if other.0.is::<TooFew>() {
+                &upstream::FEW_LOGS
             } else {
                 &upstream::HANDSHAKE
             }
@@ -101,6 +104,7 @@ fn code_of_certificate(error: &Certificate) -> &'static Code {
         | Certificate::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => &tls::FOREIGN,
         Certificate::Other(other) if other.0.is::<Foreign>() => &tls::FOREIGN,
         Certificate::Other(other) if other.0.is::<TooLong>() => &tls::CHAIN,
+        Certificate::Other(other) if other.0.is::<TooFew>() => &tls::FEW_LOGS,
         _ => &tls::BAD_CERTIFICATE,
     }
 }

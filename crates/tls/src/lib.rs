@@ -13,9 +13,11 @@ pub mod ja4;
 mod material;
 mod national;
 mod ocsp;
+mod order;
 mod path;
 mod preference;
 mod revocation;
+mod sct;
 mod server;
 mod stack;
 #[cfg(test)]
@@ -23,12 +25,14 @@ mod tests;
 mod web;
 
 pub use authorities::Authorities;
-pub use client::{Attempt, Client};
+pub use client::{Attempt, Belief, Client};
 pub use error::{Error, code_of, refusal_of, upstream_code_of};
 pub use material::{Keys, Material, Trust};
+pub use order::Order;
 pub use path::{Broken, Path};
 pub use preference::National;
 pub use revocation::{Depth, Proven, Standing};
+pub use sct::embedded_timestamps;
 pub use server::{Choice, Server};
 pub use stack::{Chosen, Negotiated, Stack};
 pub use web::web_client;

@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 use crate::ocsp::{self, Mute, Said};
 use crate::path::{self, Judge, Usage};
 use crate::revocation::{Depth, Lists};
-use crate::{Error, Stack, encrypted};
+use crate::sct::Logs;
+use crate::{Error, Order, Stack, encrypted};
 
 /// A certificate chain, its key, and whom to trust on the other side. All PEM.
 ///
@@ -45,28 +46,51 @@ pub struct Trust<'a> {
     pub depth: Depth,
     /// Whether a service must staple a sound OCSP response to its handshakes.
     pub must_staple: bool,
+    /// Public keys of logs of certificate transparency, PEM.
+    pub logs: &'a [Vec<u8>],
+    /// How many of them must have signed the other side's own certificate.
+    pub logs_needed: usize,
 }
 
 impl<'a> Trust<'a> {
     /// Authorities whose certificates count until they expire.
     #[must_use]
     pub fn in_authorities(pem: &'a [u8]) -> Trust<'a> {
-        Trust { pem, lists: &[], responses: &[], depth: Depth::None, must_staple: false }
+        Trust {
+            pem,
+            lists: &[],
+            responses: &[],
+            depth: Depth::None,
+            must_staple: false,
+            logs: &[],
+            logs_needed: 0,
+        }
     }
 }
 
-/// Identities that were read already. One that is used in several places is read, and its key
+/// Identities that were read already, and the order of groups and suites that holds for all of them. One that is used in several places is read, and its key
 /// decrypted, once: that takes up to a second where the key is encrypted with many rounds.
 ///
 /// Keeps copies of the files and passwords, wiped when it is dropped; has no `Debug`.
 #[derive(Default)]
-pub struct Keys(Vec<Read>);
+pub struct Keys {
+    read: Vec<Read>,
+    pub(crate) order: Order,
+}
+
+impl Keys {
+    /// None read yet; groups and suites are used in this order.
+    #[must_use]
+    pub fn with_order(order: Order) -> Keys {
+        Keys { read: Vec::new(), order }
+    }
+}
 
 #[cfg(test)]
 impl Keys {
     /// How many identities were read.
     pub(crate) fn count(&self) -> usize {
-        self.0.len()
+        self.read.len()
     }
 }
 
@@ -133,12 +157,12 @@ impl Material<'_> {
         stack: Stack,
         keys: &mut Keys,
     ) -> Result<Arc<CertifiedKey>, Error> {
-        let known = keys.0.iter().find(|one| one.is_of(self));
+        let known = keys.read.iter().find(|one| one.is_of(self));
         if let Some(known) = known {
             return Ok(Arc::clone(&known.key));
         }
         let key = Arc::new(self.read(stack)?);
-        keys.0.push(Read::new(self, Arc::clone(&key)));
+        keys.read.push(Read::new(self, Arc::clone(&key)));
         Ok(key)
     }
 
@@ -235,7 +259,8 @@ impl Material<'_> {
         let responses: Vec<&[u8]> = self.trust.responses.iter().map(Vec::as_slice).collect();
         let lists = Lists::read(&files, &responses, algorithms)?;
         let (depth, must_staple) = (self.trust.depth, self.trust.must_staple);
-        Ok(Judge::new(stack, usage, self.roots(stack)?, lists, depth, must_staple))
+        let judge = Judge::new(stack, usage, self.roots(stack)?, lists, depth, must_staple);
+        Ok(judge.with_logs(Logs::read(self.trust.logs, self.trust.logs_needed)?))
     }
 
     /// The authorities of one stack. Those of the other are no use there, and are not named to

@@ -69,9 +69,39 @@ impl core::fmt::Display for Mute {
     }
 }
 
-/// Whether it is a response at all, and one that succeeded.
-pub(crate) fn is_response(response: &[u8]) -> bool {
-    basic(response).is_some()
+/// What a response is about: algorithm of the hashes, hashes of the issuer's name and key, serial
+/// number (CertID, RFC 6960 §4.1.1).
+pub(crate) type About = (ObjectIdentifier, Vec<u8>, Vec<u8>, Vec<u8>);
+
+/// The certificates that a response is about; nothing if it is none, or did not succeed.
+pub(crate) fn about(response: &[u8]) -> Option<Vec<About>> {
+    let raw = basic(response)?;
+    let basic = BasicOcspResponse::from_der(&raw).ok()?;
+    let singles = basic.tbs_response_data.responses.iter();
+    let about = singles.map(|one| {
+        let id = &one.cert_id;
+        let name = id.issuer_name_hash.as_bytes().to_vec();
+        let key = id.issuer_key_hash.as_bytes().to_vec();
+        (id.hash_algorithm.oid, name, key, id.serial_number.as_bytes().to_vec())
+    });
+    Some(about.collect())
+}
+
+/// How responses may name an issuer, by each algorithm that is understood.
+pub(crate) fn names_of(issuer: &Issuer) -> Vec<(ObjectIdentifier, Vec<u8>, Vec<u8>)> {
+    let Some(key) = sequence(&issuer.key).and_then(|(_, key)| bits(key)) else { return Vec::new() };
+    let name = issuer.name_with_tag();
+    let by = |algorithm| Some((algorithm, hash(algorithm, &name)?, hash(algorithm, key)?));
+    [SHA1_ID, SHA256_ID, SM3_ID].into_iter().filter_map(by).collect()
+}
+
+fn hash(algorithm: ObjectIdentifier, bytes: &[u8]) -> Option<Vec<u8>> {
+    match algorithm {
+        SHA1_ID => Some(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref().to_vec()),
+        SHA256_ID => Some(digest(&SHA256, bytes).as_ref().to_vec()),
+        SM3_ID => Some(Sm3::digest(bytes).to_vec()),
+        _ => None,
+    }
 }
 
 /// The basic response in a response, in DER.
@@ -104,11 +134,10 @@ pub(crate) fn said(
     if singles.peek().is_none() {
         return Err(Mute::Silent);
     }
-    if !is_signed(&parts, certificates, issuer, lists, now_s) {
-        return Err(Mute::Unsigned);
-    }
-    // Of several, the worst counts.
-    singles.try_fold(Said::Good { until_s: i64::MAX }, |worst, one| {
+    let signer_until_s = signer(&parts, certificates, issuer, lists, now_s);
+    let until_s = signer_until_s.ok_or(Mute::Unsigned)?;
+    // Of several, the worst counts. What a responder says holds no longer than its certificate.
+    singles.try_fold(Said::Good { until_s }, |worst, one| {
         Ok(match (worst, judge(one, now_s)?) {
             (Said::Good { until_s: one }, Said::Good { until_s: other }) => {
                 Said::Good { until_s: one.min(other) }
@@ -138,12 +167,7 @@ fn judge(single: &SingleResponse, now_s: i64) -> Result<Said, Mute> {
 fn is_about(single: &SingleResponse, issuer: &Issuer, serial: &[u8]) -> bool {
     let id = &single.cert_id;
     let Some(key) = sequence(&issuer.key).and_then(|(_, key)| bits(key)) else { return false };
-    let hash = |bytes: &[u8]| match id.hash_algorithm.oid {
-        SHA1_ID => Some(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref().to_vec()),
-        SHA256_ID => Some(digest(&SHA256, bytes).as_ref().to_vec()),
-        SM3_ID => Some(Sm3::digest(bytes).to_vec()),
-        _ => None,
-    };
+    let hash = |bytes: &[u8]| hash(id.hash_algorithm.oid, bytes);
     id.serial_number.as_bytes() == serial
         && hash(&issuer.name_with_tag()).as_deref() == Some(id.issuer_name_hash.as_bytes())
         && hash(key).as_deref() == Some(id.issuer_key_hash.as_bytes())
@@ -165,35 +189,38 @@ fn parts(raw: &[u8]) -> Option<(Signed<'_>, &[u8])> {
 }
 
 /// Signed by the issuer itself, or by a responder whose certificate is there, is the issuer's, is
-/// for that purpose and on no list that we have (RFC 6960 §4.2.2.2).
-fn is_signed(
+/// for that purpose and on no list that we have (RFC 6960 §4.2.2.2): until when that holds, in
+/// seconds since 1970.
+fn signer(
     parts: &Signed<'_>,
     mut certificates: &[u8],
     issuer: &Issuer,
     lists: &Lists,
     now_s: i64,
-) -> bool {
+) -> Option<i64> {
     if is_signature_good(lists.algorithms(), parts, &issuer.key) {
-        return true;
+        return Some(i64::MAX);
     }
     for _ in 0..RESPONDERS_MAX {
-        let Some((_, rest)) = sequence(certificates) else { return false };
-        let Some(one) = content(certificates, rest) else { return false };
-        let key = responder_key(one, issuer, lists, now_s);
-        if key.is_some_and(|key| is_signature_good(lists.algorithms(), parts, &key)) {
-            return true;
+        let (_, rest) = sequence(certificates)?;
+        let one = content(certificates, rest)?;
+        if let Some((key, until_s)) = responder(one, issuer, lists, now_s)
+            && is_signature_good(lists.algorithms(), parts, &key)
+        {
+            return Some(until_s);
         }
         certificates = rest;
     }
-    false
+    None
 }
 
-fn responder_key(
+/// A responder's key, and the first second in which its certificate is no longer good.
+fn responder(
     certificate: &[u8],
     issuer: &Issuer,
     lists: &Lists,
     now_s: i64,
-) -> Option<Vec<u8>> {
+) -> Option<(Vec<u8>, i64)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let purpose = parsed.extended_key_usage().ok()??.value;
     let validity = parsed.validity();
@@ -212,5 +239,6 @@ fn responder_key(
         && parsed.issuer().as_raw() == issuer.name_with_tag()
         && is_signature_good(lists.algorithms(), &signed(certificate)?, &issuer.key)
         && !lists.is_revoked(issuer, parsed.raw_serial());
-    is_good.then(|| sequence(parsed.public_key().raw).map(|(key, _)| key.to_vec()))?
+    let until_s = validity.not_after.timestamp().saturating_add(1);
+    is_good.then(|| sequence(parsed.public_key().raw).map(|(key, _)| (key.to_vec(), until_s)))?
 }

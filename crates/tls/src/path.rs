@@ -15,7 +15,7 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 use moat_model::Code;
 use moat_model::code::tls;
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::{CertificateError, RootCertStore};
+use rustls::{CertificateError, OtherError, RootCertStore};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{Cert, EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::certificate::X509Certificate;
@@ -24,6 +24,7 @@ use x509_parser::prelude::FromDer;
 use crate::der::{sequence, subject};
 use crate::ocsp::{self, Said};
 use crate::revocation::{Depth, Digest, Issuer, Lists, Standing};
+use crate::sct::Logs;
 use crate::stack::{Stack, check_chain};
 
 /// Most paths that are remembered of one group of authorities. Each has its chain, 32 KiB at most.
@@ -136,6 +137,10 @@ pub(crate) struct Judge {
     depth: Depth,
     must_staple: bool,
     paths: Mutex<HashMap<Digest, Arc<Path>>>,
+    /// The logs that must have signed the end's own certificate, if any must.
+    logs: Option<Logs>,
+    /// Until when the response holds that was stapled last to a certificate, in seconds since 1970.
+    staples: Mutex<HashMap<Digest, i64>>,
 }
 
 impl Judge {
@@ -150,8 +155,29 @@ impl Judge {
         let anchors = roots.roots;
         let digests = anchors.iter().map(digest_of).collect();
         let algorithms = stack.provider().signature_verification_algorithms;
-        let paths = Mutex::default();
-        Judge { stack, usage, anchors, digests, algorithms, lists, depth, must_staple, paths }
+        let (paths, staples) = Default::default();
+        Judge {
+            stack,
+            usage,
+            anchors,
+            digests,
+            algorithms,
+            lists,
+            depth,
+            must_staple,
+            paths,
+            staples,
+            logs: None,
+        }
+    }
+
+    /// The same, where logs must have signed the end's own certificate.
+    pub(crate) fn with_logs(self, logs: Option<Logs>) -> Judge {
+        Judge { logs, ..self }
+    }
+
+    pub(crate) fn must_staple(&self) -> bool {
+        self.must_staple
     }
 
     pub(crate) fn stack(&self) -> Stack {
@@ -236,11 +262,51 @@ impl Judge {
         let none = CertificateError::InvalidOcspResponse;
         let Some(link) = path.links.first() else { return Err(none.into()) };
         match ocsp::said(response, &link.issuer, &link.serial, &self.lists, seconds(now)) {
-            Ok(Said::Good { .. }) => Ok(()),
+            Ok(Said::Good { until_s }) => {
+                self.remember_staple(path, until_s);
+                Ok(())
+            }
             Ok(Said::Revoked) => Err(CertificateError::Revoked.into()),
             Err(_) if !self.must_staple => Ok(()),
             Err(_) => Err(none.into()),
         }
+    }
+
+    /// A path whose end is in enough logs. Asked for when it is found, not when it is looked at
+    /// again: what a log has signed stays signed.
+    fn is_logged(
+        &self,
+        leaf: &CertificateDer<'_>,
+        path: Path,
+        now: UnixTime,
+    ) -> Result<Path, rustls::Error> {
+        let Some(logs) = &self.logs else { return Ok(path) };
+        let now_ms = now.as_secs().saturating_mul(1_000);
+        let issuer = path.links.first().map(|link| &link.issuer);
+        let issuer = issuer.ok_or(CertificateError::UnknownIssuer)?;
+        match logs.check(leaf, issuer, now_ms) {
+            Ok(()) => Ok(path),
+            Err(few) => Err(CertificateError::Other(OtherError(Arc::new(few))).into()),
+        }
+    }
+
+    fn remember_staple(&self, path: &Path, until_s: i64) {
+        let Some(leaf) = path.chain.first() else { return };
+        let mut staples = self.staples.lock().unwrap_or_else(PoisonError::into_inner);
+        if staples.len() >= PATHS_MAX {
+            staples.clear();
+        }
+        staples.insert(bytes_of(digest(&SHA256, leaf)), until_s);
+    }
+
+    /// Until when what was stapled to a path holds; for ever where nothing must be.
+    pub(crate) fn staple_until_s(&self, path: &Path) -> i64 {
+        if !self.must_staple {
+            return i64::MAX;
+        }
+        let Some(leaf) = path.chain.first() else { return 0 };
+        let staples = self.staples.lock().unwrap_or_else(PoisonError::into_inner);
+        staples.get(&bytes_of(digest(&SHA256, leaf))).copied().unwrap_or(0)
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Arc<Path>>> {
@@ -286,7 +352,7 @@ impl Judge {
             Some(&look),
         );
         match (verified, found.into_inner(), against.into_inner()) {
-            (Ok(_), Some(path), _) => Ok(path),
+            (Ok(_), Some(path), _) => self.is_logged(leaf, path, now),
             // Of several ways to a root, one may be spoken against and the next lead nowhere.
             (Err(_), _, Some(standing)) => Err(error_of(error_for(standing, now))),
             (Err(error), _, None) => Err(error_of(error)),
@@ -466,7 +532,7 @@ fn error_of(error: webpki::Error) -> rustls::Error {
             }
         }
         E::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
-        other => CertificateError::Other(rustls::OtherError(Arc::new(other))),
+        other => CertificateError::Other(OtherError(Arc::new(other))),
     };
     error.into()
 }

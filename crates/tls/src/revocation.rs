@@ -8,6 +8,7 @@
 //! where no list does.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use moat_model::code::tls::REVOCATION_LIST;
@@ -28,6 +29,9 @@ const LISTS_MAX: usize = 256;
 const CLOCK_SKEW_S: i64 = 300;
 /// Most verdicts on signatures of lists that are remembered.
 const SIGNATURES_MAX: usize = 1_024;
+/// Most certificates of which it is remembered what responses said: there are no more responses than
+/// a quarter of it.
+const SAID_MAX: usize = 1_024;
 
 /// What is asked of the lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,8 +63,12 @@ pub(crate) struct Lists {
     lists: Vec<List>,
     /// OCSP responses in DER.
     responses: Vec<Vec<u8>>,
-    /// What the responses say.
-    said: Mutex<HashMap<Certificate, Option<Said>>>,
+    /// Places of those that are about a certificate.
+    about: HashMap<ocsp::About, Vec<usize>>,
+    /// What responses said of a certificate, as long as that holds.
+    said: Mutex<HashMap<Certificate, Said>>,
+    /// How often a response was looked into.
+    looks: AtomicU64,
     algorithms: WebPkiSupportedAlgorithms,
     /// The key that a list, by its place, is signed with, by the key's digest; none if with another.
     signatures: Mutex<HashMap<(usize, Digest), Option<Key>>>,
@@ -70,8 +78,8 @@ pub(crate) struct Lists {
 pub(crate) type Digest = [u8; 32];
 /// The content of a SubjectPublicKeyInfo.
 type Key = Vec<u8>;
-/// A certificate, by the digest of its issuer's key and its serial number.
-type Certificate = (Digest, Vec<u8>);
+/// A certificate, by its issuer's name, the digest of its issuer's key, and its serial number.
+type Certificate = (Vec<u8>, Digest, Vec<u8>);
 
 #[derive(Debug)]
 struct List {
@@ -162,15 +170,17 @@ impl Lists {
                 lists.push(List::read(der).map_err(|why| no(&why))?);
             }
         }
+        let mut about: HashMap<ocsp::About, Vec<usize>> = HashMap::new();
         for (at, response) in responses.iter().enumerate() {
-            if !ocsp::is_response(response) {
-                let why = format_args!("OCSP response {}: it is none that succeeded", at + 1);
-                return Err(Error::new(&REVOCATION_LIST, why));
+            let why = format_args!("OCSP response {}: it is none that succeeded", at + 1);
+            let found = ocsp::about(response).ok_or_else(|| Error::new(&REVOCATION_LIST, why))?;
+            for one in found {
+                about.entry(one).or_default().push(at);
             }
         }
         let responses = responses.iter().map(|response| response.to_vec()).collect();
-        let (signatures, said) = (Mutex::default(), Mutex::default());
-        Ok(Lists { lists, responses, said, algorithms, signatures })
+        let (signatures, said, looks) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        Ok(Lists { lists, responses, about, said, looks, algorithms, signatures })
     }
 
     /// What is known of a certificate at a time: until when nothing bad, in seconds since 1970, or
@@ -204,24 +214,44 @@ impl Lists {
         if self.responses.is_empty() {
             return None;
         }
-        let key = (issuer.key_digest, serial.to_vec());
+        let key = (issuer.name.clone(), issuer.key_digest, serial.to_vec());
         let known = || self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(said) = known().get(&key) {
-            return *said;
+        let before = known().get(&key).copied();
+        match before {
+            Some(Said::Good { until_s }) if now_s >= until_s => {}
+            Some(said) => return Some(said),
+            None => {}
         }
         let mut found = None;
-        for response in &self.responses {
+        for response in self.about(issuer, serial) {
+            self.looks.fetch_add(1, Ordering::Relaxed);
             match ocsp::said(response, issuer, serial, self, now_s) {
                 Ok(Said::Revoked) => found = Some(Said::Revoked),
                 Ok(good) if found != Some(Said::Revoked) => found = found.max(Some(good)),
                 _ => {}
             }
         }
-        let mut known = known();
-        if known.len() < SIGNATURES_MAX {
-            known.insert(key, found);
+        // Silence is not remembered: a response may become current.
+        if let Some(said) = found {
+            let mut known = known();
+            if known.len() < SAID_MAX || known.contains_key(&key) {
+                known.insert(key, said);
+            }
         }
-        found
+        found.or(before)
+    }
+
+    /// The responses about a certificate.
+    fn about(&self, issuer: &Issuer, serial: &[u8]) -> impl Iterator<Item = &Vec<u8>> {
+        let of = |(algorithm, name, key)| self.about.get(&(algorithm, name, key, serial.to_vec()));
+        let places: Vec<&Vec<usize>> = ocsp::names_of(issuer).into_iter().filter_map(of).collect();
+        places.into_iter().flatten().filter_map(|at| self.responses.get(*at))
+    }
+
+    /// How often a response was looked into.
+    #[cfg(test)]
+    pub(crate) fn looked_into(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
     }
 
     fn by_lists(&self, issuer: &Issuer, serial: &[u8], now_s: i64) -> Result<i64, Standing> {

@@ -184,7 +184,7 @@ impl Choice {
 }
 
 fn side(material: &Material<'_>, stack: Stack, keys: &mut Keys) -> Result<Side, Error> {
-    let provider = stack.provider();
+    let provider = keys.order.apply(&stack.provider());
     let key = material.certified(stack, keys)?;
     let judge = Arc::new(material.judge(stack, Usage::Client)?);
     let hints = material.roots(stack)?.subjects();
@@ -195,6 +195,7 @@ fn side(material: &Material<'_>, stack: Stack, keys: &mut Keys) -> Result<Side, 
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(Showing::new(Arc::clone(&key), material.staple(stack)?)));
     config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
+    config.ignore_client_order = keys.order.has_suites();
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;

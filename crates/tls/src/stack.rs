@@ -128,7 +128,7 @@ impl Negotiated {
 }
 
 /// RFC 8998 names what rustls has no name for.
-fn suite_name(suite: CipherSuite) -> &'static str {
+pub(crate) fn suite_name(suite: CipherSuite) -> &'static str {
     match suite {
         SM4_GCM => "TLS_SM4_GCM_SM3",
         SM4_CCM => "TLS_SM4_CCM_SM3",
@@ -136,7 +136,7 @@ fn suite_name(suite: CipherSuite) -> &'static str {
     }
 }
 
-fn group_name(group: NamedGroup) -> &'static str {
+pub(crate) fn group_name(group: NamedGroup) -> &'static str {
     if group == CURVE_SM2 { "curveSM2" } else { group.as_str().unwrap_or("unknown") }
 }
 

@@ -19,6 +19,7 @@ mod load;
 mod machine;
 pub(crate) mod mask;
 pub(crate) mod message;
+pub(crate) mod policy;
 mod probe;
 mod process;
 mod site;
@@ -41,6 +42,7 @@ use process::Interrupt;
 const GATEWAY: (u64, u32) = (30_000, 3);
 const HANDSHAKE: (u64, u32) = (2_000, 3);
 const STARTS: u32 = 10;
+const POLICY: u32 = 5;
 const APPEND_SECONDS: u64 = 3;
 
 pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
@@ -69,6 +71,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
     | BenchCommand::Message { common, .. }
     | BenchCommand::ExtAuthz { common, .. }
     | BenchCommand::EnvoyHandshake { common, .. }
+    | BenchCommand::Policy { common, .. }
     | BenchCommand::All { common }) = command
     else {
         bail!("built without the feature `bpf`");
@@ -116,6 +119,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
         BenchCommand::ExtAuthz { requests, rounds, .. } => {
             show(ext_authz::run(dir, *requests, *rounds, &Interrupt::new()?)?)
         }
+        BenchCommand::Policy { rounds, .. } => show(policy::run(*rounds, &Interrupt::new()?)?),
         BenchCommand::Kernel { .. } | BenchCommand::Latency { .. } => {
             bail!("built without the feature `bpf`")
         }
@@ -131,6 +135,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode> {
             good &= show(start::run(dir, STARTS, &interrupt)?);
             good &= show(sm::run(dir, &sm::Settings::USUAL, &interrupt)?);
             good &= show(mask::run(mask::Settings::USUAL, &interrupt)?);
+            good &= show(policy::run(POLICY, &interrupt)?);
             good & show(message::run(dir, message::Settings::USUAL, &interrupt)?)
         }
     };

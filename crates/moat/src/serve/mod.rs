@@ -4,11 +4,13 @@
 //! end. It alone reads keys from files; it never speaks to a caller.
 
 mod child;
+pub(crate) mod inputs_file;
 mod kernel;
 mod last_good;
 mod policy_store;
 mod reload;
 mod retry;
+mod risk_file;
 mod state;
 mod supervisor;
 mod upgrade;

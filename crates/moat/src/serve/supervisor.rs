@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::child::{Child, Program};
+use super::inputs_file::Inputs;
 use super::kernel::Kernel;
 use super::last_good::LastGood;
 use super::policy_store::{Offered, PolicyStore};
@@ -107,6 +108,8 @@ pub(crate) struct Supervisor {
     rows_due: Instant,
     signals: Vec<(i32, UnixStream)>,
     pub(super) is_stopping: bool,
+    /// Where inputs of decisions are kept, if they are.
+    pub(super) inputs: Option<Inputs>,
 }
 
 impl Supervisor {
@@ -176,6 +179,7 @@ impl Supervisor {
             rows_due: Instant::now(),
             signals: register_signals()?,
             is_stopping: false,
+            inputs: Inputs::new(&restart.audit.dir, restart.replay),
             restart,
         })
     }
@@ -233,6 +237,8 @@ impl Supervisor {
         let (digest, asker) = (self.known.digest.clone(), String::new());
         self.gateway.send_blob(&ToGateway::Generation { number, digest, asker }, &self.blob)?;
         self.link_sights()?;
+        self.link_risk()?;
+        self.link_inputs()?;
         let unguarded = self.handover.unguarded().unwrap_or_else(|| self.kernel.unguarded());
         let tells_time = self.kernel.reads_time();
         self.gateway.send(&ToGateway::Begin { unguarded, tells_time }, &[]);
@@ -588,6 +594,7 @@ impl Supervisor {
             self.publish();
             return;
         }
+        self.turn_inputs();
         if self.watch.has_settled() {
             self.reload(Asker::Watch);
         }

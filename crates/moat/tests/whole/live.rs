@@ -467,3 +467,86 @@ async fn callers_are_told_the_authorities_of_their_own_group_and_measured_by_the
     let record = gateway.record("the name", |body| body.code == "MOAT-T018").await;
     assert_eq!(record.stage, Some(Stage::Handshake));
 }
+
+/// With `MOAT_CONNECTIONS=10000` the number that figures are given for; a few where nobody asks.
+fn connections() -> usize {
+    std::env::var("MOAT_CONNECTIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(300)
+}
+
+/// Descriptors for both sides of so many connections; processes that are started inherit them.
+fn raise_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ =
+        setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_connections_those_of_the_revoked_are_cut_within_a_second() {
+    raise_descriptors();
+    let mut bank = Bank::new("http1", &["http/1.1"]).await;
+    bank.gateway.edit_config("connections_max: 10000", "connections_max: 20000");
+    let (bad, good) = (bank.caller("teller"), bank.caller("teller"));
+    let (all, many) = (connections(), connections() / 10);
+    let mut open = Vec::new();
+    let begun = Instant::now();
+    while open.len() < all {
+        // Not more at once than one source may have under way.
+        let batch = (open.len()..all.min(open.len() + 32)).map(|at| {
+            let identity = if at < many { &bad } else { &good };
+            Client::connect(&bank.pki, bank.gateway.address, identity, false)
+        });
+        let batch: Vec<_> = futures_of(batch).await;
+        open.extend(batch.into_iter().map(Result::unwrap));
+    }
+    eprintln!("{all} connections in {:?}", begun.elapsed());
+    let others = open.split_off(many);
+    let cut = async |open: &[Client]| {
+        let begun = Instant::now();
+        while open.iter().any(|client| !client.has_ended()) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "some are still open");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        begun.elapsed()
+    };
+    for (revoked, open, left) in [(&bad, &open, others.as_slice()), (&good, &others, &[][..])] {
+        bank.lists.revoke(revoked);
+        bank.publish(3_600);
+        let took = cut(open).await;
+        eprintln!(
+            "{} of {} cut {took:?} after their list lay there",
+            open.len(),
+            open.len() + left.len()
+        );
+        assert!(took < SOON + SLACK, "{took:?}");
+        assert!(left.iter().all(|client| !client.has_ended()), "others notice nothing");
+    }
+    let count = || {
+        let records = bank.gateway.records(Kind::Refusal);
+        (records.iter().filter(|body| body.code == "MOAT-I020").count() == all).then_some(())
+    };
+    eventually("one record a connection", Duration::from_secs(30), count).await;
+    bank.gateway.assert_whole();
+}
+
+/// All of them at once.
+async fn futures_of<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = all.map(Box::pin).collect();
+    let mut done: Vec<Option<F::Output>> = all.iter().map(|_| None).collect();
+    std::future::poll_fn(|cx| {
+        for (one, done) in all.iter_mut().zip(&mut done) {
+            if done.is_none()
+                && let std::task::Poll::Ready(output) = one.as_mut().poll(cx)
+            {
+                *done = Some(output);
+            }
+        }
+        if done.iter().all(Option::is_some) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}

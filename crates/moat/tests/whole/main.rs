@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 #![allow(clippy::indexing_slicing, clippy::cast_lossless, reason = "tests")]
 
+mod behaviour;
 mod bench;
 mod bundles;
 mod ca;

@@ -94,4 +94,10 @@ super::codes! {
     BUNDLE_REQUIRES = "MOAT-P038", 0, Operator,
         en: "The policy bundle is for another version of Moat", "Use a bundle whose manifest allows this version under `moat`.",
         zh: "策略包适用于其他版本的 Moat", "请使用清单中 `moat` 允许此版本的策略包。";
+    CUT_POLICY = "MOAT-P039", 403, Peer,
+        en: "The policy would not allow this stream any more", "The record's reasons say why: the policy, the generation or the risk has changed since it began.",
+        zh: "策略已不再允许此数据流", "原因见记录：自其开始以来，策略、配置代次或风险已变化。";
+    POLICY_OVER = "MOAT-P040", 503, Operator,
+        en: "The policy bundle in force has passed its time", "Activate a newer bundle; nothing is decided by one after its `not_after_s`.",
+        zh: "现行策略包已过有效期", "请启用更新的策略包；超过 `not_after_s` 后不再据其作出决策。";
 }

@@ -76,4 +76,10 @@ super::codes! {
     REVOCATION_BACK = "MOAT-T024", 0, Operator,
         en: "A list of revoked certificates is older than the one in force", "Fetch the current list: its number must not go back.",
         zh: "吊销列表比现行列表更旧", "请获取最新列表：编号不得回退。";
+    FEW_LOGS = "MOAT-T028", 0, Peer,
+        en: "Too few logs have signed the caller's certificate", "Use a certificate with timestamps of enough of the logs under `transparency`.",
+        zh: "签署调用方证书的透明日志数量不足", "请使用由 `transparency` 所列日志中足够数量签署过的证书。";
+    LOG_KEY = "MOAT-T027", 0, Operator,
+        en: "The keys of certificate logs do not do", "Name one PUBLIC KEY in PEM for each log under `transparency.logs`, and at most as many under `needed`.",
+        zh: "证书透明日志的密钥不可用", "请在 `transparency.logs` 中为每个日志列出一个 PEM 格式的 PUBLIC KEY，且 `needed` 不得多于其数量。";
 }

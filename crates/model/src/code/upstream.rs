@@ -61,4 +61,10 @@ super::codes! {
     REVOCATION_UNKNOWN = "MOAT-U021", 503, Operator,
         en: "No current list says whether the service's certificate was revoked; nothing was sent", "Name the current lists of its authorities under `crls` of the upstream and reload.",
         zh: "没有现行列表说明服务证书是否已被吊销；未发送任何内容", "请在该上游的 `crls` 中列出其机构的现行吊销列表并重新加载。";
+    CUT_SERVICE = "MOAT-U023", 503, Upstream,
+        en: "The service of an open stream would not be believed any more", "The record's reasons say why: its certificate expired or was revoked, its authority is no longer trusted, or another service is expected.",
+        zh: "数据流所连的服务已不再可信", "原因见记录：其证书已过期或被吊销、其机构不再受信任，或现在应为另一服务。";
+    FEW_LOGS = "MOAT-U024", 503, Upstream,
+        en: "Too few logs have signed the service's certificate; nothing was sent", "Give the service a certificate with timestamps of enough of the logs under `transparency`.",
+        zh: "签署服务证书的透明日志数量不足；未发送任何内容", "请为服务换用由 `transparency` 所列日志中足够数量签署过的证书。";
 }

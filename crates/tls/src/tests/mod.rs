@@ -4,8 +4,10 @@ mod der;
 mod mixed;
 mod national;
 mod ocsp;
+mod order;
 mod paths;
 mod revoked;
+mod sct;
 mod wire;
 
 use std::sync::Arc;

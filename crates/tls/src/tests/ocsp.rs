@@ -13,8 +13,8 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use super::wire::shake;
 use super::{GATEWAY, TELLER, World, issue, material, now_s};
 use crate::ocsp::{Mute, Said, said};
-use crate::path::{Judge, Usage, issuer, serial};
-use crate::revocation::{Depth, Lists};
+use crate::path::{Broken, Judge, Usage, issuer, serial};
+use crate::revocation::{Depth, Lists, Standing};
 use crate::{ALPN_H2, Client, Material, National, Server, Stack, Trust, upstream_code_of};
 
 const STACKS: [Stack; 2] = [Stack::International, Stack::National];
@@ -240,4 +240,90 @@ fn responses_read_ahead_speak_for_single_callers() {
         );
         assert!(is_stale, "{late:?}");
     }
+}
+
+#[test]
+fn a_service_that_was_believed_is_asked_for_again_in_time() {
+    let w = World::new();
+    let (mut office, kind) = (Office::new(&w.p256), 0);
+    office.enter(&w.gateway[kind]);
+    let response = office.answer(&w.gateway[kind], NameHash::Sha256, None);
+    let stapling = Material { staple: Some(&response), ..material(&w.gateway[kind], &w.trust) };
+    let server = Server::new(&[stapling], National::Prefer).unwrap();
+    let client = |own: &Material<'_>, id: &str| {
+        let own = Material { trust: own.trust, ..material(&w.teller[kind], &w.trust) };
+        Client::new(&[own], id.parse().unwrap(), &[ALPN_H2], National::Prefer).unwrap()
+    };
+    let (plain, strict) =
+        (material(&w.teller[kind], &w.trust), must_staple(&w.teller[kind], &w.trust));
+    for (own, staple_counts) in [(&plain, false), (&strict, true)] {
+        let first = client(own, GATEWAY);
+        let ended = shake(&server, first.attempt().config);
+        ended.assert_good();
+        let belief = first.belief(&ended.client, now_s()).unwrap();
+        let until_s = first.still_believes(&belief, now_s()).unwrap();
+        assert!(until_s > now_s());
+        assert_eq!(until_s < now_s() + 2 * HOUR, staple_counts, "the response is for an hour");
+        let later = first.still_believes(&belief, now_s() + 2 * HOUR);
+        assert_eq!(later.is_err(), staple_counts, "{later:?}");
+        assert_eq!(first.still_believes(&belief, i64::MAX / 2), Err(Broken::Expired));
+        // The next generation trusts somebody else, or expects another service.
+        let stranger = Authority::create("Other", now_s()).unwrap();
+        let trust = stranger.trust_pem().to_owned();
+        let other =
+            Material { trust: Trust { pem: trust.as_bytes(), ..own.trust }, ..plain_of(&w) };
+        let other = client(&other, GATEWAY);
+        assert_eq!(other.still_believes(&belief, now_s()), Err(Broken::Anchor));
+        let another = client(own, TELLER);
+        assert_eq!(another.still_believes(&belief, now_s()), Err(Broken::Anchor));
+        assert!(client(own, GATEWAY).still_believes(&belief, now_s()).is_ok());
+    }
+}
+
+fn plain_of(w: &World) -> Material<'_> {
+    material(&w.teller[0], &w.trust)
+}
+
+#[test]
+fn of_many_responses_only_those_about_a_certificate_are_looked_into() {
+    let w = World::new();
+    let mut office = Office::new(&w.p256);
+    let callers: Vec<Identity> = (0..40).map(|_| issue(&w.p256, TELLER)).collect();
+    let mut numbers = Vec::new();
+    for one in &callers {
+        numbers.push(office.register.enter(&chain(&one.chain_pem)[0]).unwrap());
+    }
+    let hashes = [NameHash::Sha1, NameHash::Sha256, NameHash::Sm3];
+    let mut responses: Vec<Vec<u8>> = callers
+        .iter()
+        .zip(hashes.into_iter().cycle())
+        .map(|(one, hash)| office.answer(one, hash, None))
+        .collect();
+    let revocation = Revocation { at_s: now_s(), reason: Reason::Superseded };
+    office.register.revoke(&numbers[7], revocation).unwrap();
+    responses.push(office.answer(&callers[7], NameHash::Sha256, None));
+    let files: Vec<&[u8]> = responses.iter().map(Vec::as_slice).collect();
+    let algorithms = Stack::International.provider().signature_verification_algorithms;
+    let lists = Lists::read(&[], &files, algorithms).unwrap();
+    for (at, one) in callers.iter().enumerate() {
+        let chain = chain(&one.chain_pem);
+        let (issuer, serial) = (issuer(&chain[1]).unwrap(), serial(&chain[0]).unwrap());
+        let judged = lists.judge(&issuer, &serial, now_s());
+        if at == 7 {
+            assert_eq!(judged, Err(Standing::Revoked), "one of two says so");
+        } else {
+            assert!(judged.is_ok(), "{at}: {judged:?}");
+        }
+        // Another name on the same key is another issuer.
+        let mut other = issuer.clone();
+        other.name.push(0);
+        assert_eq!(lists.judge(&other, &serial, now_s()), Err(Standing::Unknown));
+    }
+    assert!(lists.looked_into() <= 41, "{} responses were looked into", lists.looked_into());
+    // What was not current at first is heard once it is.
+    let chain = chain(&callers[0].chain_pem);
+    let (issuer, serial) = (issuer(&chain[1]).unwrap(), serial(&chain[0]).unwrap());
+    let fresh = Lists::read(&[], &files, algorithms).unwrap();
+    assert_eq!(fresh.judge(&issuer, &serial, now_s() - HOUR), Err(Standing::Unknown));
+    assert!(fresh.judge(&issuer, &serial, now_s()).is_ok());
 }

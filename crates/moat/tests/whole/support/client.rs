@@ -86,6 +86,14 @@ impl Client {
         Ok(Client(Sender::One(sender)))
     }
 
+    /// Whether the connection has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        match &self.0 {
+            Sender::One(sender) => sender.is_closed(),
+            Sender::Two(sender) => sender.is_closed(),
+        }
+    }
+
     /// The same HTTP/2 connection for another call at the same time.
     pub(crate) fn again(&self) -> Client {
         match &self.0 {
