@@ -34,9 +34,9 @@ pub use resolved::{
     AdminSettings, After, Asking, AuditSettings, Balance, Bind, BodyField, BodyKind, Breaker,
     CallClass, Clients, Config, Egress, Endpoint, Enforcers, FactSource, FieldKind, Health,
     HealthAsk, Hot, HsmSettings, Identity, KeyUrl, Listener, MaskRule, Method, National, OnBefore,
-    Op, Outlier, PROBES, Per, Place, PolicySigned, Profile, Protocol, Rate, ReplaySettings, Restart, Retry,
-    Revocation, RingKey, Route, RouteAudit, RouteMatch, Tls, TlsRecords, TokenIssuer, TokenUse,
-    Trust, Upstream, Users, WitnessAddress, WitnessSettings,
+    Op, Outlier, PROBES, Per, Place, PolicySigned, Profile, Protocol, Rate, ReplaySettings,
+    Restart, Retry, Revocation, RingKey, Route, RouteAudit, RouteMatch, Tls, TlsRecords,
+    TokenIssuer, TokenUse, Trust, Upstream, Users, WitnessAddress, WitnessSettings,
 };
 
 /// The JSON Schema (draft 2020-12) of the raw form, for editors and `moat schema`.

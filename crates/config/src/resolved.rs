@@ -254,6 +254,8 @@ pub struct Listener {
     pub national: National,
     /// Groups of callers.
     pub clients: Vec<Clients>,
+    /// How it speaks ISO 8583, if it does.
+    pub messages: Option<Messages>,
     /// Of a listener for decisions that others enforce: who may ask, and about whom.
     pub enforcers: Option<Enforcers>,
 }
@@ -288,8 +290,6 @@ pub struct Enforcers {
     pub has_bodies: bool,
     /// Whether a caller may be named without its certificate.
     pub is_name_enough: bool,
-    /// How it speaks ISO 8583, if it does.
-    pub messages: Option<Messages>,
 }
 
 /// What a policy bundle must be.
@@ -542,8 +542,6 @@ pub struct Upstream {
     pub tls: Tls,
     /// The SPIFFE id the service must prove.
     pub spiffe: String,
-    /// How it speaks ISO 8583, if it does.
-    pub messages: Option<Messages>,
     /// Whether calls say the caller's certificates.
     pub caller_chain: bool,
     /// Facts about the service.

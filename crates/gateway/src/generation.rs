@@ -19,7 +19,9 @@ use moat_net::admission::Class as CallClass;
 use moat_net::cluster::Registry;
 use moat_policy::signed::{self, Demands, Floor, Manifest};
 use moat_policy::{Bundle, BundleFile, Engine, Held};
-use moat_tls::{Authorities, Client, Depth, Keys, Material, National, Order, Proven, Server, Trust};
+use moat_tls::{
+    Authorities, Client, Depth, Keys, Material, National, Order, Proven, Server, Trust,
+};
 
 use crate::iso8583::{self, Dialect, Lately, MessageRules};
 use crate::key_sets::KeySet;
@@ -94,6 +96,8 @@ pub(crate) struct Listener {
     pub(crate) groups: Vec<Group>,
     /// When a certificate that callers are shown ends, in seconds since 1970.
     pub(crate) not_after_s: i64,
+    /// How it speaks ISO 8583, if it does.
+    pub(crate) messages: Option<Arc<Dialect>>,
     /// Who may ask here for decisions that others enforce.
     pub(crate) enforcement: Option<Enforcement>,
 }
@@ -105,8 +109,6 @@ pub(crate) struct Enforcement {
     pub(crate) role: Arc<str>,
     /// Who vouches for their certificates.
     pub(crate) callers: Authorities,
-    /// How it speaks ISO 8583, if it does.
-    pub(crate) messages: Option<Arc<Dialect>>,
 }
 
 /// A group of callers.
