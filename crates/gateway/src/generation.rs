@@ -19,7 +19,9 @@ use moat_net::admission::Class as CallClass;
 use moat_net::cluster::Registry;
 use moat_policy::signed::{self, Demands, Floor, Manifest};
 use moat_policy::{Bundle, BundleFile, Engine, Held};
-use moat_tls::{Authorities, Client, Depth, Keys, Material, National, Order, Proven, Server, Trust};
+use moat_tls::{
+    Authorities, Client, Depth, Keys, Material, National, Order, Proven, Server, Trust,
+};
 
 use crate::iso8583::{self, Dialect, Lately, MessageRules};
 use crate::key_sets::KeySet;
