@@ -97,6 +97,8 @@ fn is_stream(decoded: &Decoded) -> bool {
     let is_upload = match &decoded.body {
         InBody::Stream(incoming) => !hyper::body::Body::is_end_stream(incoming),
         InBody::Held { .. } => false,
+        // Neither body comes through here.
+        InBody::Unseen => return false,
     };
     is_upload || decoded.rules.answer.is_none()
 }

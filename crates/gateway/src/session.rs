@@ -172,6 +172,7 @@ impl Session {
             negotiated: Negotiated { suite: "", group: "", stack: Stack::International },
             ja4: String::new(),
             view: View::off(),
+            stack: String::new(),
             statement,
             activity: Rc::clone(activity),
             findings: None,
