@@ -18,6 +18,7 @@ use crate::keep::{old_segments, seal};
 use crate::packed::{PACKED_SUFFIX, Packed};
 use crate::record::Body;
 use crate::sealed::segment_of;
+use crate::segment::parse_file_name;
 use crate::sidecar::HEAD_FILE;
 use crate::sim::SimFs;
 use crate::store::read_start;
@@ -141,10 +142,10 @@ fn every_mutation_of_a_signed_log_is_found_and_located_and_a_clean_one_never_is(
         // Of a segment whose header is gone the next one is the first that can be named.
         let is_beside =
             name.contains(".seg") && kept.iter().any(|one| one.segment.contains(".seg"));
-        // What looks like a tail torn by a crash is named as that, and the cut by its record.
-        let torn = evidence.report.torn.as_ref();
-        let is_torn = torn.is_some_and(|torn| torn.segment == segment)
-            && kept.iter().any(|one| one.seq.is_some());
+        // A tail that looks torn, or never begun, is located by the first record that is gone.
+        let first = parse_file_name(segment).map(|(first, _)| first);
+        let is_torn = first
+            .is_some_and(|first| kept.iter().any(|one| one.seq.is_some_and(|seq| seq >= first)));
         let is_head = name == HEAD_FILE && kept.iter().any(|one| one.segment == HEAD_FILE);
         assert!(is_located || is_beside || is_torn || is_head, "{name}: {}", evidence.text());
         found += 1;
