@@ -15,7 +15,7 @@ fd = libc.syscall(PIDFD_OPEN, pid, 0)
 if fd < 0:
     sys.exit("the process cannot be opened")
 taken = 0
-while not select.select([sys.stdin], [], [], 0.02)[0]:
+while not select.select([sys.stdin], [], [], 0.05)[0]:
     for line in open(f"/proc/{pid}/maps"):
         fields = line.split()
         if not fields[1].startswith("rw") or (len(fields) > 5 and fields[5] == "[vvar]"):
