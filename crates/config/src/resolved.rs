@@ -256,6 +256,8 @@ pub struct Listener {
     pub clients: Vec<Clients>,
     /// Of a listener for decisions that others enforce: who may ask, and about whom.
     pub enforcers: Option<Enforcers>,
+    /// How it speaks ISO 8583, if it does.
+    pub messages: Option<Messages>,
 }
 
 /// How decisions are asked for that others enforce.
@@ -288,8 +290,6 @@ pub struct Enforcers {
     pub has_bodies: bool,
     /// Whether a caller may be named without its certificate.
     pub is_name_enough: bool,
-    /// How it speaks ISO 8583, if it does.
-    pub messages: Option<Messages>,
 }
 
 /// What a policy bundle must be.
