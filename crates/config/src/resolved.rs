@@ -258,6 +258,8 @@ pub struct Listener {
     pub messages: Option<Messages>,
     /// Of a listener for decisions that others enforce: who may ask, and about whom.
     pub enforcers: Option<Enforcers>,
+    /// How it speaks ISO 8583, if it does.
+    pub messages: Option<Messages>,
 }
 
 /// How decisions are asked for that others enforce.
