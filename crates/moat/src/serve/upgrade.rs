@@ -7,6 +7,8 @@
 //! the successor starts the other roles. Until then, whatever goes wrong leaves everything as it was.
 //!
 //! The program that is started is never named by who asks: the admin role may be somebody else's.
+//!
+//! Over 500 lines, for both sides of the handover are read together.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -37,7 +37,9 @@ pub(super) fn rows(
     let ours = ours.context("nothing was measured")?;
     let figure = "memory of an idle connection";
     let mut rows = vec![Row::new(figure, ours, "KiB").should_be(Goal::AtMost(IDLE_KIB_MAX))];
-    for (_, name, kib) in found.iter().filter(|(kind, ..)| *kind != Kind::Moat) {
+    // Few connections may fit into what a peer had already.
+    let peers = found.iter().filter(|(kind, _, kib)| *kind != Kind::Moat && *kib > 0.0);
+    for (_, name, kib) in peers {
         rows.push(Row::new(figure, ours, "KiB").beside(name, *kib));
     }
     Ok(rows)
