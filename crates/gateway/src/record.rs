@@ -79,7 +79,7 @@ impl Intended {
             captures,
             upload,
         };
-        Intended { outbound }
+        Intended { outbound: Box::new(outbound) }
     }
 }
 
