@@ -7,6 +7,10 @@ use crate::record::{RecordError, tag};
 use crate::tlv::{Reader, TlvError, Writer, push_u16, split_u16};
 use crate::value::Field;
 
+/// What a record has without its fields, and what a field has, in bytes: as a rule.
+const BYTES_USUAL: usize = 768;
+const FIELD_BYTES_USUAL: usize = 160;
+
 /// Longest body, in bytes. What is left of a leaf belongs to the head.
 pub const BODY_BYTES_MAX: usize = moat_model::limit::LEAF_BYTES_MAX - 512;
 
@@ -246,6 +250,37 @@ impl Body {
         }
     }
 
+    /// Makes it what [`Body::new`] gives, and keeps the memory of the texts that most records have:
+    /// a record a call would else cost a score of allocations.
+    pub fn renew(&mut self, kind: Kind, trace_id: [u8; 16]) {
+        let emptied = |text: &mut String| {
+            text.clear();
+            core::mem::take(text)
+        };
+        self.fields.clear();
+        *self = Body {
+            fields: core::mem::take(&mut self.fields),
+            tenant: emptied(&mut self.tenant),
+            listener: emptied(&mut self.listener),
+            route: emptied(&mut self.route),
+            actor: emptied(&mut self.actor),
+            actor_subject: emptied(&mut self.actor_subject),
+            user_agent: emptied(&mut self.user_agent),
+            method: emptied(&mut self.method),
+            object: emptied(&mut self.object),
+            policy_ver: emptied(&mut self.policy_ver),
+            upstream: emptied(&mut self.upstream),
+            suite: emptied(&mut self.suite),
+            group: emptied(&mut self.group),
+            upstream_suite: emptied(&mut self.upstream_suite),
+            upstream_group: emptied(&mut self.upstream_group),
+            ja4: emptied(&mut self.ja4),
+            wire: emptied(&mut self.wire),
+            unguarded: emptied(&mut self.unguarded),
+            ..Body::new(kind, trace_id)
+        };
+    }
+
     /// An ADMIN record in which the log speaks of itself.
     #[must_use]
     pub fn admin(note: impl Into<String>) -> Body {
@@ -282,8 +317,16 @@ impl Body {
     /// # Errors
     /// When it is longer than [`BODY_BYTES_MAX`], or kind and outcome do not go together.
     pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
+        self.encode_within(Vec::with_capacity(self.estimate()))
+    }
+
+    /// The same, into a buffer that is emptied first.
+    ///
+    /// # Errors
+    /// As [`Body::encode`].
+    pub fn encode_within(&self, buffer: Vec<u8>) -> Result<Vec<u8>, RecordError> {
         self.check()?;
-        let mut w = Writer::default();
+        let mut w = Writer::within(buffer);
         w.put(tag::KIND, &[self.kind.to_byte()]);
         w.put(tag::TRACE_ID, &self.trace_id);
         w.optional(tag::TX_ID, self.tx_id);
@@ -334,11 +377,16 @@ impl Body {
         if bytes.len() > BODY_BYTES_MAX { Err(RecordError::TooLong) } else { Ok(bytes) }
     }
 
+    /// About how many bytes it will have, so that its buffer is made once.
+    fn estimate(&self) -> usize {
+        BYTES_USUAL + FIELD_BYTES_USUAL * self.fields.len()
+    }
+
     fn encode_fields(&self, w: &mut Writer) -> Result<(), RecordError> {
         if self.fields.is_empty() {
             return Ok(());
         }
-        let mut out = Vec::with_capacity(160 * self.fields.len());
+        let mut out = Vec::with_capacity(FIELD_BYTES_USUAL * self.fields.len());
         for field in &self.fields {
             field.encode(&mut out).ok_or(RecordError::TooLong)?;
         }

@@ -84,6 +84,16 @@ fn a_leaf_with_everything_and_one_with_nothing_survive() {
 }
 
 #[test]
+fn a_renewed_body_is_a_new_one() {
+    let mut body = full();
+    body.renew(Kind::Read, [9; 16]);
+    assert_eq!(body, Body::new(Kind::Read, [9; 16]));
+    assert!(body.tenant.capacity() > 0, "its memory is kept");
+    let stale = vec![7; 100];
+    assert_eq!(full().encode_within(stale).unwrap(), full().encode().unwrap());
+}
+
+#[test]
 fn every_truncation_and_every_extension_is_refused() {
     let bytes = encode_leaf(&head(8), &full().encode().unwrap()).unwrap();
     for len in 0..bytes.len() {

@@ -11,11 +11,14 @@
 //! let forged = moat_audit::recorder::Receipt { seq: 0, leaf_hash: [0; 32], t_wall_ns: 0 };
 //! ```
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use moat_model::limit::LINK_IN_FLIGHT_MAX;
@@ -34,6 +37,9 @@ use crate::record::{Body, RecordError};
 
 /// Most bytes that may wait to be written to the auditor, in bytes.
 pub const QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How often the writer lets others go first, and how many bytes are enough to write at once.
+const GATHER_ROUNDS_MAX: usize = 16;
+const GATHER_BYTES: usize = 128 * 1024;
 /// How much is read from the link at once, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 /// Room for one message that has come in part and for one read, in bytes. It never grows, so no
@@ -92,9 +98,49 @@ struct State {
     /// Commits wait for the next link.
     is_held: bool,
     greeting: Option<Greeting>,
-    next_req: u64,
-    waiting: HashMap<u64, oneshot::Sender<Answer>>,
+    waiting: Waiting,
     queued: Vec<u8>,
+}
+
+/// Who waits for an answer. Requests are numbered in their order and answered nearly so.
+#[derive(Default)]
+struct Waiting {
+    /// The number of the first place.
+    first: u64,
+    places: VecDeque<Option<oneshot::Sender<Answer>>>,
+    taken: usize,
+}
+
+impl Waiting {
+    /// Gives the number, and what the answer comes over; none where too many wait.
+    fn push(&mut self) -> Option<(u64, oneshot::Receiver<Answer>)> {
+        if self.places.len() >= LINK_IN_FLIGHT_MAX {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        let req_id = self.first + u64::try_from(self.places.len()).unwrap_or(u64::MAX);
+        self.places.push_back(Some(sender));
+        self.taken += 1;
+        Some((req_id, receiver))
+    }
+
+    fn take(&mut self, req_id: u64) -> Option<oneshot::Sender<Answer>> {
+        let at = usize::try_from(req_id.checked_sub(self.first)?).ok()?;
+        let sender = self.places.get_mut(at)?.take()?;
+        self.taken -= 1;
+        while let Some(None) = self.places.front() {
+            self.places.pop_front();
+            self.first += 1;
+        }
+        Some(sender)
+    }
+
+    /// Nobody is answered, and no number comes again.
+    fn clear(&mut self) {
+        self.first += u64::try_from(self.places.len()).unwrap_or(u64::MAX);
+        self.places.clear();
+        self.taken = 0;
+    }
 }
 
 #[derive(Default)]
@@ -102,6 +148,8 @@ struct Shared {
     state: RefCell<State>,
     /// Something was queued for the pump.
     queued: Notify,
+    /// A buffer for the next body.
+    spare: Cell<Vec<u8>>,
     /// A link came up.
     up: Notify,
 }
@@ -159,23 +207,47 @@ impl Recorder {
         body: &Body,
         deadline: Duration,
     ) -> impl Future<Output = Result<Receipt, Refusal>> + use<'a> {
-        // Encoded now, so that the future holds the bytes and not the body too.
-        let encoded = body.encode().map_err(|error| refuse_body(&error));
-        async move { self.commit_encoded(encoded?, deadline).await }
+        self.commit_unless(body, tokio::time::sleep(deadline))
     }
 
-    async fn commit_encoded(&self, body: Vec<u8>, deadline: Duration) -> Result<Receipt, Refusal> {
-        let mut queued = false;
-        let answered = tokio::time::timeout(deadline, async {
+    /// The same, with the deadline as a future that ends then. It is asked only while nothing else
+    /// has come, so it may be one that many use in turn.
+    ///
+    /// # Errors
+    /// As [`Recorder::commit`].
+    pub fn commit_unless<'a, L: Future<Output = ()>>(
+        &'a self,
+        body: &Body,
+        late: L,
+    ) -> impl Future<Output = Result<Receipt, Refusal>> + use<'a, L> {
+        // Encoded now, so that the future holds the bytes and not the body too.
+        let buffer = self.shared.spare.take();
+        let encoded = body.encode_within(buffer).map_err(|error| refuse_body(&error));
+        async move { self.commit_encoded(encoded?, late).await }
+    }
+
+    async fn commit_encoded(
+        &self,
+        body: Vec<u8>,
+        late: impl Future<Output = ()>,
+    ) -> Result<Receipt, Refusal> {
+        let queued = Cell::new(false);
+        let answer = async {
             self.wait_until_up().await;
             let answer = self.queue(&body)?;
-            queued = true;
+            self.shared.spare.set(body);
+            queued.set(true);
             // A sender dropped without an answer means that its link went down.
             answer.await.unwrap_or(Err(&codes::AUDITOR_AWAY))
+        };
+        let (mut answer, mut late) = (pin!(answer), pin!(late));
+        let answered = poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending => late.as_mut().poll(cx).map(|()| None),
         })
         .await;
-        let late = if queued { &codes::COMMIT_DEADLINE } else { &codes::AUDITOR_AWAY };
-        answered.unwrap_or(Err(late)).map_err(|code| Refusal::new(Stage::Record, code))
+        let code = if queued.get() { &codes::COMMIT_DEADLINE } else { &codes::AUDITOR_AWAY };
+        answered.unwrap_or(Err(code)).map_err(|code| Refusal::new(Stage::Record, code))
     }
 
     /// Lets new commits wait for the next link, and gives whether all that were begun on this one
@@ -198,24 +270,21 @@ impl Recorder {
     /// Waits until a link is up. Has no deadline of its own.
     pub async fn wait_until_up(&self) {
         loop {
-            let up = self.shared.up.notified();
             if self.takes() {
                 return;
             }
+            let up = self.shared.up.notified();
             up.await;
         }
     }
 
     fn queue(&self, body: &[u8]) -> Result<oneshot::Receiver<Answer>, &'static Code> {
         let mut state = self.shared.state.borrow_mut();
-        if state.waiting.len() >= LINK_IN_FLIGHT_MAX || state.queued.len() >= QUEUED_BYTES_MAX {
+        if state.queued.len() >= QUEUED_BYTES_MAX {
             return Err(&codes::QUEUE_FULL);
         }
-        let req_id = state.next_req;
-        state.next_req += 1;
+        let (req_id, receiver) = state.waiting.push().ok_or(&codes::QUEUE_FULL)?;
         link::push_commit(&mut state.queued, req_id, body);
-        let (sender, receiver) = oneshot::channel();
-        state.waiting.insert(req_id, sender);
         self.shared.queued.notify_one();
         Ok(receiver)
     }
@@ -241,7 +310,7 @@ impl Recorder {
     /// How many records wait for their receipts.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.shared.state.borrow().waiting.len()
+        self.shared.state.borrow().waiting.taken
     }
 }
 
@@ -254,7 +323,7 @@ impl State {
     }
 
     fn answer(&mut self, req_id: u64, answer: Answer) {
-        if let Some(sender) = self.waiting.remove(&req_id) {
+        if let Some(sender) = self.waiting.take(req_id) {
             // The one who asked may have gone at its deadline.
             let _: Result<(), Answer> = sender.send(answer);
         }
@@ -297,10 +366,25 @@ async fn pump(shared: &Shared, stream: UnixStream) -> io::Result<()> {
     }
 }
 
+/// Lets the other tasks of the worker run for as long as they queue more: what is written together
+/// is committed together, and wakes the auditor once.
+async fn gather(shared: &Shared) {
+    let mut before = 0;
+    for _ in 0..GATHER_ROUNDS_MAX {
+        let queued = shared.state.borrow().queued.len();
+        if queued == before || queued >= GATHER_BYTES {
+            return;
+        }
+        before = queued;
+        tokio::task::yield_now().await;
+    }
+}
+
 /// One write takes all that was queued since the last.
 async fn write_commits(shared: &Shared, mut writer: OwnedWriteHalf) -> io::Result<()> {
     let mut writing: Vec<u8> = Vec::new();
     loop {
+        gather(shared).await;
         std::mem::swap(&mut writing, &mut shared.state.borrow_mut().queued);
         if writing.is_empty() {
             shared.queued.notified().await;

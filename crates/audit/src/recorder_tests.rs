@@ -226,3 +226,20 @@ fn a_peer_that_speaks_otherwise_is_cut_off() {
         assert!(!recorder.is_up(), "a second hello");
     });
 }
+
+#[test]
+fn answers_find_their_places_in_any_order_and_numbers_never_come_again() {
+    let mut waiting = Waiting::default();
+    let receivers: Vec<_> = (0..4).map(|_| waiting.push().unwrap()).collect();
+    let numbers: Vec<u64> = receivers.iter().map(|(number, _)| *number).collect();
+    assert_eq!((numbers, waiting.taken), (vec![0, 1, 2, 3], 4));
+    assert!(waiting.take(1).is_some() && waiting.take(1).is_none() && waiting.take(9).is_none());
+    assert_eq!((waiting.places.len(), waiting.taken), (4, 3), "the first still waits");
+    assert!(waiting.take(0).is_some() && waiting.take(0).is_none());
+    assert_eq!((waiting.first, waiting.places.len(), waiting.taken), (2, 2, 2));
+    waiting.clear();
+    assert_eq!(waiting.push().unwrap().0, 4);
+    assert!(waiting.take(2).is_none());
+    let most: Vec<_> = core::iter::from_fn(|| waiting.push()).collect();
+    assert_eq!(most.len() + 1, LINK_IN_FLIGHT_MAX);
+}

@@ -33,6 +33,12 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// Writes into a buffer that is emptied first.
+    pub(crate) fn within(mut bytes: Vec<u8>) -> Writer {
+        bytes.clear();
+        Writer { bytes, too_long: None }
+    }
+
     pub(crate) fn put(&mut self, tag: u8, value: &[u8]) {
         let Ok(len) = u16::try_from(value.len()) else {
             self.too_long.get_or_insert(tag);

@@ -47,8 +47,9 @@ const BODIES_A_SYNC: u64 = 8;
 pub enum Linger {
     /// Commit at once whatever is there.
     None,
-    /// Until as many wait as were acknowledged: a sync's time for every eight of them, at most that
-    /// of four syncs, and never more than 1 ms.
+    /// Until as many wait as were acknowledged the last two times, for groups that alternate should
+    /// become one: a sync's time for every eight of them, at most that of four syncs, and never more
+    /// than 1 ms.
     #[default]
     ForReturning,
 }
@@ -80,6 +81,8 @@ struct Server<'a> {
     heirlooms: BTreeSet<u64>,
     /// Until when to wait for how many bodies.
     wait: Option<(u64, usize)>,
+    /// How many were answered last.
+    answered: usize,
     trouble: Option<Nack>,
     /// When writing was last tried while nobody committed.
     tried_ns: u64,
@@ -110,6 +113,7 @@ pub(crate) fn serve(
         orphans: BTreeSet::new(),
         heirlooms,
         wait: None,
+        answered: 0,
         trouble: None,
         tried_ns: 0,
         is_stopping: false,
@@ -306,9 +310,12 @@ impl Server<'_> {
         };
         self.answer(&taken, &answers);
         if self.linger == Linger::ForReturning && count > 1 {
-            let wait_ns = linger_ns(count, self.committer.stats().last_sync_ns);
-            self.wait = Some((self.clock.mono_ns().saturating_add(wait_ns), count));
+            // Two groups that alternate become one.
+            let enough = count + self.answered;
+            let wait_ns = linger_ns(enough, self.committer.stats().last_sync_ns);
+            self.wait = Some((self.clock.mono_ns().saturating_add(wait_ns), enough));
         }
+        self.answered = count;
     }
 
     /// How many bodies of each link go into the next frame, within its bounds.

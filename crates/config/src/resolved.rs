@@ -258,8 +258,6 @@ pub struct Listener {
     pub messages: Option<Messages>,
     /// Of a listener for decisions that others enforce: who may ask, and about whom.
     pub enforcers: Option<Enforcers>,
-    /// How it speaks ISO 8583, if it does.
-    pub messages: Option<Messages>,
 }
 
 /// How decisions are asked for that others enforce.
@@ -544,6 +542,8 @@ pub struct Upstream {
     pub tls: Tls,
     /// The SPIFFE id the service must prove.
     pub spiffe: String,
+    /// How it speaks ISO 8583, if it does.
+    pub messages: Option<Messages>,
     /// Whether calls say the caller's certificates.
     pub caller_chain: bool,
     /// Facts about the service.

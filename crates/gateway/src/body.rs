@@ -10,10 +10,10 @@ use aws_lc_rs::digest;
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use moat_model::code::{http as codes, upstream};
 use moat_model::{Code, Refusal, Stage};
 use moat_net::activity::{Open, Reader};
+use moat_net::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::generation::RouteRules;
@@ -313,7 +313,8 @@ impl Drop for Download {
 /// The answer's body on its way to the caller.
 pub(crate) struct ReplyBody {
     content: Content,
-    reader: Rc<Reader>,
+    /// Watches HTTP/2; the connection of HTTP/1 watches itself.
+    reader: Option<Rc<Reader>>,
     _open: Option<Open>,
 }
 
@@ -325,15 +326,15 @@ enum Content {
 }
 
 impl ReplyBody {
-    pub(crate) fn full(bytes: Bytes, reader: Rc<Reader>) -> ReplyBody {
+    pub(crate) fn full(bytes: Bytes, reader: Option<Rc<Reader>>) -> ReplyBody {
         let bytes = (!bytes.is_empty()).then_some(bytes);
-        reader.offered(Instant::now());
+        offered(reader.as_deref());
         ReplyBody { content: Content::Full(bytes), reader, _open: None }
     }
 
     /// A message of gRPC in its frame, and the trailers that end its call well.
-    pub(crate) fn message(framed: Bytes, reader: Rc<Reader>) -> ReplyBody {
-        reader.offered(Instant::now());
+    pub(crate) fn message(framed: Bytes, reader: Option<Rc<Reader>>) -> ReplyBody {
+        offered(reader.as_deref());
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", HeaderValue::from_static("0"));
         ReplyBody { content: Content::Message(Some(framed), Some(trailers)), reader, _open: None }
@@ -347,15 +348,21 @@ impl ReplyBody {
         }
     }
 
-    pub(crate) fn stream(download: Download, reader: Rc<Reader>) -> ReplyBody {
-        reader.offered(Instant::now());
+    pub(crate) fn stream(download: Download, reader: Option<Rc<Reader>>) -> ReplyBody {
+        offered(reader.as_deref());
         ReplyBody { content: Content::Stream(Box::new(download)), reader, _open: None }
     }
 
     /// Keeps the connection counted as busy until this body is gone.
-    pub(crate) fn holding(mut self, open: Open) -> ReplyBody {
-        self._open = Some(open);
+    pub(crate) fn holding(mut self, open: Option<Open>) -> ReplyBody {
+        self._open = open;
         self
+    }
+}
+
+fn offered(reader: Option<&Reader>) {
+    if let Some(reader) = reader {
+        reader.offered(Instant::now());
     }
 }
 
@@ -378,7 +385,9 @@ impl Body for ReplyBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.get_mut();
-        this.reader.asked();
+        if let Some(reader) = &this.reader {
+            reader.asked();
+        }
         let polled = match &mut this.content {
             // In pieces: over HTTP/2 a piece that was taken waits where nothing watches it.
             Content::Full(bytes) => Poll::Ready(next_piece(bytes).map(|b| Ok(Frame::data(b)))),
@@ -389,7 +398,7 @@ impl Body for ReplyBody {
             Content::Stream(download) => download.poll(cx),
         };
         if matches!(polled, Poll::Ready(Some(Ok(_)))) {
-            this.reader.offered(Instant::now());
+            offered(this.reader.as_deref());
         }
         polled
     }

@@ -1,8 +1,11 @@
 //! One call: what stays the same from its first stage to its last record.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{Method, Request};
@@ -13,7 +16,11 @@ use moat_model::{Code, Refusal, Stage};
 use moat_policy::risk::Risk;
 use moat_tls::{Chosen, Negotiated};
 
+use moat_net::activity::Reader;
+use moat_net::alarm::Alarm;
+
 use crate::body::Upload;
+use crate::decode::UNROUTED;
 use crate::generation::RouteRules;
 use crate::headers;
 use crate::limits::Exceeded;
@@ -25,6 +32,9 @@ use crate::trace::Trace;
 use crate::tries::{self, Tries};
 use crate::window::{Marks, Windows};
 use crate::worker::WorkerGeneration;
+
+/// Longest user agent that is recorded, in bytes; a value that is text is ASCII.
+const USER_AGENT_BYTES_MAX: usize = 256;
 
 /// What may have reached the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +68,10 @@ pub(crate) struct Call {
     is_lost: Cell<bool>,
     pub(crate) upstream_us: Cell<u64>,
     pub(crate) tries: Tries,
+    /// Until when it may take.
+    until: Cell<Instant>,
+    /// Wakes it then, or at the end of something shorter.
+    alarm: RefCell<Option<Alarm>>,
     /// The rate that it exceeds.
     exceeded: RefCell<Option<Exceeded>>,
     /// The time that the caller gives it.
@@ -112,17 +126,22 @@ impl Call {
             .or_else(|| headers.get(http::header::HOST).and_then(|h| h.to_str().ok()))
             .unwrap_or("");
         let user_agent = headers.get(http::header::USER_AGENT);
+        let (started, allowed) = (Instant::now(), tries::asked_time(headers));
         Rc::new(Call {
             session: Rc::clone(session),
             generation: session.worker.generation(),
             trace: Trace::of(headers),
-            started: Instant::now(),
+            started,
+            until: Cell::new(started + allowed.map_or(UNROUTED, |own| own.min(UNROUTED))),
+            alarm: RefCell::new(None),
             method: head.method().clone(),
             host: without_port(host).to_owned(),
             path: head.uri().path().to_owned(),
             user_agent: user_agent
                 .and_then(|value| value.to_str().ok())
-                .map(|text| text.chars().take(256).collect())
+                .map(|text| {
+                    text.get(..text.len().min(USER_AGENT_BYTES_MAX)).unwrap_or(text).to_owned()
+                })
                 .unwrap_or_default(),
             is_grpc: headers::is_grpc(headers),
             is_http2: head.version() == http::Version::HTTP_2,
@@ -133,7 +152,7 @@ impl Call {
             upstream_us: Cell::new(0),
             tries: Tries::default(),
             exceeded: RefCell::new(None),
-            allowed: tries::asked_time(headers),
+            allowed,
             upstream_tls: Cell::new(None),
             bytes_in: Cell::new(0),
             digest_in: Cell::new(None),
@@ -211,6 +230,8 @@ impl Call {
     /// Notes the route and the object it works on.
     pub(crate) fn set_route(&self, rules: &Arc<RouteRules>, params: &Params) {
         let object = crate::table::fill(&rules.route.audit.object, params).into();
+        let allowed = rules.deadline;
+        self.until.set(self.started + self.allowed.map_or(allowed, |own| own.min(allowed)));
         *self.matched.borrow_mut() = Some(Matched { rules: Arc::clone(rules), object });
     }
 
@@ -286,8 +307,33 @@ impl Call {
 
     /// Until when the call may take: as its route or its caller says, whichever is sooner.
     pub(crate) fn deadline(&self) -> Instant {
-        let allowed = self.rules().map_or(crate::decode::UNROUTED, |rules| rules.deadline);
-        self.started + self.allowed.map_or(allowed, |own| own.min(allowed))
+        self.until.get()
+    }
+
+    /// Whether a time has come. If not, the task is woken then.
+    pub(crate) fn is_over(&self, cx: &mut Context<'_>, until: Instant) -> bool {
+        let mut alarm = self.alarm.borrow_mut();
+        alarm.get_or_insert_with(|| self.session.alarm(until)).is_over(cx, until)
+    }
+
+    /// Does something that must be done until then; nothing if it is not. Pinned by who asks: a
+    /// future that was handed over would stand twice in the state of this one.
+    pub(crate) async fn within<T>(
+        &self,
+        until: Instant,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if self.is_over(cx, until) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    /// Watches how its answer is read; the connection of HTTP/1 does that by itself.
+    pub(crate) fn reader(&self) -> Option<Rc<Reader>> {
+        self.session.activity.as_ref().map(|activity| activity.reader())
     }
 
     pub(crate) fn set_exceeded(&self, exceeded: Exceeded) {
@@ -310,6 +356,14 @@ impl Call {
     pub(crate) fn check_time(&self) -> Result<(), Refusal> {
         let is_late = Instant::now() >= self.deadline();
         if is_late { Err(Refusal::new(Stage::Decode, &LATE)) } else { Ok(()) }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(alarm) = self.alarm.take() {
+            self.session.spare(alarm);
+        }
     }
 }
 

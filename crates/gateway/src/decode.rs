@@ -1,5 +1,6 @@
 //! Stage 4: the request's head is checked, its route found, its body read where it is looked into.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,14 +8,15 @@ use bytes::{Bytes, BytesMut};
 use http::header;
 use http::request::Parts;
 use http::{Method, Request, Version};
+use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
 use moat_mask::body::BodyError;
 use moat_mask::{Captures, Plan};
 use moat_model::code::decision::{BODY_UNSEEN, NOT_HERE};
 use moat_model::code::{http as codes, mask};
 use moat_model::limit::TARGET_BYTES_MAX;
 use moat_model::{Code, Refusal, Stage};
+use moat_net::body::Incoming;
 use moat_policy::BodyValue;
 
 use crate::call::Call;
@@ -50,8 +52,11 @@ pub(crate) struct Decoded {
 ///
 /// # Errors
 /// A refusal at [`Stage::Decode`]; at [`Stage::Mask`] where the body had to be JSON and is not.
-pub(crate) async fn decode(call: &Call, request: Request<Incoming>) -> Result<Decoded, Refusal> {
-    let (mut head, incoming) = request.into_parts();
+pub(crate) async fn decode(
+    call: &Call,
+    request: Box<Request<Incoming>>,
+) -> Result<Decoded, Refusal> {
+    let (mut head, incoming) = (*request).into_parts();
     let (rules, params) = matched(call, &mut head)?;
     let Some(reading) = &rules.request else {
         let body = match &rules.mask_request {
@@ -219,11 +224,11 @@ async fn take(
     if announced > most {
         return Err(no(&codes::BODY_TOO_LONG));
     }
-    let deadline = call.deadline().into();
-    let read = read_body(incoming, most, looker);
-    let (bytes, captures) = tokio::time::timeout_at(deadline, read)
+    let read = pin!(read_body(incoming, most, looker));
+    let (bytes, captures) = call
+        .within(call.deadline(), read)
         .await
-        .map_err(|_| no(&codes::SLOW_BODY))?
+        .ok_or_else(|| no(&codes::SLOW_BODY))?
         .map_err(|refusal| guard_finding(call, refusal))?;
     call.bytes_in.set(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     call.digest_in.set(Some(body::sha256(&bytes)));

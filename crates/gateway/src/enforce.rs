@@ -18,12 +18,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use moat_audit::recorder::Receipt;
 use moat_config::Asking;
 use moat_model::code::decision::{NOT_ENFORCER, NOT_HERE};
 use moat_model::code::http::SLOW_BODY;
 use moat_model::{Code, Refusal, Stage};
+use moat_net::body::Incoming;
 use moat_tls::{Path, Stack};
 
 use crate::authorize::authorize;

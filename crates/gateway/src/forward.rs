@@ -4,21 +4,21 @@
 //! only where the route says that this does no harm. What has no answer is *unknown*, never
 //! *failed*.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::response::Parts as AnswerHead;
 use http::{Method, StatusCode, Uri};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use moat_mask::{Captures, Extractor};
 use moat_model::code::http::SLOW_BODY;
 use moat_model::code::limit::{CONCURRENCY, LATE};
 use moat_model::code::upstream as codes;
 use moat_model::{Refusal, Stage};
 use moat_net::admission::Class;
+use moat_net::body::{Error, Incoming};
 use moat_net::cluster::Nobody;
-use moat_net::guard;
 use moat_net::pool::Lease;
 use moat_net::service::{Service, Target, Verdict};
 
@@ -44,7 +44,7 @@ pub(crate) struct Answer {
 /// # Errors
 /// A refusal at [`Stage::Forward`]. `call.sent` says whether the service may have seen something.
 pub(crate) async fn forward(call: &Call, intended: Intended) -> Result<Answer, Refusal> {
-    let Outbound { rules, service, key, request, upload, .. } = intended.into_outbound();
+    let Outbound { rules, service, key, request, upload, .. } = *intended.into_outbound();
     if let Some(upload) = &upload {
         call.set_upload(upload);
     }
@@ -57,9 +57,9 @@ pub(crate) async fn forward(call: &Call, intended: Intended) -> Result<Answer, R
         may_repeat: tries::may_repeat(&rules, request.headers()),
         try_wait: rules.try_wait,
     };
-    let sending = send(call, way, request);
+    let sending = pin!(send(call, way, request));
     let answered = match &upload {
-        None => tokio::time::timeout_at(call.deadline().into(), sending).await.ok(),
+        None => call.within(call.deadline(), sending).await,
         // Boxed like all that few calls need: its state would make every call's larger.
         Some(upload) => Box::pin(while_uploading(call, &rules, upload, sending)).await,
     };
@@ -98,9 +98,8 @@ async fn while_uploading<T>(
     call: &Call,
     rules: &RouteRules,
     upload: &Upload,
-    sending: impl Future<Output = T>,
+    mut sending: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    tokio::pin!(sending);
     loop {
         let progress = upload.progress.get();
         let due = if upload.is_done.get() {
@@ -114,7 +113,7 @@ async fn while_uploading<T>(
         }
         // Looked at again in time for the body to have ended meanwhile, which brings it nearer.
         let look = due.min(now + rules.deadline);
-        if let Ok(done) = tokio::time::timeout_at(look.into(), &mut sending).await {
+        if let Some(done) = call.within(look, sending.as_mut()).await {
             return Some(done);
         }
     }
@@ -229,9 +228,9 @@ async fn one_try(
     let sending = lease.send(request);
     let answered = if has_spare {
         let until = call.deadline().min(Instant::now() + way.try_wait);
-        match tokio::time::timeout_at(until.into(), sending).await {
-            Ok(answered) => answered,
-            Err(_) => return Ok(Tried::Lost(Refusal::new(Stage::Forward, &codes::TIMEOUT))),
+        match call.within(until, pin!(sending)).await {
+            Some(answered) => answered,
+            None => return Ok(Tried::Lost(Refusal::new(Stage::Forward, &codes::TIMEOUT))),
         }
     } else {
         sending.await
@@ -267,17 +266,14 @@ fn no_target(call: &Call, nobody: Nobody) -> Refusal {
     }
 }
 
-/// What an error of hyper's client side amounts to: an answer that breaks the protocol is another
+/// What an error of the way to a service amounts to: an answer that breaks the protocol is another
 /// thing than a connection that broke.
-pub(crate) fn broken(error: &hyper::Error) -> Refusal {
-    let mut source = core::error::Error::source(error);
-    let mut is_malformed = error.is_parse() || error.is_parse_too_large();
-    while let Some(inner) = source {
-        let found = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let found = found.and_then(|e| e.downcast_ref::<guard::Refused>());
-        is_malformed |= found.is_some_and(|refused| *refused.code == codes::BAD_ANSWER);
-        source = inner.source();
-    }
+pub(crate) fn broken(error: &Error) -> Refusal {
+    let is_malformed = match error {
+        Error::Refused(refused) => *refused.code == codes::BAD_ANSWER,
+        Error::Http2(error) => error.is_parse() || error.is_parse_too_large(),
+        Error::Io(_) | Error::Unsendable | Error::Gone => false,
+    };
     let code = if is_malformed { &codes::BAD_ANSWER } else { &codes::BROKEN };
     Refusal::new(Stage::Forward, code).because(error)
 }

@@ -197,7 +197,7 @@ pub(crate) fn state_caller(headers: &mut HeaderMap, call: &Call) {
     if let Some(certificate) = statement.certificate(chain) {
         say("x-forwarded-client-cert", certificate.clone());
     }
-    say("traceparent", value_of(&call.trace.header()));
+    say("traceparent", call.trace.header());
 }
 
 /// Fields of an answer that pass where fields of bodies are masked or recorded: those that describe
@@ -291,9 +291,14 @@ pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str) else {
         return false;
     };
-    let essence = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let essence = value.split(';').next().unwrap_or("").trim().as_bytes();
+    let begins =
+        |with: &[u8]| essence.get(..with.len()).is_some_and(|b| b.eq_ignore_ascii_case(with));
+    let ends = |with: &[u8]| {
+        let from = essence.len().checked_sub(with.len());
+        from.and_then(|from| essence.get(from..)).is_some_and(|b| b.eq_ignore_ascii_case(with))
+    };
+    essence.eq_ignore_ascii_case(b"application/json") || (begins(b"application/") && ends(b"+json"))
 }
 
 /// Whether the body is encoded by anything but `identity`.

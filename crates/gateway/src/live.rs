@@ -22,6 +22,10 @@ use crate::session::Session;
 use crate::streams;
 use crate::worker::Worker;
 
+/// How long a kept HTTP/1.1 connection may still bring a request once the role drains. HTTP/1.1 has no
+/// word like GOAWAY: a caller that has just sent its next request would find the connection closed.
+/// Each answer of a draining worker says `close`; who sends nothing for this long is idle.
+const LAME: Duration = Duration::from_secs(2);
 /// How long calls under way may go on after their connection was cut.
 pub(crate) const GRACE: Duration = Duration::from_millis(250);
 /// How often it is looked whether a time has come.
@@ -83,6 +87,9 @@ impl Live {
         let live = &session.worker.live;
         let key = live.next.replace(live.next.get() + 1);
         live.sessions.borrow_mut().insert(key, Rc::downgrade(session));
+        if session.worker.is_draining() {
+            session.control.retire(LAME);
+        }
         live.measure(session, &session.worker.generation().shared, now_s(&session.worker));
         Place { live: Rc::clone(live), key }
     }
@@ -94,8 +101,16 @@ impl Live {
             Err(code) => {
                 session.worker.counters.cut.add();
                 session.cut.cut(code);
+                session.control.cut(GRACE);
             }
         }
+    }
+
+    /// Connections of HTTP/1.1 end, each with its next answer or after [`LAME`]; those of HTTP/2
+    /// hear it by themselves.
+    pub(crate) fn retire(&self) {
+        let sessions: Vec<Weak<Session>> = self.sessions.borrow().values().cloned().collect();
+        sessions.iter().filter_map(Weak::upgrade).for_each(|session| session.control.retire(LAME));
     }
 
     /// A generation came into force.

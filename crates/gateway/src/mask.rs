@@ -1,5 +1,6 @@
 //! Stage 7: fields are masked, towards the service and towards the caller.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,13 +9,14 @@ use http::request::Parts as RequestHead;
 use http::response::Parts as AnswerHead;
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, StatusCode, Version, header};
+use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
 use moat_mask::body::{BodyError, Kind};
 use moat_mask::{Captures, Keys, Plan, Scalar};
 use moat_model::code::decision::BODY_UNSEEN;
 use moat_model::code::{http as codes, mask, upstream};
 use moat_model::{Class, Refusal, Stage};
+use moat_net::body::Incoming;
 use moat_net::pool::Lease;
 use moat_net::service::Service;
 use moat_policy::Permit;
@@ -88,12 +90,14 @@ pub(crate) fn outbound(call: &Call, routed: Routed) -> Result<Outbound, Refusal>
 /// The request's target, written anew for the service: origin form and one Host; for HTTP/2 the
 /// pool turns them into scheme and authority.
 fn address(head: &mut RequestHead, authority: &str) -> Result<(), Refusal> {
-    let target = core::mem::take(&mut head.uri).into_parts().path_and_query;
-    let mut parts = http::uri::Parts::default();
-    parts.path_and_query = Some(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
-    head.uri = Uri::from_parts(parts).map_err(|_| Refusal::new(Stage::Mask, &codes::PATH))?;
+    let is_origin_form = head.uri.authority().is_none() && head.uri.path_and_query().is_some();
+    if !is_origin_form {
+        let target = core::mem::take(&mut head.uri).into_parts().path_and_query;
+        let mut parts = http::uri::Parts::default();
+        parts.path_and_query = Some(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        head.uri = Uri::from_parts(parts).map_err(|_| Refusal::new(Stage::Mask, &codes::PATH))?;
+    }
     head.version = Version::HTTP_11;
-    head.headers.remove(header::HOST);
     headers::put(&mut head.headers, "host", authority);
     Ok(())
 }
@@ -189,10 +193,11 @@ async fn read_inbound(call: &Call, answer: Answer) -> Result<Inbound, Refusal> {
         let why = "a part of an answer cannot be masked";
         return Err(Refusal::new(Stage::Mask, &mask::ANSWER_NOT_JSON).because(why));
     }
-    let read = read_answer(call, &rules, reading, &mut incoming, kind);
-    let read = tokio::time::timeout_at(call.deadline().into(), read)
-        .await
-        .map_err(|_| Refusal::new(Stage::Forward, &upstream::TIMEOUT))?;
+    let read = {
+        let reading = pin!(read_answer(call, &rules, reading, &mut incoming, kind));
+        call.within(call.deadline(), reading).await
+    };
+    let read = read.ok_or_else(|| Refusal::new(Stage::Forward, &upstream::TIMEOUT))?;
     let (bytes, captures) = match read {
         // An error text is replaced where answers are masked: its fields are not declared, and it
         // may quote what must not be seen.

@@ -7,15 +7,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use moat_model::window::Part;
-use moat_model::{Refusal, Stage, limit};
+use moat_model::{Refusal, Stage};
 use moat_net::activity::Activity;
-use moat_net::client_io::{ClientIo, Findings};
+use moat_net::body::Incoming;
+use moat_net::client_io::ClientIo;
 use moat_net::frames::{Counting, Opened, broke_protocol};
+use moat_net::http1::server::{self, Findings};
 use moat_net::local::LocalExecutor;
 
 use crate::accept::Accepted;
@@ -43,9 +44,6 @@ const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// our own bound, so that what is over that is refused and recorded like any other call; the
 /// library answers or ends what is over this one, and the connection's record counts it.
 const LIBRARY_HEAD_BYTES_MAX: u32 = 64 * 1024;
-
-/// How long a kept HTTP/1.1 connection may still bring a request once the role drains.
-const LAME: Duration = Duration::from_secs(2);
 
 /// One connection, from the accepted socket to its end.
 pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
@@ -84,27 +82,42 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
 
 /// Serves HTTP on an identified connection until it ends or the role drains.
 async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Caller) {
+    // Boxed one by one: either would make the state of the other's connections larger.
+    if handshaken.is_http2 {
+        Box::pin(serve_http2(worker, handshaken, caller)).await;
+    } else {
+        Box::pin(serve_http1(worker, handshaken, caller)).await;
+    }
+}
+
+async fn serve_http1(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Caller) {
+    let findings = Rc::<Findings>::default();
+    let session = Session::new(worker, &handshaken, caller, None, Some(Rc::clone(&findings)));
+    let _place = Live::enter(&session);
+    let service = |request| request_of(Rc::clone(&session), request);
+    let (control, dates) = (Rc::clone(&session.control), &session.worker.dates);
+    let served = server::serve(handshaken.tls, findings, control, dates, service);
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "a connection ended with an error");
+    }
+    if let Some(code) = session.cut.code() {
+        record::cut_session(&session, code).await;
+    }
+}
+
+async fn serve_http2(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Caller) {
     let activity = Activity::new(Instant::now());
-    let findings = (!handshaken.is_http2).then(Rc::<Findings>::default);
-    let session = Session::new(worker, &handshaken, caller, &activity, findings.clone());
+    let session = Session::new(worker, &handshaken, caller, Some(Rc::clone(&activity)), None);
     let _place = Live::enter(&session);
     let (calls, opened) = (Rc::clone(&session), Opened::default());
-    let service = service_fn(move |request| request_of(Rc::clone(&calls), request));
-    let ended = match findings {
-        None => {
-            let io = TokioIo::new(ClientIo::http2(
-                Counting::new(handshaken.tls, opened.clone()),
-                activity,
-            ));
-            let connection = http2_builder().serve_connection(io, service);
-            until_end(&session, connection, http2::Connection::graceful_shutdown).await
-        }
-        Some(findings) => {
-            let io = TokioIo::new(ClientIo::http1(handshaken.tls, activity, findings));
-            let connection = http1_builder().serve_connection(io, service);
-            until_end(&session, connection, http1::Connection::graceful_shutdown).await
-        }
-    };
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let answered = request_of(Rc::clone(&calls), request.map(Incoming::Http2));
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let counting = Counting::new(handshaken.tls, opened.clone());
+    let io = TokioIo::new(ClientIo::new(counting, activity));
+    let connection = http2_builder().serve_connection(io, service);
+    let ended = until_end(&session, connection, http2::Connection::graceful_shutdown).await;
     let cut = session.cut.code();
     if let Some(code) = cut {
         record::cut_session(&session, code).await;
@@ -113,16 +126,15 @@ async fn serve(worker: Rc<Worker>, handshaken: handshake::Handshaken, caller: Ca
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended with an error");
     }
-    // Only HTTP/2 is counted; in HTTP/1 the guard lets nothing be answered but by us. Streams that
-    // a caller opens while the role drains, or after it was cut, are not its fault.
+    // Streams that a caller opens while the role drains, or after it was cut, are not its fault.
     let refused = opened.get().saturating_sub(session.begun());
     if broke || (refused > 0 && cut.is_none() && !session.worker.is_draining()) {
         record::broken_session(&session, refused).await;
     }
 }
 
-/// Runs a connection until it ends: by itself, or soon after the role drains or the caller is no
-/// longer believed.
+/// Runs a connection of HTTP/2 until it ends: by itself, or soon after the role drains or the caller
+/// is no longer believed.
 pub(crate) async fn until_end<C>(
     session: &Session,
     connection: C,
@@ -137,16 +149,6 @@ where
         () = session.worker.draining() => {}
         () = session.cut.come() => {}
     }
-    if session.findings.is_some() && session.cut.code().is_none() {
-        // HTTP/1.1 has no word like GOAWAY: a caller that has just sent its next request would find
-        // the connection closed. Each answer of a draining worker says `close`; who sends nothing
-        // for a while is idle.
-        tokio::select! {
-            ended = &mut connection => return ended,
-            () = tokio::time::sleep(LAME) => {}
-            () = session.cut.come() => {}
-        }
-    }
     shut_down(connection.as_mut());
     let cut = async {
         session.cut.come().await;
@@ -156,13 +158,6 @@ where
         ended = &mut connection => ended,
         () = cut => Ok(()),
     }
-}
-
-fn http1_builder() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    // The guard has counted before; hyper's own bounds only must not be narrower.
-    builder.max_headers(limit::HEAD_FIELDS_MAX + 1).max_buf_size(limit::HEAD_BYTES_MAX * 4);
-    builder
 }
 
 pub(crate) fn http2_builder() -> http2::Builder<LocalExecutor> {
@@ -185,19 +180,24 @@ pub(crate) fn http2_builder() -> http2::Builder<LocalExecutor> {
 pub(crate) async fn request_of(
     session: Rc<Session>,
     request: Request<Incoming>,
-) -> Result<Response<ReplyBody>, Infallible> {
-    let open = session.activity.open();
+) -> Response<ReplyBody> {
+    let open = session.activity.as_ref().map(Activity::open);
     let place = session.place().await;
     let index = session.next_index();
     session.worker.counters.calls.add();
     let call = Call::new(&session, &request);
     let work = session.worker.work();
-    let begun = exchange(Rc::clone(&call), index, request);
-    Ok(Finishing::new(call, (place, work), begun).await.map(|body| body.holding(open)))
+    // Boxed: an argument stands twice in the state of each stage that it goes through.
+    let begun = exchange(Rc::clone(&call), index, Box::new(request));
+    Finishing::new(call, (place, work), begun).await.map(|body| body.holding(open))
 }
 
 /// One request, from its head to its answer.
-async fn exchange(call: Rc<Call>, index: u64, request: Request<Incoming>) -> Response<ReplyBody> {
+async fn exchange(
+    call: Rc<Call>,
+    index: u64,
+    request: Box<Request<Incoming>>,
+) -> Response<ReplyBody> {
     if let Caller::Refused(refusal, receipt) = &call.session.caller {
         return reply::refuse(&call, refusal, receipt);
     }
@@ -208,7 +208,7 @@ async fn exchange(call: Rc<Call>, index: u64, request: Request<Incoming>) -> Res
     let done = match found {
         Some(found) => Err(Refusal::new(Stage::Decode, found.code).because(found.why)),
         // Boxed: calls for services must not carry its state.
-        None if enforce::is_asked(&call) => Box::pin(enforce::answer(&call, request)).await,
+        None if enforce::is_asked(&call) => Box::pin(enforce::answer(&call, *request)).await,
         None => stages(&call, request).await,
     };
     let response = match done {
@@ -238,7 +238,7 @@ pub(crate) fn still_open(call: &Call) -> Result<(), Refusal> {
 
 async fn stages(
     call: &Rc<Call>,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
 ) -> Result<Response<ReplyBody>, Refusal> {
     let mut decoded = decode::decode(call, request).await?;
     tokens::fetch_key(call, &decoded).await;
@@ -246,18 +246,21 @@ async fn stages(
     let permit = authorize::authorize(call, &mut decoded)?;
     call.end(Part::Policy);
     let routed = route::route(call, permit, decoded)?;
-    let outbound = mask::outbound(call, routed)?;
+    let outbound = Box::new(mask::outbound(call, routed)?);
     call.end(Part::Mask);
     still_open(call)?;
     let before = match &outbound.rules.images {
         // Boxed: few calls need it, and its state would make every call's larger.
-        Some(images) => Some(Box::pin(forward::read_before(call, &outbound, images)).await?),
+        Some(images) => {
+            let before = Box::pin(forward::read_before(call, &outbound, images)).await?;
+            still_open(call)?;
+            Some(before)
+        }
         None => None,
     };
     if before.is_some() {
         call.end(Part::ReadBefore);
     }
-    still_open(call)?;
     call.check_time()?;
     let prepared = iso8583::prepare(call, &outbound)?;
     call.begin(Part::AuditIntent);

@@ -1,10 +1,12 @@
 //! Stage 9: the record becomes durable. Nothing is forwarded that can change state before its
 //! INTENT is, and nothing is answered before its record is: success and refusal alike.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use moat_audit::record::{Body, Kind, Op, Outcome};
 use moat_audit::recorder::Receipt;
@@ -46,11 +48,11 @@ const NO_ANCHORS: &str = "the auditor has not handed over its anchor key yet";
 /// A request that may go to the service: its intent is durable, or it changes nothing. Only
 /// [`intent`] makes one.
 pub(crate) struct Intended {
-    outbound: Outbound,
+    outbound: Box<Outbound>,
 }
 
 impl Intended {
-    pub(crate) fn into_outbound(self) -> Outbound {
+    pub(crate) fn into_outbound(self) -> Box<Outbound> {
         self.outbound
     }
 
@@ -77,7 +79,7 @@ impl Intended {
             captures,
             upload,
         };
-        Intended { outbound }
+        Intended { outbound: Box::new(outbound) }
     }
 }
 
@@ -93,7 +95,7 @@ pub(crate) struct Answerable {
 /// A refusal at [`Stage::Record`]; nothing was sent.
 pub(crate) async fn intent(
     call: &Call,
-    outbound: Outbound,
+    outbound: Box<Outbound>,
     before: Option<Captures>,
 ) -> Result<Intended, Refusal> {
     let rules = &outbound.rules;
@@ -435,41 +437,42 @@ fn say(body: &mut Body, negotiated: Negotiated) {
 }
 
 /// The part that every record of a call has in common.
-pub(crate) fn body_of(call: &Call, kind: Kind) -> Body {
+pub(crate) fn body_of(call: &Call, kind: Kind) -> Box<Body> {
     let session = &call.session;
     let generation = &call.generation.shared;
-    let mut body = Body::new(kind, call.trace.id);
+    let spare = session.worker.spare.take();
+    let mut body = spare.unwrap_or_else(|| Box::new(Body::new(kind, call.trace.id)));
+    body.renew(kind, call.trace.id);
     TENANT.clone_into(&mut body.tenant);
-    body.listener =
-        generation.listeners.get(session.listener).map_or_else(String::new, |l| l.name.clone());
+    if let Some(listener) = generation.listeners.get(session.listener) {
+        body.listener.clone_from(&listener.name);
+    }
     body.generation = generation.number;
-    body.policy_ver = call.generation.policy.to_string();
-    body.method = call.method.as_str().to_owned();
+    (*call.generation.policy).clone_into(&mut body.policy_ver);
+    call.method.as_str().clone_into(&mut body.method);
     body.user_agent.clone_from(&call.user_agent);
     body.ja4.clone_from(&session.ja4);
     body.wire.clone_from(&session.view.note);
-    body.unguarded = session.worker.unguarded.to_string();
+    (*session.worker.unguarded).clone_into(&mut body.unguarded);
     say(&mut body, session.negotiated);
     if let Some(peer) = session.peer() {
         peer.spiffe().as_str().clone_into(&mut body.actor);
         peer.subject().clone_into(&mut body.actor_subject);
         body.peer_cert_hash = (!peer.is_named_only()).then(|| *peer.certificate_sha256());
     }
-    if let Some(rules) = call.rules() {
+    let rules = call.rules();
+    let upstream = rules.as_ref().and_then(|rules| generation.upstreams.get(rules.route.upstream));
+    if let Some(rules) = &rules {
         body.route.clone_from(&rules.route.name);
-        body.op = Some(op(&rules));
-        body.object = call.object().to_string();
-        body.upstream = generation
-            .upstreams
-            .get(rules.route.upstream)
-            .map_or_else(String::new, |u| u.name.clone());
+        body.op = Some(op(rules));
+        (*call.object()).clone_into(&mut body.object);
     } else {
         body.object = call.path.trim_start_matches('/').chars().take(256).collect();
     }
-    let is_only = call.rules().is_none_or(|rules| {
-        let upstream = generation.upstreams.get(rules.route.upstream);
-        upstream.is_none_or(|upstream| upstream.cluster.members().list().len() <= 1)
-    });
+    if let Some(upstream) = upstream {
+        body.upstream.clone_from(&upstream.name);
+    }
+    let is_only = || upstream.is_none_or(|u| u.cluster.members().list().len() <= 1);
     body.note = match &session.via {
         Some(via) => format!("asked by {via}"),
         None => call.tries.note(is_only),
@@ -532,12 +535,24 @@ pub(crate) fn with_subject(call: &Call, run: impl FnOnce(&Subject<'_>)) -> Resul
     Ok(())
 }
 
+/// Gives the body back, so that no future holds it while the log is written.
 pub(crate) fn commit(
     call: &Call,
-    body: Body,
+    body: Box<Body>,
 ) -> impl Future<Output = Result<Receipt, Refusal>> + use<'_> {
-    let deadline = call.generation.shared.audit_deadline;
-    commit_body(&call.session.worker, body, deadline)
+    let worker = &call.session.worker;
+    let until = Instant::now() + call.generation.shared.audit_deadline;
+    let late = poll_fn(move |cx| match call.is_over(cx, until) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    });
+    let committing = worker.recorder.commit_unless(&body, late);
+    worker.spare.set(Some(body));
+    async move {
+        let receipt = committing.await?;
+        worker.counters.records.add();
+        Ok(receipt)
+    }
 }
 
 /// Takes the body, so that no future holds it while the log is written.

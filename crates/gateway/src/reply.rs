@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use moat_audit::recorder::Receipt;
 use moat_model::code::upstream::STREAM_CUT;
@@ -23,7 +23,7 @@ use crate::tries;
 /// The answer to a call that was carried out.
 pub(crate) fn reply(call: &Rc<Call>, answerable: Answerable) -> Response<ReplyBody> {
     let Answerable { inbound, receipt } = answerable;
-    let reader = call.session.activity.reader();
+    let reader = call.reader();
     let body = match inbound.body {
         InboundBody::Held { bytes, .. } => ReplyBody::full(bytes, reader),
         InboundBody::Stream(incoming, lease) => {
@@ -85,17 +85,18 @@ pub(crate) fn withhold(call: &Call, refusal: &Refusal) -> Response<ReplyBody> {
 }
 
 fn name_record(response: &mut Response<ReplyBody>, call: &Call, receipt: &Receipt) {
+    let headers = response.headers_mut();
     // HTTP/2 has GOAWAY.
     if call.session.findings.is_some() && call.session.worker.is_draining() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    put(response.headers_mut(), "x-moat-trace", &call.trace.hex());
-    put(response.headers_mut(), "x-moat-record", &receipt.seq().to_string());
+    headers.insert(HeaderName::from_static("x-moat-trace"), call.trace.value());
+    headers.insert(HeaderName::from_static("x-moat-record"), receipt.seq().into());
 }
 
 /// A problem document (RFC 9457), or for gRPC an answer of trailers only.
 fn problem(call: &Call, refusal: &Refusal, record: Option<u64>) -> Response<ReplyBody> {
-    let reader = call.session.activity.reader();
+    let reader = call.reader();
     if call.is_grpc {
         return grpc_problem(refusal, reader);
     }
@@ -183,7 +184,7 @@ fn closes(refusal: &Refusal) -> bool {
     refusal.stage == Stage::Identify || framing.contains(&refusal.code)
 }
 
-fn grpc_problem(refusal: &Refusal, reader: Rc<Reader>) -> Response<ReplyBody> {
+fn grpc_problem(refusal: &Refusal, reader: Option<Rc<Reader>>) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::full(Bytes::new(), reader));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -4,13 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use moat_audit::recorder::Receipt;
 use moat_identity::VerifiedPeer;
 use moat_model::code::identity::EXPIRED;
 use moat_model::{Clock, Code, Refusal};
 use moat_net::activity::Activity;
-use moat_net::client_io::Findings;
+use moat_net::alarm::Alarm;
+use moat_net::http1::server::{Control, Findings};
 use moat_tls::{Negotiated, Path, Stack};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -72,7 +74,10 @@ pub(crate) struct Session {
     pub(crate) stack: String,
     /// What every request to a service says of the caller.
     pub(crate) statement: Statement,
-    pub(crate) activity: Rc<Activity>,
+    /// Of HTTP/2, whose calls run side by side.
+    pub(crate) activity: Option<Rc<Activity>>,
+    /// Ends an HTTP/1.1 connection.
+    pub(crate) control: Rc<Control>,
     /// What the HTTP/1.1 guard finds; HTTP/2 has none.
     pub(crate) findings: Option<Rc<Findings>>,
     /// Exporter of the connection (RFC 8446 §7.5): what binds an answered challenge to it.
@@ -82,9 +87,14 @@ pub(crate) struct Session {
     pub(crate) via: Option<Rc<str>>,
     /// User of a program on a Unix socket, as the kernel tells it.
     pub(crate) uid: Option<u32>,
+    /// Alarms of calls that have ended: making one costs more than postponing it.
+    alarms: RefCell<Vec<Alarm>>,
     begun: Cell<u64>,
     places: Arc<Semaphore>,
 }
+
+/// Most alarms that a connection keeps.
+const ALARMS_MAX: usize = 4;
 
 /// Most calls of one connection under way at once, those included whose stream was reset.
 pub(crate) const CALLS_MAX: u16 = 100;
@@ -94,7 +104,7 @@ impl Session {
         worker: Rc<Worker>,
         handshaken: &Handshaken,
         caller: Caller,
-        activity: &Rc<Activity>,
+        activity: Option<Rc<Activity>>,
         findings: Option<Rc<Findings>>,
     ) -> Rc<Session> {
         let statement = Statement::of(handshaken.remote.ip(), caller.peer());
@@ -111,12 +121,14 @@ impl Session {
             view: handshaken.view.clone(),
             stack: crate::risk::stack(&handshaken.view.wire),
             statement,
-            activity: Rc::clone(activity),
+            activity,
+            control: Rc::default(),
             findings,
             exporter: handshaken.exporter,
             used_nonces: RefCell::default(),
             via: None,
             uid: None,
+            alarms: RefCell::default(),
             begun: Cell::new(0),
             places: Arc::new(Semaphore::new(usize::from(CALLS_MAX))),
         })
@@ -130,6 +142,7 @@ impl Session {
         activity: &Rc<Activity>,
     ) -> Rc<Session> {
         let remote = SocketAddr::from(([0, 0, 0, 0], 0));
+        let activity = Some(Rc::clone(activity));
         let mut session = Session::bare(worker, listener, remote, Caller::Nobody, activity);
         session.via = Some(format!("uid {uid}").into());
         session.uid = Some(uid);
@@ -140,7 +153,8 @@ impl Session {
     pub(crate) fn passed_on(by: &Session, told: PassedOnCaller, remote: SocketAddr) -> Rc<Session> {
         let PassedOnCaller { caller, role, path, stack } = told;
         let worker = Rc::clone(&by.worker);
-        let mut session = Session::bare(worker, by.listener, remote, caller, &by.activity);
+        let activity = by.activity.clone();
+        let mut session = Session::bare(worker, by.listener, remote, caller, activity);
         session.role = role;
         session.believed.path = path;
         session.negotiated.stack = stack;
@@ -157,7 +171,7 @@ impl Session {
         listener: usize,
         remote: SocketAddr,
         caller: Caller,
-        activity: &Rc<Activity>,
+        activity: Option<Rc<Activity>>,
     ) -> Session {
         let statement = Statement::of(remote.ip(), caller.peer());
         let path = Arc::new(Path::of_nobody());
@@ -174,12 +188,14 @@ impl Session {
             view: View::off(),
             stack: String::new(),
             statement,
-            activity: Rc::clone(activity),
+            activity,
+            control: Rc::default(),
             findings: None,
             exporter: [0; 32],
             used_nonces: RefCell::default(),
             via: None,
             uid: None,
+            alarms: RefCell::default(),
             begun: Cell::new(0),
             places: Arc::new(Semaphore::new(usize::from(CALLS_MAX))),
         }
@@ -221,6 +237,19 @@ impl Session {
         self.begun.replace(self.begun.get() + 1)
     }
 
+    /// An alarm for one call.
+    pub(crate) fn alarm(&self, deadline: Instant) -> Alarm {
+        self.alarms.borrow_mut().pop().unwrap_or_else(|| Alarm::at(deadline))
+    }
+
+    /// Takes the alarm of a call that has ended.
+    pub(crate) fn spare(&self, alarm: Alarm) {
+        let mut alarms = self.alarms.borrow_mut();
+        if alarms.len() < ALARMS_MAX {
+            alarms.push(alarm);
+        }
+    }
+
     /// How many requests became calls.
     pub(crate) fn begun(&self) -> u64 {
         self.begun.get()
@@ -229,6 +258,10 @@ impl Session {
     /// A place for one call, kept until the call has its answer. A reset frees the stream, not the
     /// place: what was begun is finished, so resets buy no free work.
     pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        // HTTP/1.1 has one call at a time.
+        if self.findings.is_some() {
+            return None;
+        }
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use aws_lc_rs::rand;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 /// A trace id and this gateway's own span id.
 #[derive(Clone, Copy, Debug)]
@@ -32,12 +32,29 @@ impl Trace {
         data_encoding::HEXLOWER.encode(&self.id)
     }
 
-    /// The `traceparent` for the service.
-    pub(crate) fn header(&self) -> String {
-        let hex = data_encoding::HEXLOWER;
-        let flags = if self.sampled { "01" } else { "00" };
-        format!("00-{}-{}-{flags}", hex.encode(&self.id), hex.encode(&self.span))
+    /// The trace id as the value of a field.
+    pub(crate) fn value(&self) -> HeaderValue {
+        let mut text = [0; 32];
+        data_encoding::HEXLOWER.encode_mut(&self.id, &mut text);
+        value(&text)
     }
+
+    /// The `traceparent` for the service.
+    pub(crate) fn header(&self) -> HeaderValue {
+        let mut text = *b"00-iiiiiiiiiiiiiiiiiiiiiiiiiiiiiiii-ssssssssssssssss-00";
+        let [_, _, _, rest @ .., flags] = &mut text;
+        let (id, rest) = rest.split_at_mut(32);
+        data_encoding::HEXLOWER.encode_mut(&self.id, id);
+        let [_, span @ .., _, _] = rest else { return value(b"") };
+        data_encoding::HEXLOWER.encode_mut(&self.span, span);
+        *flags = b'0' + u8::from(self.sampled);
+        value(&text)
+    }
+}
+
+/// Hexadecimal digits and dashes are a value, always.
+fn value(text: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// Bytes of randomness drawn at once: ids for 64 calls.
@@ -88,8 +105,11 @@ mod tests {
         headers.insert("traceparent", good.parse().unwrap());
         let trace = Trace::of(&headers);
         assert_eq!(trace.hex(), "0af7651916cd43dd8448eb211c80319c");
-        assert!(trace.header().starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
-        assert!(trace.header().ends_with("-01"));
+        assert_eq!(trace.value(), "0af7651916cd43dd8448eb211c80319c");
+        let span = data_encoding::HEXLOWER.encode(&trace.span);
+        let header = trace.header();
+        assert_eq!(header, &format!("00-0af7651916cd43dd8448eb211c80319c-{span}-01"));
+        assert_eq!(parse(header.as_bytes()), Some((trace.id, true)));
         for bad in [
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",

@@ -5,12 +5,13 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
-use hyper::body::Incoming;
 use moat_config::Retry;
 use moat_model::code::upstream as codes;
 use moat_model::{Code, Refusal};
 use moat_net::adaptive::Sample;
+use moat_net::body::Incoming;
 use moat_net::service::{Entry, Flight, Verdict};
 
 use crate::body::OutBody;
@@ -94,9 +95,9 @@ impl Tries {
     }
 
     /// For the record: each try with what went wrong; nothing for a single one to `only`.
-    pub(crate) fn note(&self, is_only_endpoint: bool) -> String {
+    pub(crate) fn note(&self, is_only_endpoint: impl FnOnce() -> bool) -> String {
         let made = self.made.borrow();
-        if made.len() <= 1 && is_only_endpoint {
+        if made.len() <= 1 && is_only_endpoint() {
             return String::new();
         }
         let tries = made.iter().map(|(address, code)| match *code {
@@ -236,15 +237,15 @@ pub(crate) fn state_time(headers: &mut HeaderMap, call: &Call) {
         u64::try_from(left.as_millis()).unwrap_or(u64::MAX).clamp(1, 99_999_999)
     };
     headers.remove("grpc-timeout");
-    headers.remove("x-request-deadline-ms");
     match call.asked_until() {
         Some(until) if call.is_grpc => {
+            headers.remove("x-request-deadline-ms");
             headers::put(headers, "grpc-timeout", &format!("{}m", left_ms(until)));
         }
-        None if call.is_grpc => {}
+        None if call.is_grpc => drop(headers.remove("x-request-deadline-ms")),
         _ => {
-            let left = left_ms(call.deadline()).to_string();
-            headers::put(headers, "x-request-deadline-ms", &left);
+            let name = HeaderName::from_static("x-request-deadline-ms");
+            headers.insert(name, left_ms(call.deadline()).into());
         }
     }
 }

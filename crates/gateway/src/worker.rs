@@ -16,6 +16,7 @@ use moat_model::code::audit::{COMMIT_DEADLINE, PASSING};
 use moat_model::{Refusal, Stage};
 use moat_net::admission::Admission;
 use moat_net::chance::Chance;
+use moat_net::date::Dates;
 use moat_net::service::Service;
 use moat_policy::Engine;
 use moat_policy::risk::Memory;
@@ -184,6 +185,9 @@ pub(crate) struct Worker {
     /// What is refused while the worker is overrun.
     pub(crate) admission: RefCell<Admission>,
     pub(crate) chance: Chance,
+    pub(crate) dates: Dates,
+    /// A record that was made, for the memory of its texts.
+    pub(crate) spare: Cell<Option<Box<Body>>>,
     /// Shared by all workers.
     pub(crate) doors: Arc<Doors>,
     /// Its open connections.
@@ -344,6 +348,8 @@ async fn serve(start: Start) -> std::io::Result<()> {
         recorder: Recorder::new(),
         admission: RefCell::default(),
         chance: Chance::default(),
+        dates: Dates::default(),
+        spare: Cell::default(),
         counters,
         generation: RefCell::new(Rc::new(first)),
         doors,
@@ -411,6 +417,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         }
     }
     let _ = drain.send(true);
+    worker.live.retire();
     let emptied = async {
         while worker.counters.connections.get() > 0 || worker.work.get() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

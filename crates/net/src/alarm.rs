@@ -10,15 +10,17 @@ use tokio::time::Sleep;
 /// Fires at a deadline that moves with every call. Postponing costs nothing: the timer underneath
 /// is set again only when it has fired too early, or when the deadline comes nearer.
 #[derive(Debug)]
-pub(crate) struct Alarm(Pin<Box<Sleep>>);
+pub struct Alarm(Pin<Box<Sleep>>);
 
 impl Alarm {
-    pub(crate) fn at(deadline: Instant) -> Alarm {
+    /// One that fires then at first.
+    #[must_use]
+    pub fn at(deadline: Instant) -> Alarm {
         Alarm(Box::pin(tokio::time::sleep_until(deadline.into())))
     }
 
     /// Whether `deadline` has passed; if not, the task is woken then.
-    pub(crate) fn is_over(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
+    pub fn is_over(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
         if self.0.deadline() > deadline.into() {
             self.0.as_mut().reset(deadline.into());
         }

@@ -1,9 +1,10 @@
-//! Reads the bytes of an HTTP/1 connection before hyper does, and lets through only what cannot be
-//! read in two ways (RFC 9112).
+//! Reads the bytes of an HTTP/1 connection, and lets through only what cannot be read in two ways
+//! (RFC 9112). The one parser of HTTP/1 here: each head is read once.
 //!
 //! [`RequestGuard`] stands on the caller's side, [`ResponseGuard`] on the upstream's. Both are
-//! state machines without I/O: bytes go in, the same bytes come out, or a [`Refused`]. What a
-//! verdict is never depends on how the bytes were cut. `docs/http.md` lists what is refused.
+//! state machines without I/O: bytes go in, and come out into a [`Sink`] as heads, data and
+//! trailers, or a [`Refused`]. What a verdict is never depends on how the bytes were cut.
+//! `docs/http.md` lists what is refused.
 //!
 //! Deliberately absent: no byte of a head, of a chunk-size line or of a trailer section comes out
 //! before the whole of it was accepted; no byte is ever changed; at most one head is held; nothing
@@ -23,6 +24,7 @@
 //! ```
 
 use core::fmt;
+use core::ops::Range;
 
 use moat_model::{Code, limit};
 
@@ -75,6 +77,63 @@ pub enum Framing {
     Chunked,
     /// Everything up to the end of the connection; answers only.
     UntilClose,
+}
+
+/// Where the name and the value of a field stand in a section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The name.
+    pub name: Range<usize>,
+    /// The value, without white space around it.
+    pub value: Range<usize>,
+}
+
+/// A head or trailer section that was accepted.
+#[derive(Clone, Debug)]
+pub struct Lines<'a> {
+    /// All of its bytes, with the empty line at its end.
+    pub bytes: &'a [u8],
+    /// Where the start line stands, without CR LF; empty for trailers.
+    pub start: Range<usize>,
+    /// The fields in their order.
+    pub places: &'a [Place],
+}
+
+/// Takes what a guard lets through, in its order.
+pub trait Sink {
+    /// The head of a message.
+    fn head(&mut self, lines: Lines<'_>);
+    /// The head of an interim answer.
+    fn interim(&mut self, lines: Lines<'_>);
+    /// Bytes that only frame a body: chunk-size lines and the ends of chunks.
+    fn framing(&mut self, bytes: &[u8]);
+    /// Bytes of a body.
+    fn data(&mut self, bytes: &[u8]);
+    /// The trailer section of a chunked body, be it empty.
+    fn trailers(&mut self, lines: Lines<'_>);
+}
+
+/// The bytes as they came.
+impl Sink for Vec<u8> {
+    fn head(&mut self, lines: Lines<'_>) {
+        self.extend_from_slice(lines.bytes);
+    }
+
+    fn interim(&mut self, lines: Lines<'_>) {
+        self.extend_from_slice(lines.bytes);
+    }
+
+    fn framing(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn data(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn trailers(&mut self, lines: Lines<'_>) {
+        self.extend_from_slice(lines.bytes);
+    }
 }
 
 /// Why a guard lets nothing more through.

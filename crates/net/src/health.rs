@@ -9,8 +9,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST, HeaderValue, TE};
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 
+use crate::body::Incoming;
 use crate::pool::{Lease, Pool};
 
 /// Longest answer to a gRPC check that is read, in bytes.

@@ -3,12 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper::body::Body;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use moat_model::clock::{Clock, System};
 use moat_model::code::upstream as codes;
@@ -20,17 +22,18 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::body::{Error, Incoming};
 use crate::chance::Chance;
+use crate::http1::client::{Connection, Failed};
 use crate::local::LocalExecutor;
 use crate::slots::{Slot, Slots, TooMany};
-use crate::upstream_io::{SharedGuard, UpstreamIo};
 
 /// Longest life of a connection, so that new certificates and addresses take effect. Each lives up
 /// to a tenth shorter, so that those that were opened together are not closed together.
 const AGE_MAX: Duration = Duration::from_secs(3600);
-/// Longest wait for a pooled connection to settle after its last answer.
-const SETTLE: Duration = Duration::from_millis(100);
-/// Most bytes of an answer's head, and HTTP/2 windows, in bytes.
+/// How often it is looked whether services have closed idle connections.
+const LOOK: Duration = Duration::from_secs(1);
+/// Most bytes of an answer's head over HTTP/2, and windows, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 
@@ -79,8 +82,7 @@ struct Believed {
 }
 
 struct Http1<B> {
-    sender: http1::SendRequest<B>,
-    guard: SharedGuard,
+    connection: Connection<TlsStream<TcpStream>, B>,
     negotiated: Negotiated,
     believed: Rc<Believed>,
     /// When it is too old to be used again.
@@ -149,13 +151,12 @@ pub struct SendError<B> {
     /// The request, if it was never sent.
     pub unsent: Option<http::Request<B>>,
     /// What went wrong.
-    pub error: hyper::Error,
+    pub error: Error,
 }
 
 impl<B> Pool<B>
 where
-    B: Body + Unpin + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
 {
     /// An empty pool.
@@ -187,10 +188,8 @@ where
         if let Some(lease) = self.shared_lease() {
             return Ok(lease);
         }
-        while let Some(kept) = self.take_idle() {
-            if let Some(kept) = settled(kept).await {
-                return Ok(Lease(Kind::One(kept)));
-            }
+        if let Some(kept) = self.take_idle() {
+            return Ok(Lease(Kind::One(kept)));
         }
         let slot = loop {
             if let Some(slot) = self.settings.slots.try_take() {
@@ -202,7 +201,7 @@ where
                 Place::New(slot) => break slot,
                 Place::Kept(kept) if !self.is_believed(&kept.believed) => {}
                 Place::Kept(kept) => {
-                    if let Some(kept) = settled(kept).await {
+                    if kept.connection.is_ready() {
                         return Ok(Lease(Kind::One(kept)));
                     }
                 }
@@ -292,7 +291,7 @@ where
             idle.pop_front();
         }
         while let Some(kept) = idle.pop_back() {
-            let is_fresh = !kept.sender.is_closed() && Instant::now() < kept.ends;
+            let is_fresh = Instant::now() < kept.ends && kept.connection.is_ready();
             if is_fresh && self.is_believed(&kept.believed) {
                 return Some(kept);
             }
@@ -308,7 +307,7 @@ where
         let (pool, idle) = (Rc::downgrade(self), self.settings.terms.idle);
         let slots = Arc::clone(&self.settings.slots);
         drop(tokio::task::spawn_local(async move {
-            let mut next = Instant::now() + idle;
+            let mut next = Instant::now() + idle.min(LOOK);
             loop {
                 let is_wanted = tokio::select! {
                     () = tokio::time::sleep_until(next.into()) => false,
@@ -325,7 +324,7 @@ where
                     pool.is_swept.set(false);
                     return;
                 };
-                next = due;
+                next = due.min(Instant::now() + LOOK);
             }
         }));
     }
@@ -333,7 +332,10 @@ where
     /// Closes what is idle for too long; says when to look again, if anything is left.
     fn close_idle(&self, now: Instant) -> Option<Instant> {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|kept| kept.idle_since + self.settings.terms.idle > now);
+        let is_good = |kept: &Http1<B>| {
+            kept.idle_since + self.settings.terms.idle > now && kept.connection.is_ready()
+        };
+        idle.retain(is_good);
         let mut shared = self.shared.borrow_mut();
         // A connection with calls under way is not idle, whenever they began.
         let is_idle = |c: &Http2<B>| Rc::strong_count(&c.slot) == 1;
@@ -391,7 +393,7 @@ where
                 .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
                 .keep_alive_interval(Duration::from_secs(20))
                 .keep_alive_timeout(Duration::from_secs(10))
-                .handshake(TokioIo::new(UpstreamIo::http2(tls)))
+                .handshake(TokioIo::new(tls))
                 .await
                 .map_err(|e| no(&codes::CONNECT, e))?;
             tokio::task::spawn_local(connection);
@@ -408,16 +410,8 @@ where
             self.sweep();
             return Ok(Lease(Kind::Two { sender, negotiated, believed, _slot: slot }));
         }
-        let (io, guard) = UpstreamIo::http1(tls);
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(HEAD_BYTES_MAX)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|e| no(&codes::CONNECT, e))?;
-        tokio::task::spawn_local(connection);
         Ok(Lease(Kind::One(Http1 {
-            sender,
-            guard,
+            connection: Connection::new(tls),
             negotiated,
             believed,
             ends,
@@ -428,10 +422,15 @@ where
     }
 }
 
+/// A request on its way, by the version of HTTP.
+enum Sending<O, T> {
+    One(O),
+    Two(Pin<Box<T>>),
+}
+
 impl<B> Lease<B>
 where
-    B: Body + Unpin + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
 {
     /// Whether the connection speaks HTTP/2.
@@ -462,31 +461,45 @@ where
     ///
     /// # Errors
     /// [`SendError`], which holds the request if no byte of it was sent.
-    pub async fn send(
+    pub fn send(
         &mut self,
         mut request: http::Request<B>,
-    ) -> Result<http::Response<hyper::body::Incoming>, SendError<B>> {
-        let answer = match &mut self.0 {
+    ) -> impl Future<Output = Result<http::Response<Incoming>, SendError<B>>> {
+        // Taken over now, so that the future does not hold the request; what HTTP/2 needs is boxed,
+        // for it would make the state of every call larger.
+        let sending = match &mut self.0 {
             Kind::One(one) => {
                 to_origin_form(&mut request);
-                // A connection whose guard does not agree is closed by hyper's own error below.
-                let _ = one.guard.borrow_mut().expect(request.method().as_str());
-                one.sender.try_send_request(request).await
+                Sending::One(one.connection.send(request))
             }
             Kind::Two { sender, .. } => {
                 to_absolute_form(&mut request);
-                sender.try_send_request(request).await
+                Sending::Two(Box::pin(sender.try_send_request(request)))
             }
         };
-        answer.map_err(|mut failed| SendError {
-            unsent: failed.take_message(),
-            error: failed.into_error(),
-        })
+        async move {
+            match sending {
+                Sending::One(answered) => {
+                    answered.await.map_err(|Failed { unsent, error }| SendError { unsent, error })
+                }
+                Sending::Two(answered) => {
+                    let answered = answered.await.map(|answer| answer.map(Incoming::from));
+                    answered.map_err(|mut failed| SendError {
+                        unsent: failed.take_message(),
+                        error: Error::Http2(failed.into_error()),
+                    })
+                }
+            }
+        }
     }
 
     /// Gives the connection back after an answer that was read to its end.
     pub fn finish(self) {
         let Kind::One(mut one) = self.0 else { return };
+        // One whose last exchange left something behind is closed.
+        if !one.connection.has_ended() {
+            return;
+        }
         let Some(pool) = one.home.upgrade() else { return };
         one.idle_since = Instant::now();
         while let Some(first) = pool.next_waiting() {
@@ -507,13 +520,6 @@ where
         drop(idle);
         pool.sweep();
     }
-}
-
-/// A connection whose last answer is over and left nothing behind.
-async fn settled<B>(mut kept: Http1<B>) -> Option<Http1<B>> {
-    let is_settled = kept.sender.is_ready()
-        || matches!(tokio::time::timeout(SETTLE, kept.sender.ready()).await, Ok(Ok(())));
-    (is_settled && kept.guard.borrow().is_reusable()).then_some(kept)
 }
 
 /// HTTP/1.1 sends the path alone and names the authority in Host (RFC 9112 §3.2.1).

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 
-use hyper::body::Incoming;
+use http_body_util::Full;
 use moat_ca::{Authority, Identity, LeafRequest};
 use moat_tls::{ALPN_HTTP1, Material, National, Stack, Trust};
 use rustls::client::danger::HandshakeSignatureValid;
@@ -89,7 +89,7 @@ const LATE: Duration = Duration::from_millis(700);
 
 /// An international service, which does this with its connections, and a pool for it.
 struct Scene {
-    pool: Rc<Pool<Incoming>>,
+    pool: Rc<Pool<Full<Bytes>>>,
     slots: Arc<Slots>,
     accepted: Rc<Cell<usize>>,
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Body;
 use tokio::time::Instant;
 
@@ -85,8 +86,7 @@ pub enum Verdict {
 
 impl<B> Service<B>
 where
-    B: Body + Unpin + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
 {
     /// A service without connections yet.
@@ -185,8 +185,7 @@ where
 
 fn pools<B>(members: &Members, terms: &Terms, old: &[Rc<Pool<B>>]) -> Vec<Rc<Pool<B>>>
 where
-    B: Body + Unpin + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
 {
     let pool = |member: &crate::cluster::Member| {

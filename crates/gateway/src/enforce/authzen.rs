@@ -7,9 +7,9 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderVa
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, Uri, Version};
-use hyper::body::Incoming;
 use moat_model::Refusal;
 use moat_model::code::decision::{CALLER_DIFFERS, MALFORMED, NO_SUCH_CALL};
+use moat_net::body::Incoming;
 use moat_rpc::authzen::{
     self as messages, Answer, Context, EVALUATION, EVALUATIONS, Evaluation, Semantic,
 };
@@ -161,7 +161,7 @@ fn head(asked: &Evaluation) -> Result<Parts, Refusal> {
 
 fn answered(call: &Call, text: Vec<u8>, id: Option<&HeaderValue>) -> Response<ReplyBody> {
     let length = text.len();
-    let body = ReplyBody::full(text.into(), call.session.activity.reader());
+    let body = ReplyBody::full(text.into(), call.reader());
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

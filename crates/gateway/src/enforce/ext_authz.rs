@@ -10,10 +10,10 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderNa
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Response, Uri};
-use hyper::body::Incoming;
 use moat_audit::recorder::Receipt;
 use moat_model::Refusal;
 use moat_model::code::decision::{MALFORMED, NO_SUCH_CALL};
+use moat_net::body::Incoming;
 use moat_rpc::ext_authz::{self as messages, Body, CHECK, Check, Told};
 use moat_rpc::frame;
 
@@ -182,7 +182,7 @@ fn told(inner: &Call, receipt: &Receipt, decision: &str, code: &str) -> Told {
 
 fn answered(call: &Call, message: &[u8]) -> Response<ReplyBody> {
     let framed = Bytes::from(frame::framed(message));
-    let mut response = Response::new(ReplyBody::message(framed, call.session.activity.reader()));
+    let mut response = Response::new(ReplyBody::message(framed, call.reader()));
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(CONTENT_TYPE, grpc);
     response

@@ -1,14 +1,17 @@
 //! A Unix socket for programs on this machine that ask for decisions: HTTP/2 without TLS. Who asks is
 //! the user that the kernel tells; whether it may, is looked at with each question.
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Instant;
 
+use http::Request;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use moat_model::code::http::TOO_MANY_CONNECTIONS;
 use moat_net::activity::Activity;
+use moat_net::body::Incoming;
 use moat_net::client_io::ClientIo;
 use moat_net::frames::{Counting, Opened, broke_protocol};
 use tokio::net::{UnixListener, UnixStream};
@@ -56,8 +59,11 @@ async fn serve(worker: Rc<Worker>, listener: usize, stream: UnixStream) {
     let activity = Activity::new(Instant::now());
     let session = Session::local(worker, listener, uid, &activity);
     let (calls, opened) = (Rc::clone(&session), Opened::default());
-    let service = service_fn(move |request| request_of(Rc::clone(&calls), request));
-    let io = TokioIo::new(ClientIo::http2(Counting::new(stream, opened.clone()), activity));
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let answered = request_of(Rc::clone(&calls), request.map(Incoming::Http2));
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let io = TokioIo::new(ClientIo::new(Counting::new(stream, opened.clone()), activity));
     let connection = http2_builder().serve_connection(io, service);
     let ended = until_end(&session, connection, http2::Connection::graceful_shutdown).await;
     let broke = ended.as_ref().is_err_and(broke_protocol) || opened.is_flood();

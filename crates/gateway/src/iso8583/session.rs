@@ -57,7 +57,7 @@ pub(crate) async fn serve(
         return;
     }
     let activity = Activity::new(Instant::now());
-    let session = Session::new(worker, &handshaken, caller, &activity, None);
+    let session = Session::new(worker, &handshaken, caller, Some(Rc::clone(&activity)), None);
     let _place = Live::enter(&session);
     let generation = session.worker.generation();
     let name = generation.shared.listeners.get(session.listener);

@@ -7,9 +7,9 @@ use moat_model::code::http;
 use moat_model::limit::{ANNOUNCED_BYTES_MAX, CHUNK_SIZE_DIGITS_MAX};
 
 use super::bytes::{Cursor, is_token_byte};
-use super::fields::check_trailer;
+use super::fields::{Split, check_trailer};
 use super::section::{Event, Kind, Section};
-use super::{Fault, Framing, Limits, fault};
+use super::{Fault, Framing, Limits, Sink, fault};
 
 /// What of a body is still to come.
 #[derive(Debug)]
@@ -37,13 +37,13 @@ impl Body {
     pub(super) fn feed(
         &mut self,
         input: &mut Cursor<'_>,
-        out: &mut Vec<u8>,
+        out: &mut impl Sink,
     ) -> Result<bool, Fault> {
         match self {
             Body::Length(left) => Ok(pass(left, input, out)),
             Body::Chunked(chunked) => chunked.feed(input, out),
             Body::UntilClose => {
-                out.extend_from_slice(input.bulk(u64::MAX));
+                out.data(input.bulk(u64::MAX));
                 Ok(false)
             }
         }
@@ -59,9 +59,9 @@ impl Body {
 }
 
 /// Passes up to `left` bytes; true once none is left.
-fn pass(left: &mut u64, input: &mut Cursor<'_>, out: &mut Vec<u8>) -> bool {
+fn pass(left: &mut u64, input: &mut Cursor<'_>, out: &mut impl Sink) -> bool {
     let data = input.bulk(*left);
-    out.extend_from_slice(data);
+    out.data(data);
     *left = left.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
     *left == 0
 }
@@ -98,7 +98,7 @@ impl Chunked {
         }
     }
 
-    fn feed(&mut self, input: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<bool, Fault> {
+    fn feed(&mut self, input: &mut Cursor<'_>, out: &mut impl Sink) -> Result<bool, Fault> {
         while !input.is_empty() {
             match &mut self.expect {
                 Expect::Size { after_cr } => {
@@ -108,8 +108,9 @@ impl Chunked {
                         continue;
                     }
                     let size = chunk_size(&self.line, extension_bytes_max)?;
-                    out.append(&mut self.line);
-                    out.extend_from_slice(b"\r\n");
+                    out.framing(&self.line);
+                    out.framing(b"\r\n");
+                    self.line.clear();
                     self.expect = match size {
                         0 => Expect::Trailers(Section::new(Kind::Trailers, self.limits)),
                         _ => Expect::Data(size),
@@ -122,14 +123,18 @@ impl Chunked {
                 }
                 Expect::DataEnd { after_cr } => {
                     if data_end(after_cr, input)? {
-                        out.extend_from_slice(b"\r\n");
+                        out.framing(b"\r\n");
                         self.expect = Expect::Size { after_cr: false };
                     }
                 }
                 Expect::Trailers(section) => match section.next(input)? {
-                    Event::Field => check_trailer(section.line())?,
+                    Event::Field => {
+                        let Split { name, value, value_at } = check_trailer(section.line())?;
+                        let (name, value) = (name.len(), value.len());
+                        section.note(name, value_at, value);
+                    }
                     Event::End => {
-                        section.release(out);
+                        section.release(|lines| out.trailers(lines));
                         return Ok(true);
                     }
                     Event::More | Event::Start => {}

@@ -3,7 +3,7 @@
 use moat_model::code::http;
 use moat_model::limit::ANNOUNCED_BYTES_MAX;
 
-use super::bytes::{is_token, strip_prefix_ignore_case, trim};
+use super::bytes::{is_token, strip_prefix_ignore_case, trim, trim_start};
 use super::{Fault, Framing, fault};
 
 /// The two versions served here.
@@ -41,8 +41,17 @@ const HEAD_ONLY: &[&[u8]] = &[
     b"content-range",
 ];
 
+/// A field line taken apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Split<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) value: &'a [u8],
+    /// Where in the line the value begins.
+    pub(super) value_at: usize,
+}
+
 /// Splits `name ":" OWS value OWS`. The section has already refused control characters.
-pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
+pub(super) fn split(line: &[u8]) -> Result<Split<'_>, Fault> {
     let mut parts = line.splitn(2, |byte| *byte == b':');
     let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
         return fault(&http::MALFORMED_HEAD, "field line without a colon");
@@ -57,16 +66,19 @@ pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     if !is_token(name) {
         return fault(&http::MALFORMED_HEAD, "field name is not a token");
     }
-    Ok((name, trim(value)))
+    let begun = trim_start(value);
+    let value_at = line.len() - begun.len();
+    Ok(Split { name, value: trim(begun), value_at })
 }
 
 /// Refuses a trailer that frames, routes, identifies or changes how the body is read.
-pub(super) fn check_trailer(line: &[u8]) -> Result<(), Fault> {
-    let (name, _) = split(line)?;
+pub(super) fn check_trailer(line: &[u8]) -> Result<Split<'_>, Fault> {
+    let split = split(line)?;
+    let name = split.name;
     if is_protected(name) || HEAD_ONLY.iter().any(|field| field.eq_ignore_ascii_case(name)) {
         return fault(&http::TRAILER, "trailer with a field that belongs in the head");
     }
-    Ok(())
+    Ok(split)
 }
 
 fn is_protected(name: &[u8]) -> bool {

@@ -4,7 +4,7 @@
 use moat_model::code::{http, upstream};
 
 use super::bytes::{is_token, strip_prefix_ignore_case};
-use super::fields::{Fields, Version, split};
+use super::fields::{Fields, Split, Version, split};
 use super::host::is_authority;
 use super::{Fault, Framing, fault};
 
@@ -45,8 +45,13 @@ impl RequestHead {
     }
 
     /// One field line.
-    pub(super) fn field(&mut self, line: &[u8]) -> Result<(), Fault> {
-        let (name, value) = split(line)?;
+    pub(super) fn field<'a>(&mut self, line: &'a [u8]) -> Result<Split<'a>, Fault> {
+        let split = split(line)?;
+        self.take(split.name, split.value)?;
+        Ok(split)
+    }
+
+    fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
         if !name.eq_ignore_ascii_case(b"host") {
             return self.fields.take(name, value);
         }
@@ -148,9 +153,15 @@ impl AnswerHead {
     }
 
     /// One field line.
-    pub(super) fn field(&mut self, line: &[u8]) -> Result<(), Fault> {
-        let (name, value) = split(line)?;
-        self.fields.take(name, value)
+    pub(super) fn field<'a>(&mut self, line: &'a [u8]) -> Result<Split<'a>, Fault> {
+        let split = split(line)?;
+        self.fields.take(split.name, split.value)?;
+        Ok(split)
+    }
+
+    /// The status.
+    pub(super) fn status(&self) -> u16 {
+        self.status
     }
 
     /// An interim answer, after which the final one is still to come (RFC 9110 §15.2).

@@ -4,9 +4,10 @@ use moat_model::code::http;
 
 use super::body::Body;
 use super::bytes::Cursor;
+use super::fields::Split;
 use super::head::RequestHead;
 use super::section::{Event, Kind, Section};
-use super::{Fault, Framing, Limits, Refused, fault};
+use super::{Fault, Framing, Limits, Refused, Sink, fault};
 
 /// Reads the requests of one connection, pipelined ones included.
 ///
@@ -22,6 +23,8 @@ pub struct RequestGuard {
     head: RequestHead,
     framing: Framing,
     persists: bool,
+    /// A head has just come out, or a message has just ended: `read` stops there.
+    paused: bool,
     messages: u64,
     steps: u64,
 }
@@ -53,6 +56,7 @@ impl RequestGuard {
             head: RequestHead::default(),
             framing: Framing::None,
             persists: true,
+            paused: false,
             messages: 0,
             steps: 0,
         }
@@ -67,14 +71,33 @@ impl RequestGuard {
     ///
     /// The first violation, and the same again at every further call. `out` then ends with the
     /// last bytes that were accepted before it.
-    pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), Refused> {
+    pub fn feed(&mut self, input: &[u8], out: &mut impl Sink) -> Result<(), Refused> {
+        let mut rest = input;
+        loop {
+            let used = self.read(rest, out)?;
+            rest = rest.get(used..).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads on as [`feed`](RequestGuard::feed) does, but no further than behind the next head, or
+    /// behind the end of the message. Gives how many bytes were taken.
+    ///
+    /// # Errors
+    ///
+    /// As of `feed`.
+    pub fn read(&mut self, input: &[u8], out: &mut impl Sink) -> Result<usize, Refused> {
+        let length = input.len();
         let mut input = Cursor::new(input);
         let mut fed = self.refused().map_or(Ok(()), |refused| Err(*refused));
-        while fed.is_ok() && !input.is_empty() {
+        self.paused = false;
+        while fed.is_ok() && !input.is_empty() && !self.paused {
             fed = self.step(&mut input, out).map_err(|fault| self.refuse(fault));
         }
         self.steps = self.steps.saturating_add(input.steps());
-        fed
+        fed.map(|()| length - input.left())
     }
 
     /// The connection has ended.
@@ -162,7 +185,7 @@ impl RequestGuard {
         self.steps
     }
 
-    fn step(&mut self, input: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn step(&mut self, input: &mut Cursor<'_>, out: &mut impl Sink) -> Result<(), Fault> {
         match &mut self.state {
             State::Between(blank) => {
                 let blank = *blank;
@@ -171,6 +194,7 @@ impl RequestGuard {
             State::Head => self.read_head(input, out),
             State::Body(body) => {
                 if body.feed(input, out)? {
+                    self.paused = true;
                     self.state = State::Between(Blank::None);
                 }
                 Ok(())
@@ -206,14 +230,20 @@ impl RequestGuard {
         Ok(())
     }
 
-    fn read_head(&mut self, input: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn read_head(&mut self, input: &mut Cursor<'_>, out: &mut impl Sink) -> Result<(), Fault> {
         match self.section.next(input)? {
             Event::More => Ok(()),
             Event::Start => self.head.start(self.section.line()),
-            Event::Field => self.head.field(self.section.line()),
+            Event::Field => {
+                let Split { name, value, value_at } = self.head.field(self.section.line())?;
+                let (name, value) = (name.len(), value.len());
+                self.section.note(name, value_at, value);
+                Ok(())
+            }
             Event::End => {
                 let head = self.head.end()?;
-                self.section.release(out);
+                self.section.release(|lines| out.head(lines));
+                self.paused = true;
                 self.framing = head.framing;
                 self.persists = head.persists;
                 self.state = match Body::new(head.framing, self.limits) {

@@ -8,9 +8,10 @@ use moat_model::limit::INTERIM_ANSWERS_MAX;
 
 use super::body::Body;
 use super::bytes::Cursor;
+use super::fields::Split;
 use super::head::AnswerHead;
 use super::section::{Event, Kind, Section};
-use super::{Fault, Framing, Limits, Refused, fault};
+use super::{Fault, Framing, Limits, Refused, Sink, fault};
 
 /// Reads the answers on one connection to an upstream: one request, one answer, then the next.
 ///
@@ -28,6 +29,8 @@ pub struct ResponseGuard {
     interim: u8,
     framing: Framing,
     persists: bool,
+    /// A head has just come out, or a message has just ended: `read` stops there.
+    paused: bool,
     leftover: bool,
     answers: u64,
     steps: u64,
@@ -68,6 +71,7 @@ impl ResponseGuard {
             interim: 0,
             framing: Framing::None,
             persists: true,
+            paused: false,
             leftover: false,
             answers: 0,
             steps: 0,
@@ -97,16 +101,41 @@ impl ResponseGuard {
     ///
     /// The first violation, and the same again at every further call. `out` then ends with the
     /// last bytes that were accepted before it: a complete answer if bytes were left over.
-    pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), Refused> {
+    pub fn feed(&mut self, input: &[u8], out: &mut impl Sink) -> Result<(), Refused> {
+        let mut rest = input;
+        loop {
+            let used = self.read(rest, out)?;
+            rest = rest.get(used..).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads on as [`feed`](ResponseGuard::feed) does, but no further than behind the final head,
+    /// or behind the end of the answer. Gives how many bytes were taken.
+    ///
+    /// # Errors
+    ///
+    /// As of `feed`.
+    pub fn read(&mut self, input: &[u8], out: &mut impl Sink) -> Result<usize, Refused> {
+        let length = input.len();
         let mut input = Cursor::new(input);
         let mut fed = self.refused().map_or(Ok(()), |refused| Err(*refused));
-        while fed.is_ok() && !input.is_empty() {
+        self.paused = false;
+        while fed.is_ok() && !input.is_empty() && !self.paused {
             fed = self
                 .step(&mut input, out)
                 .map_err(|fault| self.refuse(&upstream::BAD_ANSWER, fault.why));
         }
         self.steps = self.steps.saturating_add(input.steps());
-        fed
+        fed.map(|()| length - input.left())
+    }
+
+    /// The status of the answer whose head was accepted last; 0 before the first.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.head.status()
     }
 
     /// The connection has ended, which completes an answer that is read until then.
@@ -189,7 +218,7 @@ impl ResponseGuard {
         self.steps
     }
 
-    fn step(&mut self, input: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn step(&mut self, input: &mut Cursor<'_>, out: &mut impl Sink) -> Result<(), Fault> {
         match &mut self.state {
             State::Quiet => {
                 self.leftover = true;
@@ -198,6 +227,7 @@ impl ResponseGuard {
             State::Head => self.read_head(input, out),
             State::Body(body) => {
                 if body.feed(input, out)? {
+                    self.paused = true;
                     self.state = State::Quiet;
                 }
                 Ok(())
@@ -206,17 +236,23 @@ impl ResponseGuard {
         }
     }
 
-    fn read_head(&mut self, input: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn read_head(&mut self, input: &mut Cursor<'_>, out: &mut impl Sink) -> Result<(), Fault> {
         match self.section.next(input)? {
             Event::More => Ok(()),
             Event::Start => self.head.start(self.section.line()),
-            Event::Field => self.head.field(self.section.line()),
+            Event::Field => {
+                let Split { name, value, value_at } = self.head.field(self.section.line())?;
+                let (name, value) = (name.len(), value.len());
+                self.section.note(name, value_at, value);
+                Ok(())
+            }
             Event::End => {
                 let head = self.head.end(self.to_head)?;
                 if self.head.is_interim() {
                     return self.read_interim(out);
                 }
-                self.section.release(out);
+                self.section.release(|lines| out.head(lines));
+                self.paused = true;
                 self.framing = head.framing;
                 self.persists = head.persists;
                 self.state = match Body::new(head.framing, self.limits) {
@@ -229,12 +265,12 @@ impl ResponseGuard {
     }
 
     /// The final answer is still to come.
-    fn read_interim(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn read_interim(&mut self, out: &mut impl Sink) -> Result<(), Fault> {
         self.interim = self.interim.saturating_add(1);
         if self.interim > INTERIM_ANSWERS_MAX {
             return fault(&upstream::BAD_ANSWER, "too many interim answers");
         }
-        self.section.release(out);
+        self.section.release(|lines| out.interim(lines));
         self.head = AnswerHead::default();
         Ok(())
     }

@@ -6,10 +6,12 @@
 use moat_model::code::http;
 
 use super::bytes::Cursor;
-use super::{Fault, Limits, fault};
+use super::{Fault, Limits, Lines, Place, fault};
 
 /// Most bytes of memory that an idle guard keeps for the next head.
 const HELD_IDLE_BYTES_MAX: usize = 2 * 1024;
+/// Most places of fields for which it keeps room.
+const PLACES_IDLE_MAX: usize = 16;
 
 /// What kind of first line a section has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,9 @@ pub(super) struct Section {
     line_done: bool,
     after_cr: bool,
     lines: usize,
+    /// Where the start line ends, and where the fields of the lines that were accepted stand.
+    start_end: usize,
+    places: Vec<Place>,
     /// Spaces seen in the start line, and bytes after the first of them: the target.
     spaces: u8,
     target_bytes: usize,
@@ -60,6 +65,8 @@ impl Section {
             line_done: false,
             after_cr: false,
             lines: 0,
+            start_end: 0,
+            places: Vec::new(),
             spaces: 0,
             target_bytes: 0,
         }
@@ -83,6 +90,9 @@ impl Section {
             self.take(byte)?;
             if self.line_done {
                 let event = self.event();
+                if event == Event::Start {
+                    self.start_end = self.held.len().saturating_sub(2);
+                }
                 input.count(self.line().len());
                 return Ok(event);
             }
@@ -96,9 +106,18 @@ impl Section {
         self.held.get(self.line_start..end).unwrap_or_default()
     }
 
+    /// Notes that the line that was just completed is this field.
+    pub(super) fn note(&mut self, name_bytes: usize, value_at: usize, value_bytes: usize) {
+        let name = self.line_start..self.line_start + name_bytes;
+        let value_start = self.line_start + value_at;
+        self.places.push(Place { name, value: value_start..value_start + value_bytes });
+    }
+
     /// Hands out what was held and starts anew.
-    pub(super) fn release(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut self.held);
+    pub(super) fn release(&mut self, take: impl FnOnce(Lines<'_>)) {
+        let start = if self.has_start_line() { 0..self.start_end } else { 0..0 };
+        take(Lines { bytes: &self.held, start, places: &self.places });
+        self.held.clear();
         self.restart();
     }
 
@@ -110,6 +129,9 @@ impl Section {
 
     fn restart(&mut self) {
         self.held.shrink_to(HELD_IDLE_BYTES_MAX);
+        self.places.clear();
+        self.places.shrink_to(PLACES_IDLE_MAX);
+        self.start_end = 0;
         self.line_start = 0;
         self.line_done = false;
         self.after_cr = false;
