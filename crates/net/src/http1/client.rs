@@ -96,7 +96,7 @@ where
         request: Request<B>,
     ) -> impl Future<Output = Result<Response<Incoming>, Failed<B>>> {
         // Taken over now, so that the future does not hold the request.
-        let begun = self.begin(request).map_err(Box::new);
+        let begun = self.begin(request);
         async move {
             match begun {
                 Ok(()) => self.head().await.map_err(|error| Failed { unsent: None, error }),
@@ -115,10 +115,10 @@ where
         Ok(response)
     }
 
-    fn begin(&self, mut request: Request<B>) -> Result<(), Request<B>> {
+    fn begin(&self, mut request: Request<B>) -> Result<(), Box<Request<B>>> {
         let mut line = self.0.borrow_mut();
         if !line.has_ended() || line.guard.expect(request.method().as_str()).is_err() {
-            return Err(request);
+            return Err(Box::new(request));
         }
         line.message += 1;
         let encoder = encode::request(&mut request, &mut line.queue);

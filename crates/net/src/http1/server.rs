@@ -153,6 +153,9 @@ where
 /// Closes the socket when it goes, even if a body of it is still held by somebody.
 struct Closing<S>(Rc<RefCell<Wire<S>>>);
 
+/// A request's head, and what of its caller's wishes the connection needs.
+type Next = (Request<()>, Asked);
+
 impl<S> Drop for Closing<S> {
     fn drop(&mut self) {
         self.0.borrow_mut().io = None;
@@ -356,7 +359,7 @@ where
         &mut self,
         control: &Control,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<(Request<()>, Asked)>, Error>> {
+    ) -> Poll<Result<Option<Next>, Error>> {
         loop {
             if self.parts.head.is_some() {
                 return Poll::Ready(Ok(Some(self.request())));

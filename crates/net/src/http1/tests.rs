@@ -319,7 +319,9 @@ fn why(error: &Error) -> &'static str {
 
 #[test]
 fn answers_end_as_their_framing_says_and_only_clean_ones_leave_a_connection() {
-    let cases: [(&str, bool, Result<(u16, &str, bool), &str>); 9] = [
+    /// Status, body and whether the connection is kept; or what failed.
+    type Expected = Result<(u16, &'static str, bool), &'static str>;
+    let cases: [(&str, bool, Expected); 9] = [
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", false, Ok((200, "hi", true))),
         ("HTTP/1.1 204 No\r\n\r\n", false, Ok((204, "", true))),
         (
