@@ -360,7 +360,10 @@ fn count_records(log: &Path, calls: u64) -> Result<(u64, Groups)> {
                 groups.services.insert(body.upstream_group);
             }
             Kind::Admin => {}
-            other => bail!("the log has a record of kind {}", other.name()),
+            other => {
+                let body = (other.name(), &body.code, body.reasons.join("; "), &body.note);
+                bail!("the log has a record of another kind: {body:?}")
+            }
         }
     }
     let is_one_each = records == calls && traces.len() as u64 == calls;

@@ -130,7 +130,21 @@ async fn no_system_call_is_on_a_roles_list_without_need() {
     let others = WATCHED[1..].iter().map(|role| format!("{own}-{role}").into());
     let cgroups: Vec<_> = [own.clone().into()].into_iter().chain(others).collect();
     let calls = moat_kernel::observe::Calls::watch(&cgroups).unwrap();
-    // What roles do at their start is seen too: each begins again.
+    // What roles do at their start is seen too: each begins again. A role is put into its cgroup just
+    // after its start, so on a busy machine its first calls may be missed: then it begins once more.
+    let mut idle = vec![String::new()];
+    for _ in 0..5 {
+        if idle.is_empty() {
+            break;
+        }
+        use_every_role(&gateway, &pki).await;
+        idle = calls_not_made(&calls);
+    }
+    assert!(idle.is_empty(), "allowed and not made: {}", idle.join(", "));
+}
+
+/// Starts each role again and lets it do what it does in a day.
+async fn use_every_role(gateway: &Gateway, pki: &Pki) {
     for role in WATCHED {
         let before = gateway.role(role).unwrap();
         assert!(gateway.kill_role(role));
@@ -141,7 +155,7 @@ async fn no_system_call_is_on_a_roles_list_without_need() {
         eventually("the role is back", Duration::from_secs(30), is_back).await;
     }
     for _ in 0..30 {
-        let mut client = Client::http1(&pki, gateway.address, "teller").await;
+        let mut client = Client::http1(pki, gateway.address, "teller").await;
         assert_eq!(client.get("/pass/1").await.status, 200);
     }
     let _ = moat(&["egress", "try", "203.0.113.7:443", "--socket", &gateway.socket()]);
@@ -150,6 +164,10 @@ async fn no_system_call_is_on_a_roles_list_without_need() {
     let _ = moat(&["heap", "--socket", &gateway.socket()]);
     let _ = gateway.probe("/metrics");
     tokio::time::sleep(Duration::from_secs(3)).await;
+}
+
+/// Allowed and neither made since the watch began nor known to be seldom.
+fn calls_not_made(calls: &moat_kernel::observe::Calls) -> Vec<String> {
     let roles = [Role::Gateway, Role::Auditor, Role::Admin, Role::Kernel];
     let mut idle = Vec::new();
     for (number, role) in (0..).zip(roles) {
@@ -161,5 +179,5 @@ async fn no_system_call_is_on_a_roles_list_without_need() {
             }
         }
     }
-    assert!(idle.is_empty(), "allowed and not made: {}", idle.join(", "));
+    idle
 }
