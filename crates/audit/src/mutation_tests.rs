@@ -118,6 +118,8 @@ fn every_mutation_of_a_signed_log_is_found_and_located_and_a_clean_one_never_is(
         .into_iter()
         .filter(|name| name.contains(".seg") || name.starts_with("tile/") || name == HEAD_FILE)
         .collect();
+    let last = names.iter().filter(|name| name.ends_with(".seg")).max().cloned();
+    let records = verify(&fs).report.records;
     let (mut found, mut same) = (0u64, 0u64);
     while found < count.unwrap_or(MUTATIONS) {
         let name = &names[dice.roll(names.len())];
@@ -125,15 +127,24 @@ fn every_mutation_of_a_signed_log_is_found_and_located_and_a_clean_one_never_is(
         let changed = mutate(&good, &mut dice);
         let is_same = changed == good
             || (name.ends_with(PACKED_SUFFIX) && unpacked(&changed) == unpacked(&good));
+        let first_at = good.iter().zip(&changed).position(|(a, b)| a != b);
+        let shape = (good.len(), changed.len(), first_at.unwrap_or(good.len().min(changed.len())));
         fs.put(name, changed);
         let evidence = verify(&fs);
         fs.put(name, good);
+        // Bytes behind the last record are what a power cut leaves of one that nobody was told of.
+        let is_tail = Some(name) == last.as_ref() && shape.0 < shape.1 && shape.2 == shape.0;
+        if is_tail && evidence.is_good() {
+            assert_eq!(evidence.report.records, records, "{name}: {}", evidence.text());
+            same += 1;
+            continue;
+        }
         if is_same {
             assert!(evidence.is_good(), "{name}: {}", evidence.text());
             same += 1;
             continue;
         }
-        assert!(!evidence.is_good(), "{name} was changed, and it is not found");
+        assert!(!evidence.is_good(), "{name} was changed, {shape:?}, and it is not found");
         let kept = evidence.report.findings.kept();
         let segment = segment_of(name);
         let is_located = kept.iter().any(|one| {

@@ -27,6 +27,8 @@ const CAPABLE: (&str, &str) = ("behaviour_capable", "cap_capable");
 pub const KINDS: [&str; 6] = ["exec", "fork", "forbidden", "open", "refused", "capability"];
 /// Place of `open` among them.
 pub const OPEN: usize = 3;
+/// Place of `refused` among them.
+pub const REFUSED: usize = 4;
 /// Place of `capability` among them.
 pub const CAPABILITY: usize = 5;
 /// How often each kind of act was done.

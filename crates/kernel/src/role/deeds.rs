@@ -11,7 +11,7 @@ use moat_model::code::kernel::BEHAVIOUR;
 use super::Error;
 use super::commit::Commits;
 use super::refusals::Ticket;
-use crate::behaviour::{Behaviour, CAPABILITY, Counts, Deed, KINDS, OPEN};
+use crate::behaviour::{Behaviour, CAPABILITY, Counts, Deed, KINDS, OPEN, REFUSED};
 use crate::calls;
 use crate::messages::Evidence;
 
@@ -22,6 +22,9 @@ const PATHS_MAX: usize = 256;
 const PATHS_TOLD: usize = 16;
 /// The one role whose work it is to open files: Landlock says which.
 const OPENS: &str = "auditor";
+/// What the C library asks for before it gives a thread's memory back, and does without when refused.
+/// It is counted, and makes no record: the log would have one for nothing from every busy worker.
+const OF_C_LIBRARY: &str = "/proc/sys/vm/overcommit_memory";
 
 pub(super) struct Deeds {
     behaviour: Behaviour,
@@ -54,6 +57,10 @@ impl Deeds {
             if deed.kind == OPEN {
                 self.opened(deed.role, path);
             }
+            if deed.kind == REFUSED && path == OF_C_LIBRARY {
+                self.count(deed.role, deed.kind, 1);
+                continue;
+            }
             let what = match deed.kind {
                 CAPABILITY => format!("number={detail}"),
                 _ if *detail == 0 => String::from("call=-"),
@@ -85,6 +92,12 @@ impl Deeds {
         }
     }
 
+    fn count(&mut self, role: usize, kind: usize, count: u64) {
+        if let Some(told) = self.told.get_mut(role).and_then(|row| row.get_mut(kind)) {
+            *told += count;
+        }
+    }
+
     fn tell(
         &mut self,
         commits: &mut Commits<Ticket>,
@@ -93,9 +106,7 @@ impl Deeds {
         count: u64,
         about: &str,
     ) -> Result<(), Error> {
-        if let Some(told) = self.told.get_mut(role).and_then(|row| row.get_mut(kind)) {
-            *told += count;
-        }
+        self.count(role, kind, count);
         let name = self.roles.get(role).map_or("?", String::as_str);
         if kind == OPEN && name == OPENS {
             // Evidence, and nothing that it has no business doing.

@@ -210,8 +210,7 @@ fn each_cause_that_is_made_to_happen_is_named() {
         return say(&format!("SKIPPED: {said}"));
     }
     say(&said);
-    let rows: Vec<serde_json::Value> =
-        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.len(), 6, "{out}{said}");
     // A storm of page faults takes the processor too, and what comes first of the two differs from
     // run to run where there are two cores for everything; docs/kernel.md says so.

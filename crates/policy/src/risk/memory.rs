@@ -27,7 +27,7 @@ const NETWORK_FAILURES_GRANTED: u64 = 30;
 /// The key under which everything is hashed: what is kept names nobody to who has it not.
 pub type Key = [u8; 16];
 
-/// See the module. Shared by all workers; each attempt takes one lock of [`SHARDS`] twice, for well
+/// See the module. Shared by all workers; each attempt takes one lock of `SHARDS` twice, for well
 /// under a microsecond.
 pub struct Memory {
     key: Key,

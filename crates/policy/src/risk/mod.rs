@@ -1,6 +1,6 @@
 //! Risk: how a call compares with what its subject did before, as points with names.
 //!
-//! A [`Memory`] has one [`Profile`](profile::Profile) of fixed size for each subject and never grows.
+//! A [`Memory`] has one profile of fixed size for each subject and never grows.
 //! The score is the sum of its parts, at most [`SCORE_MAX`]: what is not known counts as dangerous,
 //! and no part ever lowers it. All arithmetic is of integers and time is an argument, so a history
 //! that is played again gives the same points.
