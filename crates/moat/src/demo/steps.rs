@@ -44,7 +44,7 @@ pub(crate) async fn calls(setup: &mut Setup, say: &mut Say) -> Result<()> {
     grpc(setup, say).await?;
     reload_under_load(setup, say).await?;
     egress_refused(setup, say).await?;
-    slowest_call(setup, say)?;
+    slowest_call(setup, say).await?;
     auditor_killed(setup, say).await
 }
 
@@ -366,7 +366,7 @@ async fn egress_refused(setup: &Setup, say: &mut Say) -> Result<()> {
 }
 
 /// Where the time of the slowest call went, as gateway and kernel tell it.
-fn slowest_call(setup: &Setup, say: &mut Say) -> Result<()> {
+async fn slowest_call(setup: &Setup, say: &mut Say) -> Result<()> {
     let (en, zh) = (
         "the slowest call of the last minute: its time by stage and cause, as the kernel saw it",
         "最近一分钟最慢的调用：由内核给出各阶段耗时及原因",
@@ -378,7 +378,13 @@ fn slowest_call(setup: &Setup, say: &mut Say) -> Result<()> {
         say.missing(en, zh, &probe.why);
         return Ok(());
     }
-    let report = crate::latency::fetch(&setup.path("admin.sock"))?;
+    let mut report = crate::latency::fetch(&setup.path("admin.sock"))?;
+    // Told once a second, and the calls before this line may have taken less.
+    let until = Instant::now() + WAIT;
+    while report.exemplars.is_empty() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        report = crate::latency::fetch(&setup.path("admin.sock"))?;
+    }
     let call = report.exemplars.first().context("no call was told")?;
     let mut parts = call.parts.clone();
     parts.sort_by_key(|(_, _, us)| std::cmp::Reverse(*us));
