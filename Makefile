@@ -15,7 +15,7 @@ help: ## this list
 
 demo: tools ## build Moat, the accounts service and the card switch, and show them (ARGS=--exit: do not stay)
 	@test -x $(TARGET)/demo/moat || \
-	  echo 'make demo: the first build takes about three minutes on two cores' >&2
+	  echo 'make demo: the first build takes five to ten minutes on two cores' >&2
 	$(CARGO) build --locked --profile demo -p moat -p moat-accounts -p moat-switch
 	$(TARGET)/demo/moat demo $(ARGS)
 

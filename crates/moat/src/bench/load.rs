@@ -77,26 +77,29 @@ impl Load<'_> {
 /// The part of oha's JSON that is used. Times are in seconds.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Said {
-    summary: Summary,
-    latency_percentiles: Percentiles,
+pub(super) struct Said {
+    pub(super) summary: Summary,
+    pub(super) latency_percentiles: Percentiles,
     status_code_distribution: BTreeMap<String, u64>,
     error_distribution: BTreeMap<String, u64>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Summary {
-    requests_per_sec: f64,
+pub(super) struct Summary {
+    pub(super) requests_per_sec: f64,
 }
 
 #[derive(Deserialize)]
-struct Percentiles {
-    p50: f64,
-    p99: f64,
+pub(super) struct Percentiles {
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+    #[serde(rename = "p99.9")]
+    pub(super) p999: f64,
 }
 
-fn parse(text: &str, calls: u64) -> Result<Seen> {
+/// Fails unless each of `calls` was answered 200.
+pub(super) fn said(text: &str, calls: u64) -> Result<Said> {
     let said: Said = serde_json::from_str(text).context("oha says something else than expected")?;
     let good = said.status_code_distribution.get("200").copied().unwrap_or(0);
     let is_clean = said.status_code_distribution.len() == 1 && said.error_distribution.is_empty();
@@ -106,13 +109,18 @@ fn parse(text: &str, calls: u64) -> Result<Seen> {
         said.status_code_distribution,
         said.error_distribution
     );
-    let Percentiles { p50, p99 } = said.latency_percentiles;
+    Ok(said)
+}
+
+fn parse(text: &str, calls: u64) -> Result<Seen> {
+    let said = said(text, calls)?;
+    let Percentiles { p50, p99, .. } = said.latency_percentiles;
     Ok(Seen { p50_ms: p50 * 1e3, p99_ms: p99 * 1e3, per_s: said.summary.requests_per_sec })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Seen, parse};
+    use super::{Seen, parse, said};
 
     /// What oha 1.16.0 wrote, shortened.
     const SAID: &str = r#"{
@@ -126,6 +134,7 @@ mod tests {
     fn seconds_become_milliseconds() {
         let seen = parse(SAID, 2_000).unwrap();
         assert_eq!(seen, Seen { p50_ms: 2.5, p99_ms: 12.5, per_s: 4_000.0 });
+        assert_eq!(said(SAID, 2_000).unwrap().latency_percentiles.p999, 0.02);
     }
 
     #[test]

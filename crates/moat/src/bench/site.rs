@@ -71,7 +71,7 @@ impl Site {
         let folder = Folder::make(dir)?;
         let [upstream, proxy, gateway, probes] = free_ports()?;
         let site = Site { folder, proxy, gateway, upstream, probes };
-        site.issue()?;
+        issue(&site.dir().join("pki"))?;
         site.write("nginx-upstream.conf", UPSTREAM)?;
         site.write("nginx-proxy.conf", PROXY)?;
         let users = if rustix::process::geteuid().is_root() { USERS } else { "" };
@@ -104,19 +104,6 @@ impl Site {
 
     pub(crate) fn log_dir(&self) -> PathBuf {
         self.dir().join("audit")
-    }
-
-    fn issue(&self) -> Result<()> {
-        let (pki, now) = (self.dir().join("pki"), now_s());
-        let authority = Authority::create("Moat Bench", now)?;
-        moat_ca::save(&authority, &pki)?;
-        for name in ["gateway", "accounts", "teller"] {
-            let mut request = LeafRequest::spiffe(&format!("spiffe://bank.test/{name}"), now);
-            name.clone_into(&mut request.common_name);
-            request.names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-            moat_ca::write_identity(&authority.issue(&request)?, &pki, name)?;
-        }
-        Ok(())
     }
 
     fn write(&self, name: &str, text: &str) -> Result<()> {
@@ -186,6 +173,20 @@ pub(super) fn free_ports<const N: usize>() -> Result<[u16; N]> {
         held.iter().map(|held| Ok(held.local_addr()?.port())).collect::<Result<Vec<_>>>()?;
     let Ok(ports) = <[u16; N]>::try_from(ports) else { bail!("no ports are free") };
     Ok(ports)
+}
+
+/// Identities of gateway, service and caller, and the authority that issued them.
+pub(super) fn issue(pki: &Path) -> Result<()> {
+    let now = now_s();
+    let authority = Authority::create("Moat Bench", now)?;
+    moat_ca::save(&authority, pki)?;
+    for name in ["gateway", "accounts", "teller"] {
+        let mut request = LeafRequest::spiffe(&format!("spiffe://bank.test/{name}"), now);
+        name.clone_into(&mut request.common_name);
+        request.names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        moat_ca::write_identity(&authority.issue(&request)?, pki, name)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

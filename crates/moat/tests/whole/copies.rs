@@ -6,22 +6,10 @@ use std::time::Duration;
 
 use moat_audit::record::Kind;
 
-use crate::support::{Client, Gateway, Options, Pki, Service, eventually, moat, request};
+use crate::support::{Client, Gateway, Options, Pki, Service, calls, eventually, moat, request};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-async fn calls(pki: &Pki, gateway: &Gateway, count: usize) -> u64 {
-    let identity = pki.identity("teller");
-    let mut client = Client::connect(pki, gateway.address, &identity, false).await.unwrap();
-    let mut last = 0;
-    for _ in 0..count {
-        let answer = client.send(request("GET", "/masked/ok", "")).await.unwrap();
-        assert_eq!(answer.status, 200, "{answer:?}");
-        last = answer.header("x-moat-record").parse().unwrap();
-    }
-    last
 }
 
 fn copy(from: &Path, to: &Path) {

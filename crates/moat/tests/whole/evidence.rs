@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Client, Gateway, Options, Pki, Service, eventually, moat, request};
+use crate::support::{Gateway, Options, Pki, Service, calls, eventually, moat};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -20,18 +20,6 @@ fn signed(gateway: &Gateway) -> u64 {
 async fn wait_signed(gateway: &Gateway, record: u64) {
     let wait = Duration::from_secs(20);
     eventually("the checkpoint", wait, || (signed(gateway) > record).then_some(())).await;
-}
-
-async fn calls(pki: &Pki, gateway: &Gateway, count: usize) -> u64 {
-    let identity = pki.identity("teller");
-    let mut client = Client::connect(pki, gateway.address, &identity, false).await.unwrap();
-    let mut last = 0;
-    for _ in 0..count {
-        let answer = client.send(request("GET", "/masked/ok", "")).await.unwrap();
-        assert_eq!(answer.status, 200, "{answer:?}");
-        last = answer.header("x-moat-record").parse().unwrap();
-    }
-    last
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Client, Gateway, Options, Pki, Service, eventually, moat, request};
+use crate::support::{Gateway, Options, Pki, Service, calls, eventually, moat};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -115,14 +115,8 @@ impl Authority {
     }
 }
 
-async fn calls(pki: &Pki, gateway: &Gateway, count: usize) -> u64 {
-    let identity = pki.identity("teller");
-    let mut client = Client::connect(pki, gateway.address, &identity, false).await.unwrap();
-    let mut last = 0;
-    for _ in 0..count {
-        let answer = client.send(request("GET", "/masked/ok", "")).await.unwrap();
-        last = answer.header("x-moat-record").parse().unwrap();
-    }
+async fn signed_calls(pki: &Pki, gateway: &Gateway, count: usize) -> u64 {
+    let last = calls(pki, gateway, count).await;
     let signed =
         || (gateway.status()["auditor"]["signed"]["size"].as_u64() > Some(last)).then_some(());
     eventually("signed", Duration::from_secs(20), signed).await;
@@ -156,7 +150,7 @@ async fn records_lie_between_tokens_of_an_authority_and_a_false_token_is_refused
             text(ca),
         ])
     };
-    let first = calls(&pki, &gateway, 5).await;
+    let first = signed_calls(&pki, &gateway, 5).await;
     let size = stamp(&query);
     authority.run(&["ts", "-query", "-in", "q", "-text"]);
     authority.answer("q", "good.tsr");
@@ -185,7 +179,7 @@ async fn records_lie_between_tokens_of_an_authority_and_a_false_token_is_refused
     };
     let at = eventually("the token on record", Duration::from_secs(30), recorded).await;
     assert!(at > first);
-    let last = calls(&pki, &gateway, 3).await;
+    let last = signed_calls(&pki, &gateway, 3).await;
     let size = stamp(&query);
     authority.answer("q", "second.tsr");
     assert_eq!(take(&size, "second.tsr", &ca).0, 0);

@@ -14,10 +14,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use moat_auditor::bench::{Goal, Row};
-use serde::Deserialize;
 
 use self::sides::{E2e, Kind, Side};
-use super::load::CONNECTIONS;
+use super::load::{CONNECTIONS, Said, said};
 use super::process::{Interrupt, Process};
 use super::tools::Tools;
 use super::{machine, median};
@@ -178,30 +177,6 @@ struct Load<'a> {
     port: u16,
 }
 
-/// What the load generator says; times in seconds.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Said {
-    summary: Summary,
-    latency_percentiles: Percentiles,
-    status_code_distribution: std::collections::BTreeMap<String, u64>,
-    error_distribution: std::collections::BTreeMap<String, u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    requests_per_sec: f64,
-}
-
-#[derive(Deserialize)]
-struct Percentiles {
-    p50: f64,
-    p99: f64,
-    #[serde(rename = "p99.9")]
-    p999: f64,
-}
-
 impl Load<'_> {
     fn run(&self, interrupt: &Interrupt) -> Result<Said> {
         let pki = self.site.dir().join("pki");
@@ -229,20 +204,8 @@ impl Load<'_> {
         let mut process = Process::start("oha", &mut command, self.site.dir(), interrupt)?;
         let status = process.wait_end(RUN, STEP, interrupt, || Ok(()))?;
         ensure!(status.success(), "oha ended ({status}):\n{}", process.tail());
-        parse(&process.said(), self.calls)
+        said(&process.said(), self.calls)
     }
-}
-
-fn parse(text: &str, calls: u64) -> Result<Said> {
-    let said: Said = serde_json::from_str(text).context("oha says something else than expected")?;
-    let good = said.status_code_distribution.get("200").copied().unwrap_or(0);
-    ensure!(
-        good == calls && said.error_distribution.is_empty(),
-        "of {calls} calls {good} were answered 200; statuses {:?}, errors {:?}",
-        said.status_code_distribution,
-        said.error_distribution
-    );
-    Ok(said)
 }
 
 fn measure(side: &Side, load: &Load<'_>, interrupt: &Interrupt) -> Result<Figures> {
@@ -338,21 +301,6 @@ fn on_cores(cores: &str, program: &Path) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SAID: &str = r#"{
-        "summary": { "requestsPerSec": 4000.0 },
-        "latencyPercentiles": { "p50": 0.0025, "p99": 0.0125, "p99.9": 0.02 },
-        "statusCodeDistribution": { "200": 2000 },
-        "errorDistribution": {}
-    }"#;
-
-    #[test]
-    fn one_call_that_is_not_answered_200_spoils_the_run() {
-        assert_eq!(parse(SAID, 2_000).unwrap().latency_percentiles.p999, 0.02);
-        assert!(parse(SAID, 2_001).is_err());
-        let other = SAID.replace(r#""200": 2000"#, r#""200": 1999, "503": 1"#);
-        assert!(parse(&other, 2_000).is_err());
-    }
 
     fn figures(cpu_us: f64) -> Figures {
         Figures {

@@ -9,15 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use moat_admin::messages::State;
 use moat_audit::verify::verify;
-use moat_ca::{Authority, LeafRequest};
 
 use super::super::cpu::{self, Cpu};
 use super::super::process::{Interrupt, Process};
-use super::super::site::{DOCUMENT, free_ports};
+use super::super::site::{DOCUMENT, free_ports, issue};
 use super::super::tools::{self, Tool};
 use super::super::{Folder, tools::find_peer};
 use super::BLOB_BYTES;
-use crate::ca::now_s;
 use crate::demo::setup::USERS;
 use crate::status;
 
@@ -179,15 +177,8 @@ impl E2e {
     }
 
     fn issue(&self) -> Result<()> {
-        let (pki, now) = (self.dir().join("pki"), now_s());
-        let authority = Authority::create("Moat Bench", now)?;
-        moat_ca::save(&authority, &pki)?;
-        for name in ["gateway", "accounts", "teller"] {
-            let mut request = LeafRequest::spiffe(&format!("spiffe://bank.test/{name}"), now);
-            name.clone_into(&mut request.common_name);
-            request.names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-            moat_ca::write_identity(&authority.issue(&request)?, &pki, name)?;
-        }
+        let pki = self.dir().join("pki");
+        issue(&pki)?;
         let both =
             [fs::read(pki.join("gateway.pem"))?, fs::read(pki.join("gateway.key"))?].concat();
         fs::write(pki.join("gateway.both.pem"), both)?;

@@ -35,3 +35,16 @@ pub(crate) async fn eventually<T>(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// Calls on one connection that are masked and recorded; the number of the last one's record.
+pub(crate) async fn calls(pki: &Pki, gateway: &Gateway, count: usize) -> u64 {
+    let identity = pki.identity("teller");
+    let mut client = Client::connect(pki, gateway.address, &identity, false).await.unwrap();
+    let mut last = 0;
+    for _ in 0..count {
+        let answer = client.send(request("GET", "/masked/ok", "")).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        last = answer.header("x-moat-record").parse().unwrap();
+    }
+    last
+}
